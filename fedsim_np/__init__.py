@@ -1,0 +1,40 @@
+"""fedsim_np: a federated averaging simulator in pure NumPy.
+
+It does what TensorFlow Federated's tutorial "Federated Learning for Image Classification" does, and gives the numbers
+that the tutorial prints.
+
+::
+
+    HDF5 -> ClientData -> Dataset (repeat.shuffle.batch.map) -> [Dataset, ...]      fed.datasets
+      server weights --+-> client work -> (update, weight, unfinalized metrics)     fed.learning
+                       |        |  cohort order
+      new weights <- finalizer <- aggregator          metrics: sum, then finalize
+      LearningProcessOutput(state, metrics) -> loggers                              fed.program
+
+Imports go one way: `datasets`, then `learning`, then `program`, then the command line (`cli`).
+
+Examples
+--------
+>>> import numpy as np
+>>> import fedsim_np as fed
+>>> data = fed.datasets.InMemoryClientData({
+...     "ann": {"x": np.float32([[1, 0], [0, 1]]), "y": np.int32([[0], [1]])},
+...     "bob": {"x": np.float32([[1, 1]]), "y": np.int32([[1]])}})
+>>> cohort = [data.create_dataset_for_client(client_id).repeat(5).batch(2) for client_id in data.client_ids]
+>>> process = fed.learning.build_weighted_fed_avg(
+...     lambda: fed.learning.models.SoftmaxRegression(num_features=2, num_classes=2),
+...     client_optimizer_fn=lambda: fed.learning.optimizers.build_sgdm(learning_rate=0.5))
+>>> state = process.initialize()
+>>> for round_num in range(1, 4):
+...     state, metrics = process.next(state, cohort)
+...     print(round_num, round(metrics["client_work"]["train"]["loss"], 4))
+1 0.4651
+2 0.3033
+3 0.2332
+"""
+
+from fedsim_np import datasets, learning, program
+from fedsim_np._version import __version__
+from fedsim_np.errors import DataError
+
+__all__ = ["DataError", "__version__", "datasets", "learning", "program"]

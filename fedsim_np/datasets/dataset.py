@@ -1,0 +1,453 @@
+"""A client's examples, and the order in which they are read.
+
+A `Dataset` is *columns plus a lazy order*. The columns are arrays whose first axis counts the examples (n): they stay
+as they are, shared by every dataset derived from them. The order is a chain of *stages* (repeat, shuffle, batch, map,
+take), a few small frozen objects. Reading starts the chain on the row numbers 0..n-1: repeat, shuffle and take pass
+them on in another order, batch gathers a batch's rows out of each column at once, and only then does map see arrays.
+No example is touched one by one, however often it is repeated.
+
+The semantics are tf.data's, down to which order a shuffle has in which iteration (`shuffle`). TensorFlow counts a
+shuffle's iterations in a *seed generator* that every dataset derived from that shuffle shares; starting an iterator
+uses one number up, read or not. ``for batch in dataset`` does the same here, and that counter is the one mutable
+thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes the order of a stated iteration.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets.sources import (
+    ArraySource,
+    ArraySpec,
+    Columns,
+    Element,
+    ElementSource,
+    ElementSpec,
+    Source,
+    read_only,
+    stack,
+)
+from fedsim_np.datasets.stages import (
+    Batch,
+    Map,
+    Reader,
+    Repeat,
+    SeedGenerator,
+    Shuffle,
+    Stage,
+    Take,
+    is_infinite,
+    split_order,
+    start,
+)
+from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+
+
+class Dataset:
+    """Examples of one client and the order of reading them, like a ``tf.data.Dataset``.
+
+    Datasets come from a `ClientData`, from `Dataset.from_arrays` or from `Dataset.from_batches`. Every transformation
+    returns a new Dataset and leaves this one as it is.
+
+    Attributes
+    ----------
+    client_id : str or None
+        The client whose examples these are, carried through every transformation.
+
+    Examples
+    --------
+    >>> dataset = Dataset.from_arrays({"x": np.arange(7)})
+    >>> [batch["x"].tolist() for batch in dataset.repeat(2).shuffle(100, seed=1).batch(5)]
+    [[4, 0, 2, 5, 0], [2, 6, 4, 1, 5], [1, 6, 3, 3]]
+    """
+
+    def __init__(
+        self,
+        source: Source | ElementSource,
+        stages: tuple[Stage, ...] = (),
+        client_id: str | None = None,
+        skipped: int = 0,
+    ) -> None:
+        self._source, self._stages, self.client_id, self._skipped = source, stages, client_id, skipped
+        self._order: tuple[int, list[int]] | None = None  # of the iteration that `batches` read last
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_order": None}
+
+    # --- making one
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.ArrayLike], client_id: str | None = None) -> Dataset:
+        """Make a dataset of the rows of arrays.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array-like, each of shape (n, ...)
+            One array a field. They are not copied.
+        client_id : str, optional
+
+        Raises
+        ------
+        DataError
+            If there is no field, or the arrays differ in length.
+
+        Examples
+        --------
+        >>> Dataset.from_arrays({"x": np.zeros((3, 2), np.float32)}).element_spec["x"]
+        ArraySpec(shape=(2,), dtype=float32)
+        """
+        columns: Columns = OrderedDict((name, read_only(array)) for name, array in arrays.items())
+        if not columns:
+            raise data_error("must have at least one field", "none", client_id=client_id)
+        for name, column in columns.items():
+            if not column.ndim:
+                raise data_error("must have an examples axis", "a scalar", client_id=client_id, field=name)
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise data_error("all fields must have the same length", lengths, client_id=client_id)
+        return cls(ArraySource(columns), (), client_id)
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[Mapping[str, npt.ArrayLike]], client_id: str | None = None) -> Dataset:
+        """Make a dataset of ready batches.
+
+        Parameters
+        ----------
+        batches : iterable of mappings of str to array-like
+            Read once, here; the batches may differ in length.
+        client_id : str, optional
+
+        Raises
+        ------
+        DataError
+            If a batch is not a mapping, or the batches differ in their fields.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_batches([{"x": np.zeros((3, 2))}, {"x": np.zeros((1, 2))}])
+        >>> dataset.element_spec["x"], dataset.num_examples
+        (ArraySpec(shape=(None, 2), dtype=float64), 4)
+        """
+        ready: list[Element] = []
+        for batch in batches:
+            if not isinstance(batch, Mapping) or not batch:
+                found = "an empty one" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+                raise data_error("a batch must be a mapping of field names to arrays", found, client_id=client_id)
+            arrays: Columns = OrderedDict((name, read_only(array)) for name, array in batch.items())
+            for name, array in arrays.items():
+                if not array.ndim:
+                    rule = "a batch's arrays must have an examples axis"
+                    raise data_error(rule, "a scalar", client_id=client_id, field=name)
+            if ready and list(arrays) != list(ready[0]):
+                rule = f"every batch must have the fields {list(ready[0])}"
+                raise data_error(rule, list(arrays), client_id=client_id)
+            ready.append(arrays)
+        spec: ElementSpec = _common_spec(ready) if ready else OrderedDict()
+        for name, array_spec in spec.items():
+            spec[name] = ArraySpec((None, *array_spec.shape[1:]), array_spec.dtype)
+        return cls(ElementSource(functools.partial(iter, ready), spec), (), client_id)
+
+    @classmethod
+    def from_elements(
+        cls, read: Callable[[], Iterable[Mapping[str, Any]]], spec: ElementSpec, client_id: str | None = None
+    ) -> Dataset:
+        """Make a dataset of a stream of elements, made anew by each call of `read`.
+
+        Examples
+        --------
+        >>> spec = OrderedDict(x=ArraySpec((), np.int64))
+        >>> dataset = Dataset.from_elements(lambda: ({"x": np.int64(i)} for i in range(3)), spec)
+        >>> [batch["x"].tolist() for batch in dataset.batch(2)]
+        [[0, 1], [2]]
+        """
+        return cls(ElementSource(read, spec), (), client_id)
+
+    # --- transformations
+
+    def _then(self, stage: Stage) -> Dataset:
+        return Dataset(self._source, (*self._stages, stage), self.client_id, self._skipped)
+
+    def repeat(self, count: int | None = None) -> Dataset:
+        """Read everything `count` times; for ever if `count` is None or -1.
+
+        Examples
+        --------
+        >>> [int(e["x"]) for e in Dataset.from_arrays({"x": [1, 2]}).repeat(2)]
+        [1, 2, 1, 2]
+        """
+        checked = None if count is None else check_int("count", "Dataset.repeat", count, minimum=-1)
+        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle)
+        return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
+
+    def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
+        """Read in tf.data's shuffled order.
+
+        Parameters
+        ----------
+        buffer_size : int
+            Elements to pick from; at least the number of elements for a uniform shuffle.
+        seed : int
+            Required: an order without a seed could not be repeated. Reduced modulo 2^31 - 1, as TensorFlow does.
+        reshuffle_each_iteration : bool
+            False gives every iteration the same order.
+
+        Raises
+        ------
+        ValueError
+            If `seed` is None or the buffer is empty.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(5)}).shuffle(3, seed=4)
+        >>> [int(e["x"]) for e in dataset], [int(e["x"]) for e in dataset]
+        ([1, 0, 4, 3, 2], [1, 0, 4, 2, 3])
+        """
+        size = check_int("buffer_size", "Dataset.shuffle", buffer_size, minimum=1)
+        if seed is None:
+            raise argument_error("seed", "Dataset.shuffle", "an integer, so that the order can be repeated", seed)
+        checked = check_int("seed", "Dataset.shuffle", seed)
+        return self._then(Shuffle(size, checked, bool(reshuffle_each_iteration), SeedGenerator()))
+
+    def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+        """Join `batch_size` elements into one; the last batch may be smaller.
+
+        Examples
+        --------
+        >>> [e["x"].tolist() for e in Dataset.from_arrays({"x": range(5)}).batch(2)]
+        [[0, 1], [2, 3], [4]]
+        """
+        size = check_int("batch_size", "Dataset.batch", batch_size, minimum=1)
+        return self._then(Batch(size, bool(drop_remainder)))
+
+    def map(self, fn: Callable[[Element], Mapping[str, Any]]) -> Dataset:
+        """Apply `fn` to every element: to a batch's arrays after `batch`, to one example's before.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(3)}).batch(2).map(lambda batch: {"y": batch["x"] * 10})
+        >>> [e["y"].tolist() for e in dataset]
+        [[0, 10], [20]]
+        """
+        if not callable(fn):
+            raise argument_type_error("fn", "Dataset.map", "a callable that takes and returns a mapping", fn)
+        return self._then(Map(fn))
+
+    def take(self, count: int) -> Dataset:
+        """Read only the first `count` elements; all of them if `count` is -1.
+
+        Examples
+        --------
+        >>> len(list(Dataset.from_arrays({"x": range(5)}).take(2)))
+        2
+        """
+        checked = check_int("count", "Dataset.take", count, minimum=-1)
+        return self if checked == -1 else self._then(Take(checked))
+
+    def prefetch(self, buffer_size: int | None = None) -> Dataset:
+        """Return the same dataset: there is nothing to wait for, so nothing is read ahead.
+
+        Examples
+        --------
+        >>> len(list(Dataset.from_arrays({"x": range(5)}).prefetch(2)))
+        5
+        """
+        if buffer_size is not None:
+            check_int("buffer_size", "Dataset.prefetch", buffer_size, minimum=-1)
+        return self
+
+    def skip_iterations(self, count: int) -> Dataset:
+        """Return the dataset as it is after `count` iterations, for `batches` alone.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(5)}).shuffle(3, seed=4)
+        >>> [int(e["x"]) for e in dataset.skip_iterations(1).batches()]
+        [1, 0, 4, 2, 3]
+        """
+        checked = check_int("count", "Dataset.skip_iterations", count, minimum=0)
+        return Dataset(self._source, self._stages, self.client_id, self._skipped + checked)
+
+    # --- reading
+
+    def _read(self, draw: Callable[[SeedGenerator], int], order: Sequence[int] | None = None) -> Iterator[Element]:
+        """Start reading: all stages, or those after the ones that `order` is the result of."""
+        stages = self._stages if order is None else self._stages[split_order(self._stages) :]
+        source = self._source
+        if isinstance(source, ElementSource):
+            return map(OrderedDict, start(stages, Reader(lambda: iter(source.read()), stack, _apply, draw)))
+        rows = range(source.num_rows) if order is None else order
+        loaded: list[Columns] = []
+
+        def columns() -> Columns:
+            if not loaded:
+                loaded.append(source.columns())
+            return loaded[0]
+
+        # Until a batch or a map needs its arrays, an element is the number of its row.
+        def resolve(element: int | Element) -> Element:
+            if not isinstance(element, int):
+                return element
+            return OrderedDict((name, column[element]) for name, column in columns().items())
+
+        def combine(batch: list[Any]) -> Element:
+            if not isinstance(batch[0], int):
+                return stack(batch)
+            index = np.array(batch, dtype=np.intp)
+            return OrderedDict((name, column[index]) for name, column in columns().items())
+
+        reader = Reader(lambda: iter(rows), combine, lambda fn, element: _apply(fn, resolve(element)), draw)
+        return map(resolve, start(stages, reader))
+
+    def __iter__(self) -> Iterator[Element]:
+        """Read in the next iteration's order, as ``for element in tf_dataset`` does."""
+        return self._read(SeedGenerator.draw)
+
+    def batches(self, iteration: int = 0) -> Iterator[Element]:
+        """Read in the order of a stated iteration, without touching any counter.
+
+        Parameters
+        ----------
+        iteration : int
+            0 is the order in which a fresh dataset is first read, 1 the next one, and so on.
+
+        Yields
+        ------
+        OrderedDict of str to array
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(5)}).shuffle(3, seed=4).batch(5)
+        >>> [batch["x"].tolist() for batch in dataset.batches(1)]
+        [[1, 0, 4, 2, 3]]
+        """
+        iteration = self._skipped + check_int("iteration", "Dataset.batches", iteration, minimum=0)
+        counts: dict[SeedGenerator, int] = {}
+        if iteration:
+            # Every iteration starts each shuffle equally often: where this one begins is a product.
+            self._count(counts)
+            counts = {generator: iteration * started for generator, started in counts.items()}
+        draw = _counter(counts)
+        depth = split_order(self._stages)
+        if isinstance(self._source, ElementSource) or not depth:
+            return self._read(draw)
+        if self._order is None or self._order[0] != iteration:
+            rows = range(self._source.num_rows)
+            row_numbers = Reader(lambda: iter(rows), stack, _apply, draw)
+            self._order = iteration, list(start(self._stages[:depth], row_numbers))
+        return self._read(draw, self._order[1])
+
+    def _count(self, counts: dict[SeedGenerator, int]) -> int:
+        """Count the examples of one whole iteration, and in `counts` how often it starts each shuffle."""
+        if self.is_infinite:
+            raise ValueError(f"{self._named()} repeats for ever: use take() or give repeat() a count.")
+        source = self._source
+
+        def ones() -> Iterator[int]:
+            if not isinstance(source, ElementSource):
+                return iter([1] * source.num_rows)
+            return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
+
+        return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(counts))))
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples that one iteration reads, repetitions included."""
+        return self._count({})
+
+    @property
+    def is_infinite(self) -> bool:
+        """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
+        empty = not isinstance(self._source, ElementSource) and not self._source.num_rows
+        return not empty and is_infinite(self._stages)
+
+    def to_arrays(self, iteration: int = 0) -> Columns:
+        """Read one iteration and return it as arrays, batches joined along their first axis.
+
+        Examples
+        --------
+        >>> Dataset.from_arrays({"x": range(3)}).repeat(2).batch(4).to_arrays()["x"].tolist()
+        [0, 1, 2, 0, 1, 2]
+        """
+        if self.is_infinite:
+            self._count({})
+        source = self._source
+        if not self._stages and not isinstance(source, ElementSource):
+            return OrderedDict(source.columns())
+        elements = list(self.batches(iteration))
+        if not elements:
+            spec = self.element_spec
+            inner = {k: s.shape[1:] if s.shape[:1] == (None,) else s.shape for k, s in spec.items()}
+            return OrderedDict((k, np.empty((0, *(d or 0 for d in inner[k])), s.dtype)) for k, s in spec.items())
+        batched = isinstance(source, ElementSource) and source.batched
+        if batched or any(isinstance(stage, Batch) for stage in self._stages):
+            return OrderedDict((name, np.concatenate([e[name] for e in elements])) for name in elements[0])
+        return stack(elements)
+
+    @property
+    def element_spec(self) -> ElementSpec:
+        """Shape and dtype of an element's fields, None for lengths that vary.
+
+        A `map` is tried on zeros to see what it makes of them; no data are read.
+        """
+        return _common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
+
+    def _probe(self, length: int) -> Element:
+        """Return what becomes of an element of zeros, with `length` for every length that varies."""
+        fixed = self._source.spec
+        element: Element = OrderedDict(
+            (name, np.zeros([length if d is None else d for d in spec.shape], spec.dtype))
+            for name, spec in fixed.items()
+        )
+        with np.errstate(all="ignore"):
+            for stage in self._stages:
+                if isinstance(stage, Batch):
+                    element = stack([element] * (stage.batch_size if stage.drop_remainder else length))
+                elif isinstance(stage, Map):
+                    element = _apply(stage.fn, element)
+        return element
+
+    def _named(self) -> str:
+        return "A dataset" if self.client_id is None else f"The dataset of client '{self.client_id}'"
+
+    def __repr__(self) -> str:
+        try:
+            spec = str(dict(self.element_spec))
+        except Exception as error:  # a map may refuse zeros; a text must not
+            spec = f"unknown ({type(error).__name__} in map)"
+        named = "" if self.client_id is None else f"client_id={self.client_id!r} "
+        return f"<Dataset {named}element_spec={spec}>"
+
+
+def _counter(counts: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int]:
+    """Return a `draw` that counts in a dict of its own and leaves the generators alone."""
+
+    def draw(generator: SeedGenerator) -> int:
+        drawn = counts.get(generator, 0)
+        counts[generator] = drawn + 1
+        return drawn
+
+    return draw
+
+
+def _apply(fn: Callable[..., Any], element: Element) -> Element:
+    mapped = fn(element)
+    if not isinstance(mapped, Mapping):
+        raise argument_type_error("fn", "Dataset.map", "a callable that returns a mapping of arrays", mapped)
+    return OrderedDict(mapped)
+
+
+def _common_spec(elements: Sequence[Mapping[str, Any]]) -> ElementSpec:
+    """Return the spec of elements, None where their lengths differ."""
+    spec: ElementSpec = OrderedDict()
+    for name in elements[0]:
+        arrays = [np.asarray(element[name]) for element in elements]
+        axes = zip(*(array.shape for array in arrays), strict=False)
+        shape = [lengths[0] if len(set(lengths)) == 1 else None for lengths in axes]
+        spec[name] = ArraySpec(shape, arrays[0].dtype)
+    return spec

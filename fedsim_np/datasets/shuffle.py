@@ -1,0 +1,140 @@
+"""tf.data's buffered shuffle, order for order.
+
+TensorFlow shuffles a stream through a buffer: it fills the buffer, gives out one element picked at random, refills,
+and so on. Two things decide the order, and both are reproduced here exactly.
+
+*Random words.* Philox4x32-10 (Salmon et al. 2011), a counter turned into random bits by ten rounds of multiplication
+under a key: block ``i`` of the stream keyed ``(a, b)`` is ``philox(counter=(i, 0, lo b, hi b), key=(lo a, hi a))``,
+four 32-bit words. A *seed generator* keyed ``(87654321, seed)`` gives every iteration of the data two words; they key
+the iteration's own stream, one word an element. Since a block is a function of its number, iteration ``t`` needs no
+memory of the iterations before it.
+
+*The ring buffer.* Refill, pick the word modulo the number of elements in the buffer, swap the pick with the front,
+give out the front and advance. This is not the textbook "swap with the last", and gives other orders.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T")
+
+GRAPH_SEED = 87654321  # TensorFlow's seed of the graph where only the operation's is given
+SEED_MODULUS = 2**31 - 1  # TensorFlow reduces every operation's seed by it
+_WORD = 0xFFFFFFFF
+_CHUNK = 256  # blocks a call: past a few hundred, NumPy's overhead no longer shows
+
+
+def _philox(counter: list[Any], key: list[Any]) -> list[Any]:
+    """Philox4x32-10 on four counters and two keys: Python ints, or uint64 arrays of words alike."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & _WORD, (p0 >> 32) ^ c3 ^ k1, p0 & _WORD
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return [c0, c1, c2, c3]
+
+
+def random_words(key: tuple[int, int], count: int, start: int = 0) -> npt.NDArray[np.uint64]:
+    """Return 32-bit words of TensorFlow's Philox stream of a key.
+
+    Parameters
+    ----------
+    key : (int, int)
+        TensorFlow's ``(seed, seed2)``.
+    count : int
+        How many words.
+    start : int
+        Number of the first block of four words.
+
+    Returns
+    -------
+    ndarray of uint64, shape (count,)
+        Words in [0, 2^32).
+
+    References
+    ----------
+    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+    Examples
+    --------
+    >>> random_words((87654321, 1), 2).tolist() == list(iteration_key(1, 0))
+    True
+    """
+    blocks = np.arange(start, start + -(-count // 4), dtype=np.uint64)
+    fixed = [np.full_like(blocks, word & _WORD) for word in (0, key[1], key[1] >> 32)]
+    words = _philox([blocks, *fixed], [key[0] & _WORD, (key[0] >> 32) & _WORD])
+    return np.stack(words, axis=1).reshape(-1)[:count]
+
+
+def iteration_key(seed: int, iteration: int) -> tuple[int, int]:
+    """Return the key of a shuffle's stream in its iteration number `iteration` (from 0).
+
+    Examples
+    --------
+    >>> iteration_key(1, 0) == iteration_key(1 + 2**31 - 1, 0)
+    True
+    """
+    block = _philox([iteration // 2, 0, seed % SEED_MODULUS, 0], [GRAPH_SEED, 0])
+    first = 2 * (iteration % 2)
+    return block[first], block[first + 1]
+
+
+def fixed_key(seed: int) -> tuple[int, int]:
+    """Return the key of every iteration of a shuffle with ``reshuffle_each_iteration=False``.
+
+    Examples
+    --------
+    >>> fixed_key(3)
+    (87654321, 3)
+    """
+    return GRAPH_SEED, seed % SEED_MODULUS
+
+
+def shuffled(elements: Iterable[T], buffer_size: int, key: tuple[int, int]) -> Iterator[T]:
+    """Yield elements in the order of tf.data's buffered shuffle.
+
+    Parameters
+    ----------
+    elements : iterable
+        Read no further ahead than the buffer reaches.
+    buffer_size : int
+        At least 1.
+    key : (int, int)
+        From `iteration_key` or `fixed_key`.
+
+    Yields
+    ------
+    object
+        Every element once.
+
+    Examples
+    --------
+    >>> list(shuffled(range(7), 100, iteration_key(1, 0)))
+    [4, 6, 3, 0, 5, 2, 1]
+    """
+    source = iter(elements)
+    ring: list[Any] = list(itertools.islice(source, buffer_size))
+    size, front, held, exhausted = len(ring), 0, len(ring), len(ring) < buffer_size
+    for chunk in itertools.count(0, _CHUNK):
+        for word in random_words(key, 4 * _CHUNK, chunk).tolist():
+            if not held:
+                return
+            pick = (front + word % held) % size
+            ring[pick], ring[front] = ring[front], ring[pick]
+            element = ring[front]
+            if not exhausted:
+                # The freed place is both the old front and the new back of the full ring.
+                try:
+                    ring[front] = next(source)
+                except StopIteration:
+                    exhausted = True
+            held -= exhausted
+            front = (front + 1) % size
+            yield element

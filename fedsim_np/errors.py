@@ -1,0 +1,118 @@
+"""What bad data and bad arguments are answered with.
+
+Two kinds of mistake are told apart. *Data* that break a rule (a file, a client, a field) raise `DataError`, which
+names the place, the rule and what was found there. *Arguments* that break a rule raise a plain `ValueError` or
+`TypeError` that names the parameter, the rule and the value. Both kinds are raised before anything is changed.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from typing import Any
+
+
+class DataError(ValueError):
+    """Data that break a rule: the message names file, client, field, rule and what was found.
+
+    Examples
+    --------
+    >>> raise data_error("values must lie in [0, 1]", "1.5 at index (3, 0, 0)", client_id="f0000_14", field="pixels")
+    Traceback (most recent call last):
+    ...
+    fedsim_np.errors.DataError: client 'f0000_14', field 'pixels': values must lie in [0, 1].
+    Got 1.5 at index (3, 0, 0).
+    """
+
+
+def data_error(
+    rule: str,
+    found: object,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    client_id: str | None = None,
+    field: str | None = None,
+) -> DataError:
+    """Make the `DataError` for a rule that was broken at a place.
+
+    Parameters
+    ----------
+    rule : str
+        What must hold, as a clause: "values must be finite".
+    found : object
+        What was found instead; its text ends the message.
+    path, client_id, field : optional
+        Where it was found, as far as known.
+
+    Returns
+    -------
+    DataError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> str(data_error("must have 'examples'", "no such group", path="digits.h5"))
+    "file 'digits.h5': must have 'examples'. Got no such group."
+    """
+    named = {"file": None if path is None else os.fspath(path), "client": client_id, "field": field}
+    place = ", ".join(f"{kind} '{name}'" for kind, name in named.items() if name is not None)
+    return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.")
+
+
+def argument_error(name: str, owner: str, rule: str, value: object) -> ValueError:
+    """Make the `ValueError` for an argument that breaks a rule.
+
+    Examples
+    --------
+    >>> str(argument_error("learning_rate", "build_sgdm", "a finite float >= 0", -0.02))
+    "The 'learning_rate' of build_sgdm must be a finite float >= 0. Got -0.02."
+    """
+    return ValueError(f"The '{name}' of {owner} must be {rule}. Got {value!r}.")
+
+
+def argument_type_error(name: str, owner: str, rule: str, value: object) -> TypeError:
+    """Make the `TypeError` for an argument of the wrong kind.
+
+    Examples
+    --------
+    >>> str(argument_type_error("model_fn", "build_fed_eval", "a callable that returns a Model", 3))
+    "The 'model_fn' of build_fed_eval must be a callable that returns a Model. Got 3."
+    """
+    return TypeError(f"The '{name}' of {owner} must be {rule}. Got {value!r}.")
+
+
+def check_float(name: str, owner: str, value: Any, *, minimum: float = -math.inf, below: float = math.inf) -> float:
+    """Return `value` as a float, or raise if it is not finite and in [minimum, below).
+
+    Examples
+    --------
+    >>> check_float("momentum", "build_sgdm", 0.9, minimum=0.0, below=1.0)
+    0.9
+    >>> check_float("momentum", "build_sgdm", 1, minimum=0.0, below=1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: The 'momentum' of build_sgdm must be a finite float >= 0 and < 1. Got 1.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or not minimum <= value < below:
+        bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"< {below:g}"] * (below < math.inf)
+        raise argument_error(name, owner, " ".join(["a finite float", " and ".join(bounds)]).strip(), value)
+    return float(value)
+
+
+def check_int(name: str, owner: str, value: Any, *, minimum: int | None = None) -> int:
+    """Return `value` as an int, or raise if it is no integer or too small.
+
+    Examples
+    --------
+    >>> check_int("batch_size", "Dataset.batch", 0, minimum=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: The 'batch_size' of Dataset.batch must be an integer >= 1. Got 0.
+    """
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not integral or (minimum is not None and value < minimum):
+        bound = "" if minimum is None else f" >= {minimum}"
+        raise argument_error(name, owner, f"an integer{bound}", value)
+    return int(value)

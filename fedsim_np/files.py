@@ -1,0 +1,56 @@
+"""Files that are either whole or as they were: written beside their place, then moved there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`; on success it takes the place of `path`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to make or to replace. If the block raises, it stays as it was.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder) / "a.txt") as temporary:
+    ...         _ = temporary.write_text("whole", encoding="utf-8")
+    ...     (Path(folder) / "a.txt").read_text(encoding="utf-8")
+    'whole'
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a.txt", "one\ntwo\n")
+    ...     (Path(folder) / "a.txt").read_bytes()
+    b'one\ntwo\n'
+    """
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)

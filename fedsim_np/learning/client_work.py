@@ -1,0 +1,142 @@
+"""What a client does in a round: the loop to read first.
+
+A `ClientWork` takes the server's weights and one client's dataset and returns an update, a weight and unfinalized
+metrics. `LocalTraining` is the work of federated averaging: a few epochs of an optimizer's steps. Faster engines do
+the same for whole cohorts; this loop says what "the same" is.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np.datasets import Dataset
+from fedsim_np.errors import argument_error
+from fedsim_np.learning import metrics
+from fedsim_np.learning.models import Arrays, Model, ModelWeights, num_examples, read_batches
+from fedsim_np.learning.optimizers import Optimizer
+
+
+class ClientWeighting(enum.Enum):
+    """What a client's update counts for in a weighted mean."""
+
+    NUM_EXAMPLES = "num_examples"
+    UNIFORM = "uniform"
+
+
+class ClientResult(NamedTuple):
+    """What a client sends back: sums and updates, nothing of its examples.
+
+    Attributes
+    ----------
+    update : tuple of ndarray
+        Initial minus final weights, one array per trainable tensor.
+    weight : float
+        What the update counts for.
+    metrics : OrderedDict
+        Unfinalized.
+    num_examples : int or None
+        Examples that were read, repetitions included; None where the work does not count them.
+    """
+
+    update: Arrays
+    weight: float
+    metrics: metrics.Unfinalized
+    num_examples: int | None = None
+
+
+class ClientWork(abc.ABC):
+    """The protocol for a client work of one's own."""
+
+    @abc.abstractmethod
+    def initialize(self) -> Any:
+        """Return the state before the first round; it is the same for all clients."""
+
+    @abc.abstractmethod
+    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
+        """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
+
+    def get_hparams(self, state: Any) -> Mapping[str, Any]:
+        """Return the hyperparameters in a state; none by default."""
+        return OrderedDict()
+
+    def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
+        """Return the state with other hyperparameters."""
+        if hparams:
+            raise argument_error("hparams", "set_hparams", "empty for this client work", dict(hparams))
+        return state
+
+
+@dataclass(frozen=True)
+class LocalTraining(ClientWork):
+    r"""Local training by an optimizer: the client's half of federated averaging.
+
+    .. code-block:: text
+
+        w = w0
+        for batch in dataset:
+            w = optimizer step on the gradient of the batch's mean loss at w
+        update = w0 - w,   weight = number of examples read
+
+    The optimizer's state is fresh for each client in each round. Metrics are measured before each step.
+
+    Parameters
+    ----------
+    model : Model
+    optimizer : Optimizer
+    client_weighting : ClientWeighting
+
+    References
+    ----------
+    McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
+    https://arxiv.org/abs/1602.05629, algorithm 1, ClientUpdate.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> from fedsim_np.learning.optimizers import build_sgdm
+    >>> work = LocalTraining(SoftmaxRegression(2, 3), build_sgdm(0.1))
+    >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
+    >>> result = work.run(work.model.initial_weights(), Dataset.from_batches([batch]), work.initialize())
+    >>> print(result.weight, result.update[1].round(4))
+    4.0 [-0.0667  0.0333  0.0333]
+    """
+
+    model: Model
+    optimizer: Optimizer
+    client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES
+
+    def initialize(self) -> Any:
+        """Return the optimizer's hyperparameters, which the server may change between rounds."""
+        return self.optimizer.get_hparams(self.optimizer.initialize(()))
+
+    def get_hparams(self, state: Any) -> Mapping[str, Any]:
+        """Return the optimizer's hyperparameters."""
+        return OrderedDict(state)
+
+    def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
+        """Return the state with other hyperparameters for the optimizer."""
+        return self.optimizer.set_hparams(state, hparams)
+
+    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
+        """Train on the dataset once through."""
+        model, optimizer = self.model, self.optimizer
+        optimizer_state = optimizer.set_hparams(optimizer.initialize(weights.trainable), state)
+        local, sums, examples = weights, model.initial_metrics(), 0
+        with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
+            for batch in read_batches(model, dataset):
+                output = model.forward_pass(local, batch)
+                gradients = model.gradient(local, batch, output)
+                optimizer_state, trainable = optimizer.next(optimizer_state, local.trainable, gradients)
+                local = local._replace(trainable=trainable)
+                sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
+                examples += num_examples(output)
+            update = tuple(w0 - w for w0, w in zip(weights.trainable, local.trainable, strict=True))
+        uniform = self.client_weighting is ClientWeighting.UNIFORM
+        return ClientResult(update, 1.0 if uniform else float(examples), sums, examples)

@@ -1,0 +1,167 @@
+r"""Federated averaging (McMahan et al. 2017), generalised to any server optimizer (Reddi et al. 2021).
+
+::
+
+    w = initial weights
+    each round:
+        each client i of the cohort, on its own data:
+            w_i = w after local training;   u_i = w - w_i;   n_i = number of examples
+        u = sum_i n_i u_i / sum_i n_i
+        w = server optimizer's step on w with u as the gradient
+
+With the server's default, SGD at rate 1, the new weights are the mean of the clients'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedsim_np.errors import argument_type_error
+from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMeanFactory
+from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
+from fedsim_np.learning.models import Model, as_model
+from fedsim_np.learning.optimizers import Optimizer, as_optimizer, build_sgdm
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+
+OptimizerFn = Optimizer | Callable[[], Optimizer]
+
+
+def build_weighted_fed_avg(
+    model_fn: Callable[[], Model] | Model,
+    client_optimizer_fn: OptimizerFn,
+    server_optimizer_fn: OptimizerFn | None = None,
+    *,
+    client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
+    model_aggregator: Aggregator | None = None,
+    metrics_aggregator: MetricsAggregator | None = None,
+) -> LearningProcess:
+    r"""Build federated averaging with clients weighted by their examples.
+
+    .. math:: w \leftarrow \mathrm{server}\left(w, \sum_i n_i (w - w_i) / \sum_i n_i\right)
+
+    Parameters
+    ----------
+    model_fn : callable without arguments that returns a Model, or a Model
+    client_optimizer_fn : Optimizer or callable that returns one
+        Each client's local steps.
+    server_optimizer_fn : Optimizer or callable that returns one, optional
+        SGD at rate 1 by default: plain averaging.
+    client_weighting : ClientWeighting
+        By number of examples, or all alike.
+    model_aggregator : Aggregator, optional
+        `aggregators.MeanFactory` by default.
+    metrics_aggregator : callable, optional
+        `metrics.sum_then_finalize` by default.
+
+    Returns
+    -------
+    LearningProcess
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind, an optimizer's class for an optimizer, say.
+
+    References
+    ----------
+    McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
+    https://arxiv.org/abs/1602.05629. Reddi et al., "Adaptive federated optimization", ICLR 2021,
+    https://arxiv.org/abs/2003.00295.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> process = build_weighted_fed_avg(lambda: SoftmaxRegression(num_features=2, num_classes=3), build_sgdm(0.1))
+    >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
+    >>> output = process.next(process.initialize(), [[batch]])
+    >>> train = output.metrics["client_work"]["train"]
+    >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
+    (1.0986, 4, 1)
+    """
+    return _build(
+        "build_weighted_fed_avg",
+        True,
+        model_fn,
+        client_optimizer_fn,
+        server_optimizer_fn,
+        client_weighting,
+        MeanFactory() if model_aggregator is None else model_aggregator,
+        metrics_aggregator,
+    )
+
+
+def build_unweighted_fed_avg(
+    model_fn: Callable[[], Model] | Model,
+    client_optimizer_fn: OptimizerFn,
+    server_optimizer_fn: OptimizerFn | None = None,
+    *,
+    model_aggregator: Aggregator | None = None,
+    metrics_aggregator: MetricsAggregator | None = None,
+) -> LearningProcess:
+    r"""Build federated averaging in which every client of the cohort counts alike.
+
+    .. math:: w \leftarrow \mathrm{server}\left(w, \sum_i (w - w_i) / k\right)
+
+    A client without examples, or with an update that is not finite, counts as an update of zero.
+
+    Parameters
+    ----------
+    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator
+        As for `build_weighted_fed_avg`.
+    model_aggregator : Aggregator, optional
+        An unweighted one, `aggregators.UnweightedMeanFactory` by default.
+
+    Returns
+    -------
+    LearningProcess
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind, a weighted aggregator for an unweighted one, say.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> process = build_unweighted_fed_avg(SoftmaxRegression, build_sgdm(0.1))
+    >>> process.initialize().aggregator
+    ((), ())
+    """
+    return _build(
+        "build_unweighted_fed_avg",
+        False,
+        model_fn,
+        client_optimizer_fn,
+        server_optimizer_fn,
+        ClientWeighting.UNIFORM,
+        UnweightedMeanFactory() if model_aggregator is None else model_aggregator,
+        metrics_aggregator,
+    )
+
+
+def _build(
+    owner: str,
+    weighted: bool,
+    model_fn: Callable[[], Model] | Model,
+    client_optimizer_fn: OptimizerFn,
+    server_optimizer_fn: OptimizerFn | None,
+    client_weighting: ClientWeighting,
+    aggregator: Aggregator,
+    metrics_aggregator: MetricsAggregator | None,
+) -> LearningProcess:
+    if not isinstance(client_weighting, ClientWeighting):
+        raise argument_type_error("client_weighting", owner, "a member of ClientWeighting", client_weighting)
+    if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is not weighted:
+        kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator (is_weighted = False)"
+        raise argument_type_error("model_aggregator", owner, kind, aggregator)
+    model = as_model(model_fn, owner)
+    client_optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    server_optimizer = as_optimizer(server_optimizer_fn or build_sgdm(1.0), "server_optimizer_fn", owner)
+    return compose_learning_process(
+        model,
+        LocalTraining(model, client_optimizer, client_weighting),
+        aggregator,
+        server_optimizer,
+        metrics_aggregator,
+    )

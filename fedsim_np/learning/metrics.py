@@ -1,0 +1,154 @@
+"""Metrics that can be summed: unfinalized at the clients, finalized once at the server.
+
+Every metric is a list of sums, such as ``loss=[sum of losses, examples]``. Sums of batches add up to a client's, sums
+of clients to a round's, sums of rounds to a run's, in any grouping; only then a *finalizer* turns the sums into the
+figure that is shown, such as ``loss = sums[0] / sums[1]``. An average of averages never arises.
+
+Training metrics are measured on each batch *before* its step, with the local model as it moves: they describe the
+round's clients on the way from the old model, not the new model. The sums over clients are float64, in cohort order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Unfinalized = OrderedDict[str, Any]
+"""Metric name -> list of sums."""
+
+Metrics = OrderedDict[str, Any]
+"""Metric name -> figure, or metrics again."""
+
+Finalizers = Mapping[str, Callable[[Any], Any]]
+"""Metric name -> function of the sums."""
+
+
+def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
+    """Add unfinalized metrics: of two batches, two clients or two rounds.
+
+    Parameters
+    ----------
+    a, b : mapping of str to list of sums
+        With the same names.
+
+    Returns
+    -------
+    OrderedDict
+
+    Examples
+    --------
+    >>> dict(add({"loss": [2.5, 1.0]}, {"loss": [0.5, 3.0]}))
+    {'loss': [3.0, 4.0]}
+    """
+    return OrderedDict((name, _add(sums, b[name])) for name, sums in a.items())
+
+
+def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, list | tuple):
+        return [_add(x, y) for x, y in zip(a, b, strict=True)]
+    return a + b
+
+
+def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
+    """Add the unfinalized metrics of all clients, in cohort order.
+
+    Examples
+    --------
+    >>> dict(total([{"n": [1]}, {"n": [2]}, {"n": [3]}]))
+    {'n': [6]}
+    """
+    first, *rest = clients
+    summed: Unfinalized = OrderedDict(first)
+    for metrics in rest:
+        summed = add(summed, metrics)
+    return summed
+
+
+def as_float32_prints(value: float) -> float:
+    """Return the float with the digits that float32 prints.
+
+    Examples
+    --------
+    >>> as_float32_prints(np.float32(2.2330460548))
+    2.233046
+    """
+    return float(str(np.float32(value)))
+
+
+def _numpy_scalar(value: Any) -> Any:
+    """NumPy's division of 0 by 0 is NaN where Python's is an error."""
+    if isinstance(value, list | tuple):
+        return [_numpy_scalar(v) for v in value]
+    if isinstance(value, bool | int):
+        return np.int64(value)
+    return np.float64(value) if isinstance(value, float) else value
+
+
+def _reported(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return OrderedDict((name, _reported(v)) for name, v in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(_reported(v) for v in value)
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value
+    number = value.item() if isinstance(value, np.generic | np.ndarray) else value
+    return as_float32_prints(number) if isinstance(number, float) else number
+
+
+def finalize(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
+    """Turn summed metrics into the figures that are reported.
+
+    Parameters
+    ----------
+    finalizers : mapping of str to callable
+    sums : mapping of str to list of sums
+        With the finalizers' names.
+
+    Returns
+    -------
+    OrderedDict
+        In the finalizers' order. Floats are Python floats with the digits that float32 prints.
+
+    Raises
+    ------
+    ValueError
+        If the names differ.
+
+    Examples
+    --------
+    >>> dict(finalize({"loss": lambda sums: sums[0] / sums[1]}, {"loss": [1.0, 3.0]}))
+    {'loss': 0.33333334}
+    """
+    if set(finalizers) != set(sums):
+        raise ValueError(
+            f"The metric finalizers must have the unfinalized metrics' names {sorted(sums)}. Got {sorted(finalizers)}."
+        )
+    with np.errstate(all="ignore"):
+        return OrderedDict(
+            (name, _reported(finalizer(_numpy_scalar(sums[name])))) for name, finalizer in finalizers.items()
+        )
+
+
+def sum_then_finalize(metric_finalizers: Finalizers) -> Callable[[Sequence[Mapping[str, Any]]], Metrics]:
+    """Return the function that sums the clients' metrics and finalizes the sums.
+
+    Parameters
+    ----------
+    metric_finalizers : mapping of str to callable
+        From ``model.metric_finalizers()``.
+
+    Returns
+    -------
+    callable
+        ``[unfinalized metrics of each client] -> finalized metrics``.
+
+    Examples
+    --------
+    >>> aggregate = sum_then_finalize({"accuracy": lambda sums: sums[0] / sums[1]})
+    >>> dict(aggregate([{"accuracy": [1.0, 2.0]}, {"accuracy": [2.0, 2.0]}]))
+    {'accuracy': 0.75}
+    """
+    return lambda clients: finalize(metric_finalizers, total(clients))

@@ -1,0 +1,391 @@
+"""Models: weights and a batch in, a loss and gradients out.
+
+A model is functional. It owns no weights: `Model.initial_weights` makes them, every method takes them as an argument,
+and nothing is changed in place. So one instance serves every client, and a round is a function of its inputs.
+
+Shapes: b examples in a batch, d features, c classes. Weights, data and gradients are float32.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets import ArraySpec, Dataset
+from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.files import replacing
+from fedsim_np.learning import metrics
+from fedsim_np.learning.losses import LOSSES, softmax
+
+Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
+Batch = Mapping[str, Array]
+
+
+class ModelWeights(NamedTuple):
+    """What the server and the clients exchange.
+
+    Attributes
+    ----------
+    trainable : tuple of ndarray
+        Moved by the optimizers.
+    non_trainable : tuple of ndarray
+        Broadcast to the clients, never changed.
+    """
+
+    trainable: Arrays
+    non_trainable: Arrays = ()
+
+
+class BatchOutput(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the batch.
+    predictions : ndarray, shape (b, ...)
+        The model's outputs.
+    num_examples : int or None
+        Examples in the batch (b); None stands for ``len(predictions)``.
+    cache : object
+        What the model wants to find again in its backward pass.
+    """
+
+    loss: Any
+    predictions: Array
+    num_examples: int | None = None
+    cache: Any = None
+
+
+class Model(abc.ABC):
+    """The protocol for a model of one's own; `SoftmaxRegression` is an example of it.
+
+    Attributes
+    ----------
+    input_spec : mapping of str to ArraySpec
+        The fields of a batch; the first axis is None, the examples.
+    """
+
+    input_spec: Mapping[str, ArraySpec]
+
+    @abc.abstractmethod
+    def initial_weights(self) -> ModelWeights:
+        """Return the weights before the first round."""
+
+    @abc.abstractmethod
+    def predict_on_batch(self, weights: ModelWeights, x: Array) -> Array:
+        """Return the model's outputs for inputs of shape (b, ...)."""
+
+    @abc.abstractmethod
+    def forward_pass(self, weights: ModelWeights, batch: Batch) -> BatchOutput:
+        """Return loss and predictions of a batch."""
+
+    @abc.abstractmethod
+    def gradient(self, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
+        """Return the gradient of ``output.loss`` in every trainable tensor; `output` is the batch's forward pass."""
+
+    @abc.abstractmethod
+    def initial_metrics(self) -> metrics.Unfinalized:
+        """Return the unfinalized metrics of no examples."""
+
+    @abc.abstractmethod
+    def unfinalized_metrics(self, batch: Batch, output: BatchOutput) -> metrics.Unfinalized:
+        """Return the unfinalized metrics of one batch."""
+
+    @abc.abstractmethod
+    def metric_finalizers(self) -> metrics.Finalizers:
+        """Return a function of its sums for every metric."""
+
+
+def _mean(sums: Sequence[Any]) -> Any:
+    """Divide a sum by its count; 0 where nothing was counted, as Keras's metrics do."""
+    return sums[0] / sums[1] if sums[1] else 0.0
+
+
+class SoftmaxRegression(Model):
+    r"""Softmax regression: the tutorial's Keras model, a dense layer with a softmax, started at zero.
+
+    .. math:: p = \mathrm{softmax}(x W + b)
+
+    Parameters
+    ----------
+    num_features : int
+        d, the columns of x.
+    num_classes : int
+        c, the labels 0..c-1.
+    loss : {"keras", "stable", "tutorial"}
+        Which cross-entropy, see `fedsim_np.learning.losses`.
+
+    Notes
+    -----
+    ==============  ============  =============================
+    kernel          (d, c)        ``weights.trainable[0]``
+    bias            (c,)          ``weights.trainable[1]``
+    x               (b, d)        float32
+    y               (b, 1)        integers in [0, c)
+    predictions     (b, c)        probabilities
+    ==============  ============  =============================
+
+    Examples
+    --------
+    >>> model = SoftmaxRegression(num_features=2, num_classes=3)
+    >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
+    >>> output = model.forward_pass(model.initial_weights(), batch)
+    >>> round(float(output.loss), 6), output.predictions.shape
+    (1.098612, (4, 3))
+    >>> print(model.gradient(model.initial_weights(), batch, output)[1].round(4))
+    [-0.6667  0.3333  0.3333]
+    """
+
+    weight_names = ("kernel", "bias")
+
+    def __init__(self, num_features: int = 784, num_classes: int = 10, loss: str = "keras") -> None:
+        self.num_features = check_int("num_features", "SoftmaxRegression", num_features, minimum=1)
+        self.num_classes = check_int("num_classes", "SoftmaxRegression", num_classes, minimum=1)
+        if loss not in LOSSES:
+            raise argument_error("loss", "SoftmaxRegression", f"one of {sorted(LOSSES)}", loss)
+        self.loss = loss
+        self.input_spec = OrderedDict(
+            x=ArraySpec((None, self.num_features), np.float32), y=ArraySpec((None, 1), np.int32)
+        )
+
+    def initial_weights(self) -> ModelWeights:
+        """Return a kernel (d, c) and a bias (c,) of zeros."""
+        shape = self.num_features, self.num_classes
+        return ModelWeights((np.zeros(shape, np.float32), np.zeros(shape[1], np.float32)))
+
+    def predict_on_batch(self, weights: ModelWeights, x: Array) -> Array:
+        """Return probabilities (b, c)."""
+        kernel, bias = weights.trainable
+        return softmax(x @ kernel + bias)
+
+    def _labels(self, batch: Batch) -> Array:
+        labels = np.reshape(batch["y"], -1)
+        # Seen as unsigned, a negative label is huge: one test finds both kinds of bad label.
+        if labels.size and labels.view(f"u{labels.itemsize}").max() >= self.num_classes:
+            bad = labels[(labels < 0) | (labels >= self.num_classes)][0]
+            raise data_error(f"labels must lie in [0, {self.num_classes - 1}]", bad, field="y")
+        return labels
+
+    def forward_pass(self, weights: ModelWeights, batch: Batch) -> BatchOutput:
+        """Return the mean loss, the probabilities (b, c) and the labels for the backward pass."""
+        kernel, bias = weights.trainable
+        labels = self._labels(batch)
+        logits = batch["x"] @ kernel + bias
+        probabilities = softmax(logits)
+        rows = np.arange(len(labels))
+        losses = LOSSES[self.loss].examples(logits, probabilities, rows, labels)
+        loss = losses.mean() if len(labels) else np.float32(0)
+        return BatchOutput(loss, probabilities, len(labels), cache=(rows, labels))
+
+    def gradient(self, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
+        r"""Return the gradients :math:`x^T e / b` and :math:`\sum_i e_i / b` of the errors e = p - onehot(y)."""
+        rows, labels = output.cache
+        errors = output.predictions.copy()
+        errors[rows, labels] -= 1
+        factor = LOSSES[self.loss].factor
+        if factor is not None:
+            errors *= factor(output.predictions, output.predictions[rows, labels])[:, np.newaxis]
+        errors /= errors.dtype.type(max(1, len(labels)))
+        return batch["x"].T @ errors, errors.sum(axis=0)
+
+    def initial_metrics(self) -> metrics.Unfinalized:
+        """Return the sums of no examples."""
+        return OrderedDict(sparse_categorical_accuracy=[0.0, 0.0], loss=[0.0, 0.0], num_examples=[0], num_batches=[0])
+
+    def unfinalized_metrics(self, batch: Batch, output: BatchOutput) -> metrics.Unfinalized:
+        """Return Keras's metrics as sums; a tie in argmax counts for the lowest class."""
+        labels = output.cache[1]
+        n = len(labels)
+        correct = float(np.count_nonzero(output.predictions.argmax(axis=1) == labels))
+        return OrderedDict(
+            sparse_categorical_accuracy=[correct, float(n)],
+            loss=[float(output.loss) * n, float(n)],
+            num_examples=[n],
+            num_batches=[1],
+        )
+
+    def metric_finalizers(self) -> metrics.Finalizers:
+        """Return means for accuracy and loss, plain sums for the counts."""
+        return OrderedDict(sparse_categorical_accuracy=_mean, loss=_mean, num_examples=_only, num_batches=_only)
+
+
+def _only(sums: Sequence[Any]) -> Any:
+    return sums[0]
+
+
+def as_model(model_fn: Callable[[], Model] | Model, owner: str) -> Model:
+    """Return the model of a `model_fn`: a callable without arguments, or a model itself.
+
+    Examples
+    --------
+    >>> as_model(SoftmaxRegression, "build_fed_eval").num_classes
+    10
+    """
+    model = model_fn if isinstance(model_fn, Model) or not callable(model_fn) else model_fn()
+    if not isinstance(model, Model):
+        raise argument_type_error("model_fn", owner, "a callable that returns a Model", model)
+    return model
+
+
+def as_dataset(data: Dataset | Iterable[Mapping[str, npt.ArrayLike]]) -> Dataset:
+    """Return a `Dataset` as it is, and a plain list of batches as one."""
+    if isinstance(data, Dataset):
+        if data.is_infinite:
+            raise argument_error("data", "next", "datasets that end: give repeat() a count", data)
+        return data
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
+        raise argument_type_error("data", "next", "a list with a Dataset or a list of batches per client", data)
+    return Dataset.from_batches(data)
+
+
+def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
+    """Yield a client's batches, the first one checked against ``model.input_spec``.
+
+    Raises
+    ------
+    DataError
+        If a field is missing, or has another shape or dtype than the model takes. Integers of any width may stand
+        for integers; floats must be of the model's own type, since another would silently change the arithmetic.
+
+    Examples
+    --------
+    >>> model = SoftmaxRegression(num_features=2, num_classes=3)
+    >>> next(read_batches(model, Dataset.from_batches([{"x": np.zeros((1, 2)), "y": [[0]]}], "ann")))
+    Traceback (most recent call last):
+    ...
+    fedsim_np.errors.DataError: client 'ann', field 'x': a batch must be float32 of shape (None, 2).
+    Got float64 of shape (1, 2).
+    """
+    checked = False
+    for batch in dataset.batches():
+        if not checked:
+            _check_batch(model.input_spec, batch, dataset.client_id)
+            checked = True
+        yield batch
+
+
+def _check_batch(input_spec: Mapping[str, ArraySpec], batch: Batch, client_id: str | None) -> None:
+    for name, spec in input_spec.items():
+        if name not in batch:
+            rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
+            raise data_error(rule, list(batch), client_id=client_id)
+        array = np.asarray(batch[name])
+        fits = len(array.shape) == len(spec.shape) and all(
+            wanted in (None, length) for wanted, length in zip(spec.shape, array.shape, strict=True)
+        )
+        same_kind = array.dtype == spec.dtype or (array.dtype.kind in "iu" and spec.dtype.kind in "iu")
+        if not fits or not same_kind:
+            rule = f"a batch must be {spec.dtype.name} of shape {spec.shape}"
+            found = f"{array.dtype.name} of shape {array.shape}"
+            raise data_error(rule, found, client_id=client_id, field=name)
+
+
+def evaluate(
+    model: Model, weights: ModelWeights, data: Dataset | Iterable[Mapping[str, npt.ArrayLike]]
+) -> metrics.Metrics:
+    """Evaluate a model on one central test set.
+
+    Parameters
+    ----------
+    model : Model
+    weights : ModelWeights
+    data : Dataset of batches, or a list of batches
+
+    Returns
+    -------
+    OrderedDict
+        The model's finalized metrics.
+
+    Examples
+    --------
+    >>> model = SoftmaxRegression(num_features=2, num_classes=3)
+    >>> data = [{"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}]
+    >>> evaluate(model, model.initial_weights(), data)["sparse_categorical_accuracy"]
+    1.0
+    """
+    sums, _ = unfinalized_evaluation(model, weights, as_dataset(data))
+    return metrics.finalize(model.metric_finalizers(), sums)
+
+
+def unfinalized_evaluation(model: Model, weights: ModelWeights, dataset: Dataset) -> tuple[metrics.Unfinalized, int]:
+    """Return the unfinalized metrics of a dataset under fixed weights, and its number of examples."""
+    sums, examples = model.initial_metrics(), 0
+    with np.errstate(all="ignore"):  # a model that has diverged is reported by its metrics, not by warnings
+        for batch in read_batches(model, dataset):
+            output = model.forward_pass(weights, batch)
+            sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
+            examples += num_examples(output)
+    return sums, examples
+
+
+def num_examples(output: BatchOutput) -> int:
+    """Return the number of examples in a batch, from what its forward pass gave."""
+    return len(output.predictions) if output.num_examples is None else int(output.num_examples)
+
+
+def save_weights(path: str | os.PathLike[str], weights: ModelWeights, names: Sequence[str] | None = None) -> None:
+    """Save weights to a NumPy ``.npz`` file, without pickle, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Used as it is: no ending is added.
+    weights : ModelWeights
+    names : sequence of str, optional
+        Of the trainable arrays, such as ``SoftmaxRegression.weight_names``; otherwise ``trainable_0``, ...
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> weights = SoftmaxRegression().initial_weights()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.npz")
+    ...     save_weights(path, weights, SoftmaxRegression.weight_names)
+    ...     [array.shape for array in load_weights(path).trainable]
+    [(784, 10), (10,)]
+    """
+    if names is None:
+        names = [f"trainable_{i}" for i in range(len(weights.trainable))]
+    if len(names) != len(weights.trainable) or len(set(names)) < len(names) or any(map(_is_fixed, names)):
+        rule = f"{len(weights.trainable)} different names, none starting with '{_NON_TRAINABLE}'"
+        raise argument_error("names", "save_weights", rule, names)
+    arrays = dict(zip(names, weights.trainable, strict=True))
+    arrays.update({f"{_NON_TRAINABLE}{i}": array for i, array in enumerate(weights.non_trainable)})
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_weights(path: str | os.PathLike[str]) -> ModelWeights:
+    """Load what `save_weights` saved, arrays in their order there.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, or not a whole ``.npz`` file of numbers. Nothing in it is ever unpickled.
+    """
+    if not Path(path).exists():
+        raise data_error("must exist", "no such file", path=path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise data_error("must be a whole .npz file of arrays of numbers", error, path=path) from error
+    trainable = tuple(array for name, array in arrays.items() if not _is_fixed(name))
+    return ModelWeights(trainable, tuple(array for name, array in arrays.items() if _is_fixed(name)))
+
+
+_NON_TRAINABLE = "non_trainable_"
+
+
+def _is_fixed(name: str) -> bool:
+    return name.startswith(_NON_TRAINABLE)
