@@ -178,11 +178,13 @@ class HDF5ClientData(ClientData):
         # More than one client is looked at, so that a first client without its labels is an error and not a rule.
         if any({"pixels", "label"} <= set(self._file.fields(client_id)) for client_id in client_ids[:3]):
             return CHARACTERS
-        fields = self._file.fields(client_ids[0])
-        if not fields:
-            raise data_error("must have a field", "none", path=self._file.path, client_id=client_ids[0])
-        schema = Schema.of_structure(fields)
-        schema.check_structure(fields, path=self._file.path, client_id=client_ids[0])
+        place = {"path": self._file.path, "client_id": client_ids[0]}
+        with _reading("must have readable arrays", **place):
+            fields = self._file.fields(client_ids[0])
+            if not fields:
+                raise data_error("must have a field", "none", **place)
+            schema = Schema.of_structure(fields)
+            schema.check_structure(fields, **place)
         return schema
 
     def __reduce__(self) -> tuple[type[HDF5ClientData], tuple[str, Schema]]:
@@ -211,7 +213,8 @@ class HDF5ClientData(ClientData):
         if client_id not in self._client_ids:
             raise self._unknown(client_id)
         place = {"path": self._file.path, "client_id": client_id}
-        num_rows = self._schema.check_structure(self._file.fields(client_id), **place)
+        with _reading("must have readable arrays", **place):
+            num_rows = self._schema.check_structure(self._file.fields(client_id), **place)
         return Dataset(_ClientSource(self._file, self._schema, client_id, num_rows), (), client_id)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ def softmax(z: Array) -> Array:
     >>> softmax(np.zeros((1, 4), np.float32))
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    exp = np.exp(z - z.max(axis=-1, keepdims=True))
+    exp: Array = np.exp(z - z.max(axis=-1, keepdims=True))
     exp /= exp.sum(axis=-1, keepdims=True)
     return exp
 
@@ -71,7 +71,8 @@ def _keras(z: Array, p: Array, rows: Array, labels: Array) -> Array:
 
 
 def _keras_factor(p: Array, p_label: Array) -> Array:
-    return ((p_label >= EPSILON) & (p_label <= _ONE_LESS)).astype(p.dtype)
+    inside: Array = (p_label >= EPSILON) & (p_label <= _ONE_LESS)
+    return inside.astype(p.dtype)
 
 
 def _stable(z: Array, p: Array, rows: Array, labels: Array) -> Array:

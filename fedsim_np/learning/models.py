@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import os
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -376,10 +375,13 @@ def load_weights(path: str | os.PathLike[str]) -> ModelWeights:
     if not Path(path).exists():
         raise data_error("must exist", "no such file", path=path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # damaged archives are reported in many ways: zipfile's, zlib's, NumPy's
         raise data_error("must be a whole .npz file of arrays of numbers", error, path=path) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise data_error("must hold numbers", getattr(array, "dtype", "no array"), path=path, field=name)
     trainable = tuple(array for name, array in arrays.items() if not _is_fixed(name))
     return ModelWeights(trainable, tuple(array for name, array in arrays.items() if _is_fixed(name)))
 

@@ -1,0 +1,81 @@
+"""What the tests share: toy clients, a folder with an awkward name, the stored figures."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedsim_np as fed
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder whose path has spaces and accents."""
+    path = tmp_path / "données d'été ß"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def tff_figures():
+    return json.loads((GOLDENS / "tff_figures.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder that FEDSIM_NP_ACCEPTANCE names; without it the test is skipped."""
+    if "FEDSIM_NP_ACCEPTANCE" not in os.environ:
+        pytest.skip("FEDSIM_NP_ACCEPTANCE is not set")
+    return Path(os.environ["FEDSIM_NP_ACCEPTANCE"])
+
+
+def digits(sizes, seed=0):
+    """Client data in the EMNIST schema with that many examples: noise with a bright row per label."""
+    rng = np.random.RandomState(seed)
+    clients = {}
+    for i, n in enumerate(sizes):
+        label = rng.randint(0, 10, n).astype(np.int32)
+        pixels = (rng.randint(0, 200, (n, 28, 28)) / 255).astype(np.float32)
+        pixels[np.arange(n), 2 * label] = 1.0
+        clients[f"f{i:04d}_{i % 50:02d}"] = {"label": label, "pixels": pixels}
+    return fed.datasets.InMemoryClientData(clients)
+
+
+@pytest.fixture
+def digit_files(folder):
+    """Paths of a train and a test file with 12 clients each."""
+    paths = folder / "train.h5", folder / "test.h5"
+    for seed, path in enumerate(paths):
+        fed.datasets.write_hdf5(path, digits([5 + i for i in range(12)], seed))
+    return paths
+
+
+TOY_X = np.arange(20, dtype=np.float32).reshape(5, 4) / 10
+TOY_Y = np.array([[0], [1], [2], [1], [0]], np.int32)
+
+
+def toy_batches(x=TOY_X, y=TOY_Y, size=2):
+    """Five examples, 4 features, 3 classes, in batches."""
+    return [{"x": x[i : i + size], "y": y[i : i + size]} for i in range(0, len(y), size)]
+
+
+def toy_model(loss="keras"):
+    return fed.learning.models.SoftmaxRegression(num_features=4, num_classes=3, loss=loss)
+
+
+def sgd(rate, momentum=None):
+    return fed.learning.optimizers.build_sgdm(rate, momentum)
+
+
+def random_cohort(sizes, seed=0, batch=None):
+    """Toy clients of those sizes as datasets, in one full batch each unless a batch size is given."""
+    rng = np.random.RandomState(seed)
+    cohort = []
+    for i, n in enumerate(sizes):
+        arrays = {"x": rng.randn(n, 4).astype(np.float32), "y": rng.randint(0, 3, (n, 1)).astype(np.int32)}
+        cohort.append(fed.datasets.Dataset.from_arrays(arrays, client_id=f"c{i}").batch(batch or max(1, n)))
+    return cohort

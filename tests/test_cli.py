@@ -1,0 +1,289 @@
+"""The command: what it prints, what it writes, and how it fails."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import digits
+
+import fedsim_np as fed
+from fedsim_np import published, tutorial
+from fedsim_np.cli import OUTPUT_FILES, main
+
+
+def command(files, *arguments):
+    return ["tutorial", "--train", str(files[0]), "--test", str(files[1]), *map(str, arguments)]
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_prints_facts_signature_rounds_and_evaluations(digit_files, capsys):
+    assert main(command(digit_files, "--rounds", 3, "--clients", 4)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("train: 12 clients in ")
+    assert lines[3].startswith("client f0000_00: 5 examples, labels ")
+    assert lines[4] == "a round: 4 clients with 26 examples; 5 epochs in batches of 20"
+    assert "    learning_rate=float32" in lines
+    header = next(
+        i for i, line in enumerate(lines) if line.split() == ["round", "loss", "accuracy", "examples", "seconds"]
+    )
+    rows = [line.split() for line in lines[header + 1 : header + 4]]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert {row[3] for row in rows} == {"130"}
+    assert float(rows[2][1]) < float(rows[0][1])
+    assert [line.split()[2] for line in lines[header + 4 :]] == ["train", "test"]
+
+
+def test_verbose_prints_the_tutorials_lines(digit_files, capsys):
+    assert main(command(digit_files, "--rounds", 2, "--clients", 2, "--verbose")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rounds = [line for line in lines if line.startswith("round ")]
+    assert len(rounds) == 2
+    assert rounds[0].startswith("round  1, metrics=OrderedDict(")
+    assert "'num_batches'" in rounds[0]
+
+
+def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
+    out = folder / "new" / "run"
+    assert main(command(digit_files, "--rounds", 3, "--clients", 4, "--out", out)) == 0
+    assert sorted(p.name for p in out.iterdir()) == sorted(OUTPUT_FILES)
+    train, test = (fed.datasets.HDF5ClientData(path) for path in digit_files)
+    expected = tutorial.run(train, test, num_clients=4, num_rounds=3)
+
+    rows = read_csv(out / "metrics.csv")
+    assert [row["round_num"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["client_work/train/loss"]) for row in rows] == expected.history["client_work/train/loss"]
+    assert not any("time" in name or "seconds" in name for name in rows[0])
+    assert len(read_csv(out / "timings.csv")) == 3
+    evaluation = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation == expected.evaluation
+    with np.load(out / "weights.npz") as weights:
+        np.testing.assert_array_equal(weights["kernel"], expected.weights.trainable[0])
+        np.testing.assert_array_equal(weights["bias"], expected.weights.trainable[1])
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert config["rounds"] == 3
+    assert config["client_ids"] == train.client_ids[:4]
+    assert config["data"]["train"]["sha256"] == published.sha256(digit_files[0])
+
+
+def test_two_runs_write_the_same_bytes_but_for_the_seconds(digit_files, folder, capsys):
+    for name in ("a", "b"):
+        assert main(command(digit_files, "--rounds", 2, "--out", folder / name)) == 0
+    for name in set(OUTPUT_FILES) - {"timings.csv"}:
+        assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
+
+
+def test_a_run_is_replaced_only_on_request(digit_files, folder, capsys):
+    arguments = command(digit_files, "--rounds", 1, "--out", folder / "run")
+    assert main(arguments) == 0
+    (folder / "run" / "notes.txt").write_text("mine", encoding="utf-8")
+    before = (folder / "run" / "metrics.csv").read_bytes()
+    capsys.readouterr()
+    assert main([*arguments, "--clients", "3"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "already holds a run" in captured.err
+    assert "--overwrite" in captured.err
+    assert (folder / "run" / "metrics.csv").read_bytes() == before
+    assert main([*arguments, "--clients", "3", "--overwrite"]) == 0
+    assert (folder / "run" / "metrics.csv").read_bytes() != before
+    assert (folder / "run" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_empty_clients_are_reported(folder, capsys):
+    paths = folder / "train.h5", folder / "test.h5"
+    for path in paths:
+        fed.datasets.write_hdf5(path, digits([5, 0, 4]))
+    assert main(command(paths, "--clients", 3, "--rounds", 1)) == 0
+    assert "a round: 3 clients with 9 examples, 1 of them without any" in capsys.readouterr().out
+
+
+def errors(folder, digit_files):
+    train, test = map(str, digit_files)
+    (folder / "text.h5").write_text("no", encoding="utf-8")
+    fed.datasets.write_hdf5(folder / "others.h5", digits([3] * 2))
+    fed.datasets.write_hdf5(folder / "x.h5", fed.datasets.InMemoryClientData({"ann": {"x": [1]}}))
+    return {
+        "no command": ([], "required: COMMAND"),
+        "no such command": (["tutorials"], "invalid choice"),
+        "no files": (["tutorial"], "required: --train, --test"),
+        "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
+        "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),
+        "no rounds": ([*command(digit_files), "--rounds", "0"], "--rounds: must be an integer >= 1. Got '0'"),
+        "half a client": ([*command(digit_files), "--clients", "1.5"], "--clients: must be an integer >= 1"),
+        "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5': must exist"),
+        "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
+        "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
+        "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
+        "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "fields 'pixels' and 'label'"),
+        "out is a file": ([*command(digit_files), "--out", train], "--out must be a folder"),
+        "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
+    }
+
+
+def test_every_error_is_one_line_and_status_2(folder, digit_files, capsys):
+    for name, (arguments, message) in errors(folder, digit_files).items():
+        assert main(arguments) == 2, name
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, name
+        assert error.startswith("fedsim-np: error: "), name
+        assert message in error, name
+
+
+def test_a_bad_value_in_a_file_is_one_line(folder, digit_files, capsys):
+    bad = digits([5 + i for i in range(12)]).create_dataset_for_client("f0003_03").to_arrays()
+    bad["pixels"] = bad["pixels"].copy()
+    bad["pixels"][2, 0, 0] = np.nan
+    clients = {c: digits([5]).create_dataset_for_client("f0000_00").to_arrays() for c in ("f0000_00", "f0001_01")}
+    fed.datasets.write_hdf5(folder / "bad.h5", fed.datasets.InMemoryClientData({**clients, "f0003_03": bad}))
+    assert main(command((folder / "bad.h5", digit_files[1]), "--clients", 3, "--out", folder / "run")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "client 'f0003_03', field 'pixels': values must be finite. Got nan at index (2, 0, 0)" in error
+    assert list((folder / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"), [(["--version"], "fedsim_np 0."), (["tutorial", "--help"], "--overwrite")]
+)
+def test_help_and_version(arguments, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert text in capsys.readouterr().out
+
+
+# --- as a process of its own
+
+
+def start(arguments, **keywords):
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedsim_np", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        **keywords,
+    )
+
+
+def test_as_a_module_on_a_narrow_console(folder):
+    paths = folder / "train.h5", folder / "test.h5"
+    clients = {"写手": digits([5]).create_dataset_for_client("f0000_00").to_arrays()}
+    for path in paths:
+        fed.datasets.write_hdf5(path, fed.datasets.InMemoryClientData(clients))
+    process = start(command(paths, "--clients", 1, "--rounds", 1, "--out", folder / "run"))
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, b"")
+    assert b"client \\u5199\\u624b: 5 examples" in out
+    config = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
+    assert config["client_ids"] == ["写手"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals and closed pipes are POSIX's here")
+def test_interrupted(digit_files, folder):
+    process = start(command(digit_files, "--rounds", 100000, "--out", folder / "run"))
+    while not process.stdout.readline().strip().startswith(b"3 "):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == b"fedsim-np: interrupted\n"
+    assert list((folder / "run").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals and closed pipes are POSIX's here")
+def test_a_reader_that_has_seen_enough(digit_files):
+    process = start(command(digit_files, "--rounds", 1000))
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+
+
+# --- the published figures
+
+
+def history(losses):
+    return {
+        "round_num": list(range(1, 11)),
+        "client_work/train/sparse_categorical_accuracy": [c / 4860 for c in published.CORRECT],
+        "client_work/train/loss": list(losses),
+        "client_work/train/num_examples": [4860] * 10,
+        "client_work/train/num_batches": [248] * 10,
+    }
+
+
+def published_result(losses):
+    evaluation = {
+        split: {"sparse_categorical_accuracy": correct / n, "loss": loss, "num_examples": n, "num_batches": 0}
+        for split, (n, loss, correct) in published.EVALUATION.items()
+    }
+    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None)
+
+
+def test_figures_are_compared_one_by_one():
+    train = digits([30])
+    results = published_result(published.KERAS_LOSS), published_result(published.CUSTOM_LOSS)
+    figures = list(published.compare(train, *results))
+    assert len(figures) == 3 + 2 * (10 * 4 + 2 * 3)
+    assert not figures[0].agrees
+    assert all(figure.agrees for figure in figures[3:])
+
+    results[0].history["client_work/train/loss"][3] *= 1 + 1.5e-6  # within 2e-6
+    results[0].history["client_work/train/loss"][4] *= 1 + 3e-6
+    results[1].history["client_work/train/sparse_categorical_accuracy"][0] += 2 / 4860  # within 2 answers
+    results[1].history["client_work/train/sparse_categorical_accuracy"][1] -= 3 / 4860
+    results[1].history["client_work/train/num_examples"][9] += 1
+    results[1].evaluation["test"]["loss"] *= 1.1
+    differing = [figure.name for figure in list(published.compare(train, *results))[3:] if not figure.agrees]
+    assert differing == [
+        "Keras model, round 5: loss",
+        "own model, round 2: correct",
+        "own model, round 10: examples",
+        "own model, evaluation on test: loss",
+    ]
+
+
+def test_stored_figures_are_the_published_ones(shared):
+    printed = json.loads((shared / "goldens" / "tutorial_printed.json").read_text(encoding="utf-8"))
+    assert list(published.KERAS_LOSS) == printed["keras_loss"]
+    assert list(published.CUSTOM_LOSS) == printed["custom_loss"]
+    assert list(published.CORRECT) == printed["correct_of_4860"]
+    assert list(published.FIRST_BATCH_LABELS) == printed["first_preprocessed_batch_labels"]
+    assert printed["first_label"] == published.FIRST_LABEL
+    assert printed["number_of_clients"] == published.NUM_CLIENTS_IN_FILE
+    assert (printed["num_examples"], printed["num_batches"]) == (published.NUM_EXAMPLES, published.NUM_BATCHES)
+    for split, figures in published.EVALUATION.items():
+        stored = printed[f"eval_{split}"]
+        assert figures == (stored["num_examples"], stored["loss"], stored["correct"])
+        file = printed["files"][f"fed_emnist_digitsonly_{split}.h5"]
+        assert published.FILES[split] == (file["bytes"], file["sha256"])
+
+
+def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, monkeypatch, capsys):
+    real = {
+        split: (path.stat().st_size, published.sha256(path))
+        for split, path in zip(("train", "test"), digit_files, strict=True)
+    }
+    monkeypatch.setattr(published, "FILES", real)
+    assert main(command(digit_files, "--rounds", 2)) == 0
+    assert "the published figures are for --clients 10 --rounds 10" in capsys.readouterr().out
+    assert main(command(digit_files)) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERS  Keras model, round 1: loss: published 3.1193733, here " in out
+    assert "of the tutorial's 95 published figures came out" in out
+
+    # Files with other contents and the same sizes are not taken for the real ones.
+    monkeypatch.setattr(published, "FILES", {split: (size, "0" * 64) for split, (size, _) in real.items()})
+    assert main(command(digit_files)) == 0
+    assert "published" not in capsys.readouterr().out

@@ -1,0 +1,164 @@
+"""Dataset: tf.data's semantics beyond the order, and what a Dataset must never do."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedsim_np as fed
+from fedsim_np.datasets import ArraySpec, Dataset
+
+
+def flatten(batch):
+    return {"x": batch["pixels"].reshape(-1, 4), "y": batch["label"].reshape(-1, 1)}
+
+
+def tutorial_like(n=7):
+    arrays = {"pixels": np.arange(4 * n, dtype=np.float32).reshape(n, 2, 2), "label": np.arange(n, dtype=np.int32)}
+    return Dataset.from_arrays(arrays, client_id="ann").repeat(2).shuffle(5, seed=1).batch(3).map(flatten).prefetch(1)
+
+
+def test_rows_stay_together_through_the_pipeline():
+    for batch in tutorial_like():
+        assert (batch["x"][:, 0] == 4 * batch["y"][:, 0]).all()
+
+
+def test_element_spec_without_reading():
+    assert dict(tutorial_like().element_spec) == {
+        "x": ArraySpec((None, 4), np.float32),
+        "y": ArraySpec((None, 1), np.int32),
+    }
+    dropped = Dataset.from_arrays({"x": np.zeros((5, 2))}).batch(3, drop_remainder=True)
+    assert dropped.element_spec["x"] == ArraySpec((3, 2), np.float64)
+    assert Dataset.from_arrays({"x": np.zeros((5, 2))}).batch(3).batch(2).element_spec["x"].shape == (None, None, 2)
+
+
+def test_the_text_names_client_and_structure_even_if_a_map_refuses_zeros():
+    assert "client_id='ann'" in repr(tutorial_like())
+    assert "ArraySpec(shape=(None, 4), dtype=float32)" in repr(tutorial_like())
+    refusing = Dataset.from_arrays({"x": np.ones(3)}).map(lambda element: {"y": 1 // int(element["x"])})
+    assert "ZeroDivisionError" in repr(refusing)
+
+
+def test_client_id_travels():
+    assert tutorial_like().take(2).skip_iterations(1).client_id == "ann"
+
+
+def test_columns_are_read_only_and_not_copied():
+    array = np.arange(3)
+    dataset = Dataset.from_arrays({"x": array})
+    assert np.shares_memory(dataset.to_arrays()["x"], array)
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.to_arrays()["x"][0] = 9
+    assert array.flags.writeable
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
+def test_copies_start_anew_and_leave_the_counter_alone(duplicate):
+    dataset = Dataset.from_arrays({"x": np.arange(5)}, "ann").shuffle(3, seed=4).batch(5)
+    iter(dataset)
+    copied = duplicate(dataset)
+    assert copied.client_id == "ann"
+    if duplicate is not copy.copy:
+        assert next(iter(copied))["x"].tolist() == [1, 0, 4, 3, 2]
+    assert next(iter(dataset))["x"].tolist() == [1, 0, 4, 2, 3]
+
+
+def test_num_examples_and_arrays():
+    dataset = tutorial_like(7)
+    assert dataset.num_examples == 14
+    assert dataset.to_arrays()["x"].shape == (14, 4)
+    assert dataset.take(2).num_examples == 6
+    empty = tutorial_like(0)
+    assert empty.num_examples == 0
+    assert empty.to_arrays()["x"].shape == (0, 4)
+    assert Dataset.from_arrays({"x": np.arange(3)}).take(2).to_arrays()["x"].tolist() == [0, 1]
+
+
+def test_infinite_datasets_say_so():
+    endless = Dataset.from_arrays({"x": np.arange(3)}, "ann").repeat().batch(2)
+    assert endless.is_infinite
+    assert not endless.take(2).is_infinite
+    assert not endless.repeat(0).is_infinite
+    assert [b["x"].tolist() for b in endless.take(2).batches(3)] == [[0, 1], [2, 0]]
+    for ask in (lambda: endless.num_examples, endless.to_arrays, lambda: next(endless.batches(1))):
+        with pytest.raises(ValueError, match="client 'ann' repeats for ever"):
+            ask()
+
+
+def test_ready_batches():
+    batches = [{"x": np.zeros((3, 2)), "y": [0, 1, 2]}, {"x": np.ones((1, 2)), "y": [3]}]
+    dataset = Dataset.from_batches(batches, "bob")
+    assert dataset.num_examples == 4
+    assert dataset.to_arrays()["y"].tolist() == [0, 1, 2, 3]
+    assert dataset.element_spec["y"] == ArraySpec((None,), np.int64)
+    assert [len(b["x"]) for b in pickle.loads(pickle.dumps(dataset)).repeat(2)] == [3, 1, 3, 1]
+    assert Dataset.from_batches([]).num_examples == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dataset.from_arrays({}, "ann"), "client 'ann': must have at least one field"),
+        (lambda: Dataset.from_arrays({"x": 3}, "ann"), "field 'x': must have an examples axis"),
+        (lambda: Dataset.from_arrays({"x": [1], "y": [1, 2]}, "ann"), "client 'ann': all fields must have the same"),
+        (lambda: Dataset.from_batches([np.zeros(3)], "ann"), "client 'ann': a batch must be a mapping"),
+        (lambda: Dataset.from_batches([{}]), "a batch must be a mapping"),
+        (lambda: Dataset.from_batches([{"x": 3}]), "field 'x': a batch's arrays must have an examples axis"),
+        (lambda: Dataset.from_batches([{"x": [1]}, {"y": [1]}]), r"every batch must have the fields \['x'\]"),
+    ],
+)
+def test_bad_data(make, message):
+    with pytest.raises(fed.DataError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda d: d.batch(0), ValueError, "The 'batch_size' of Dataset.batch must be an integer >= 1. Got 0."),
+        (lambda d: d.batch(2.0), ValueError, "Got 2.0"),
+        (lambda d: d.batch(True), ValueError, "Got True"),
+        (lambda d: d.shuffle(0, seed=1), ValueError, "'buffer_size' of Dataset.shuffle must be an integer >= 1"),
+        (lambda d: d.shuffle(10), ValueError, "'seed' of Dataset.shuffle must be an integer, so that"),
+        (lambda d: d.shuffle(10, seed="a"), ValueError, "'seed' of Dataset.shuffle must be an integer. Got 'a'"),
+        (lambda d: d.repeat(-2), ValueError, "'count' of Dataset.repeat must be an integer >= -1"),
+        (lambda d: d.take(None), ValueError, "'count' of Dataset.take"),
+        (lambda d: d.prefetch("a"), ValueError, "'buffer_size' of Dataset.prefetch"),
+        (lambda d: d.map(3), TypeError, "'fn' of Dataset.map must be a callable"),
+        (lambda d: list(d.map(lambda e: 3)), TypeError, "a callable that returns a mapping"),
+        (lambda d: d.batches(-1), ValueError, "'iteration' of Dataset.batches must be an integer >= 0"),
+    ],
+)
+def test_wrong_arguments(use, error, message):
+    with pytest.raises(error, match=message):
+        use(Dataset.from_arrays({"x": [1, 2]}))
+
+
+STAGES = st.one_of(
+    st.tuples(st.just("repeat"), st.integers(0, 3)),
+    st.tuples(st.just("take"), st.integers(-1, 20)),
+    st.tuples(st.just("shuffle"), st.integers(1, 12), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("map"), st.just(lambda element: {"i": element["i"]})),
+)
+
+
+@given(
+    n=st.integers(0, 9), before=st.lists(STAGES, max_size=4), size=st.integers(1, 5), after=st.lists(STAGES, max_size=3)
+)
+def test_kept_orders_fresh_ones_and_counted_ones_agree(n, before, size, after):
+    def build():
+        dataset = Dataset.from_arrays({"i": np.arange(n)})
+        for name, *arguments in [*before, ("batch", size), *after]:
+            dataset = getattr(dataset, name)(*arguments)
+        return dataset
+
+    advancing, asked = build(), build()
+    for iteration in range(3):
+        read = [e["i"].tolist() for e in advancing]
+        assert [e["i"].tolist() for e in asked.batches(iteration)] == read
+        assert [e["i"].tolist() for e in build().skip_iterations(iteration).batches()] == read
+        assert asked.num_examples == sum(map(len, read))

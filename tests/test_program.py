@@ -1,0 +1,109 @@
+"""Training runs and loggers."""
+
+import math
+
+import numpy as np
+import pytest
+from conftest import TOY_X, TOY_Y, sgd, toy_batches, toy_model
+
+import fedsim_np as fed
+from fedsim_np.datasets import Dataset
+from fedsim_np.program import MemoryLogger, flatten, run_training_process
+
+PROCESS = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.5))
+
+
+def run(**keywords):
+    logger = MemoryLogger()
+    arguments = {"training_selection_fn": lambda round_num: [toy_batches()], "total_rounds": 4, **keywords}
+    state = run_training_process(PROCESS, metrics_managers=[logger], **arguments)
+    return state, logger.history
+
+
+def test_history_has_equal_columns():
+    logger = MemoryLogger()
+    logger.release({"a": 1, "b": {"c": 2, "d": ()}}, 0)
+    logger.release({"b": {"c": 3}, "e": [4, 5]}, 7)
+    history = logger.history
+    assert list(history) == ["round_num", "a", "b/c", "e/0", "e/1"]
+    assert history["round_num"] == [0, 7]
+    assert history["b/c"] == [2, 3]
+    assert (history["a"][0], history["e/1"][1]) == (1, 5)
+    assert math.isnan(history["a"][1])
+    assert math.isnan(history["e/0"][0])
+
+
+def test_flatten_names_paths():
+    assert flatten({"a": {"b": {"c": 1}}, "d": 2, "e": ()}) == {"a/b/c": 1, "d": 2}
+
+
+def test_a_run_is_its_rounds():
+    state, history = run()
+    by_hand, losses = PROCESS.initialize(), []
+    for _ in range(4):
+        by_hand, metrics = PROCESS.next(by_hand, [toy_batches()])
+        losses.append(metrics["client_work"]["train"]["loss"])
+    assert history["client_work/train/loss"] == losses
+    assert history["round_number"] == history["round_num"] == [1, 2, 3, 4]
+    assert all(seconds >= 0 for seconds in history["training_time_in_seconds"])
+    for mine, theirs in zip(state.global_model_weights.trainable, by_hand.global_model_weights.trainable, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_evaluation_comes_before_round_one_and_every_so_many_rounds():
+    asked = []
+
+    def evaluate(state, data):
+        assert data == "data"
+        return {"bias": float(state.global_model_weights.trainable[1][0])}
+
+    _, history = run(
+        evaluation_fn=evaluate,
+        evaluation_selection_fn=lambda round_num: asked.append(round_num) or "data",
+        rounds_per_evaluation=2,
+    )
+    assert asked == [0, 2, 4]
+    assert history["round_num"] == [0, 1, 2, 3, 4]
+    assert [not math.isnan(v) for v in history["evaluation/bias"]] == [True, False, True, False, True]
+    assert history["evaluation/bias"][0] == 0
+    assert "evaluation/evaluation_time_in_seconds" in history
+
+
+def test_the_selection_is_asked_for_every_round():
+    asked = []
+    run(training_selection_fn=lambda round_num: asked.append(round_num) or [toy_batches()])
+    assert asked == [1, 2, 3, 4]
+
+
+def test_reshuffle_reads_another_order_every_round():
+    dataset = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).shuffle(5, seed=1).batch(2)
+    _, kept = run(training_selection_fn=lambda _: [dataset])
+    _, reshuffled = run(training_selection_fn=lambda _: [dataset], reshuffle=True)
+    state, losses = PROCESS.initialize(), []
+    for iteration in range(4):
+        state, metrics = PROCESS.next(state, [dataset], iteration=iteration)
+        losses.append(metrics["client_work"]["train"]["loss"])
+    assert reshuffled["client_work/train/loss"] == losses
+    assert kept["client_work/train/loss"][0] == losses[0]
+    assert kept["client_work/train/loss"][1:] != losses[1:]
+
+
+def test_no_rounds():
+    state, history = run(total_rounds=0)
+    assert history == {"round_num": []}
+    assert not state.global_model_weights.trainable[0].any()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"total_rounds": -1}, ValueError, "'total_rounds' of run_training_process must be an integer >= 0. Got -1"),
+        ({"rounds_per_evaluation": 0}, ValueError, "'rounds_per_evaluation' of run_training_process"),
+        ({"training_selection_fn": None}, TypeError, "'training_selection_fn' of run_training_process must be a call"),
+        ({"evaluation_fn": 3}, TypeError, "'evaluation_fn' of run_training_process must be a callable"),
+        ({"evaluation_fn": dict}, TypeError, "given together with evaluation_selection_fn"),
+    ],
+)
+def test_wrong_arguments(keywords, error, message):
+    with pytest.raises(error, match=message):
+        run(**keywords)
