@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,7 @@ class ArrayHeader(Protocol):
         """Type of the values."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field of an example.
 
     Parameters
@@ -57,8 +55,7 @@ class Field:
         return ArraySpec(self.shape, self.dtype)
 
 
-@dataclass(frozen=True)
-class Schema:
+class Schema(NamedTuple):
     """The fields of an example, and where in a file one client's arrays are.
 
     Parameters

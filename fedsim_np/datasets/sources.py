@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +60,7 @@ class Source(Protocol):
         """Return the read-only arrays, each of shape (n, ...)."""
 
 
-@dataclass(frozen=True)
-class ArraySource:
+class ArraySource(NamedTuple):
     """Rows that are in memory already."""
 
     arrays: Columns
@@ -81,8 +80,7 @@ class ArraySource:
         return self.arrays
 
 
-@dataclass(frozen=True)
-class ElementSource:
+class ElementSource(NamedTuple):
     """A stream of ready elements, made anew by each call of `read`: batches, or the examples of many clients."""
 
     read: Callable[[], Iterable[Mapping[str, Any]]]

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsim_np.datasets.shuffle import fixed_key, iteration_key, shuffled
 
@@ -35,8 +34,7 @@ class SeedGenerator:
         return SeedGenerator, ()
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """What the stages act on.
 
     Attributes
@@ -57,16 +55,15 @@ class Reader:
     draw: Callable[[SeedGenerator], int]
 
 
-@dataclass(frozen=True)
-class Repeat:
-    """Everything `count` times; for ever if `count` is None."""
+class Repeat(NamedTuple):
+    """Everything so many times; for ever if `times` is None."""
 
-    count: int | None
+    times: int | None
     after_shuffle: bool
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start the first repetition."""
-        return iter(()) if self.count == 0 else self._read(upstream, upstream())
+        return iter(()) if self.times == 0 else self._read(upstream, upstream())
 
     def _read(self, upstream: Start, elements: Iterator[Any]) -> Iterator[Any]:
         for repetition in itertools.count(1):
@@ -74,25 +71,24 @@ class Repeat:
             for element in elements:
                 empty = False
                 yield element
-            if self.count is None and empty:
+            if self.times is None and empty:
                 return
-            if repetition == self.count:
+            if repetition == self.times:
                 # TensorFlow starts its input once more than it reads it, but for a lone repetition and where it
                 # fuses shuffle and repeat.
-                if self.count > 1 and not self.after_shuffle:
+                if self.times > 1 and not self.after_shuffle:
                     upstream()
                 return
             elements = upstream()
 
 
-@dataclass(frozen=True)
-class Shuffle:
+class Shuffle(NamedTuple):
     """Buffered shuffle; every iteration draws its order's number from the generator."""
 
     buffer_size: int
     seed: int
     reshuffle: bool
-    generator: SeedGenerator = field(compare=False, repr=False)
+    generator: SeedGenerator
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start an iteration."""
@@ -100,8 +96,7 @@ class Shuffle:
         return shuffled(upstream(), self.buffer_size, key)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """`batch_size` elements joined into one."""
 
     batch_size: int
@@ -118,8 +113,7 @@ class Batch:
             yield combine(batch)
 
 
-@dataclass(frozen=True)
-class Map:
+class Map(NamedTuple):
     """A function of every element."""
 
     fn: Callable[..., Mapping[str, Any]]
@@ -129,15 +123,14 @@ class Map:
         return map(reader.apply, itertools.repeat(self.fn), upstream())
 
 
-@dataclass(frozen=True)
-class Take:
-    """The first `count` elements."""
+class Take(NamedTuple):
+    """The first `num` elements."""
 
-    count: int
+    num: int
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start the input."""
-        return itertools.islice(upstream(), self.count)
+        return itertools.islice(upstream(), self.num)
 
 
 Stage = Repeat | Shuffle | Batch | Map | Take
@@ -169,7 +162,7 @@ def is_infinite(stages: Sequence[Stage]) -> bool:
     infinite = False
     for stage in stages:
         if isinstance(stage, Repeat):
-            infinite = (infinite or stage.count is None) and stage.count != 0
+            infinite = (infinite or stage.times is None) and stage.times != 0
         elif isinstance(stage, Take):
             infinite = False
     return infinite

@@ -21,8 +21,7 @@ Shapes: ``z`` and ``p`` are (b, c), ``labels`` (b,) integers in [0, c).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +32,7 @@ EPSILON = np.float32(1e-7)
 _ONE_LESS = np.float32(1) - EPSILON  # 0.9999999, rounded to float32 as Keras does
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """A loss of logits and labels.
 
     Attributes

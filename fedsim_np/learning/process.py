@@ -41,10 +41,10 @@ from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights, as_dat
 from fedsim_np.learning.optimizers import Optimizer, as_optimizer
 from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput, clients_table, frozen
 from fedsim_np.learning.type_signatures import (
-    FunctionType,
     Type,
     TypedFunction,
     client_sequences,
+    function,
     server,
     struct,
     type_of,
@@ -121,12 +121,12 @@ class LearningProcess(abc.ABC):
         return TypedFunction(self._next, self._next_signature)
 
     def _initialize_signature(self) -> Type:
-        return FunctionType(None, server(self._state_type()))
+        return function(None, server(self._state_type()))
 
     def _next_signature(self) -> Type:
         state = server(self._state_type())
         data = client_sequences(type_of(self.model.input_spec))
-        return FunctionType(
+        return function(
             struct(state=state, client_data=data), struct(state=state, metrics=server(self._metrics_type()))
         )
 

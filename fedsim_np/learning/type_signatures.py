@@ -1,14 +1,12 @@
 """The text of a process's types, as TFF 0.87 prints it, derived from the values themselves.
 
-A type is one of three things: a tensor ("float32[784,10]"), a struct of named or unnamed fields, or one of these
-placed, repeated or joined into a function. `type_of` reads it off a state, a batch's spec or a round's metrics, so
-that no signature is typed by hand.
+A type is a tensor ("float32[784,10]"), a struct of members, or one of these placed, repeated or joined into a
+function. `type_of` reads it off a state, a batch's spec or a round's metrics, so that no signature is typed by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -21,88 +19,82 @@ R = TypeVar("R")
 
 
 class Type:
-    """A type with TFF's two texts: compact by `str`, indented by `formatted_representation`."""
+    """A type, held as the lines of its indented text."""
 
-    def _lines(self) -> list[str]:
-        raise NotImplementedError
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = tuple(lines)
 
     def formatted_representation(self) -> str:
-        """Return the indented text."""
-        return "\n".join(self._lines())
+        """Return TFF's indented text."""
+        return "\n".join(self._lines)
 
     def __str__(self) -> str:
-        # The texts differ in white space alone, and only "->" has some in the compact one.
-        return "".join(line.lstrip(" ") for line in self._lines())
+        # TFF's compact text differs in line ends and indentation alone.
+        return "".join(line.lstrip(" ") for line in self._lines)
+
+    def __repr__(self) -> str:
+        return f"Type({self})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Type) and self._lines == other._lines
+
+    def __hash__(self) -> int:
+        return hash(self._lines)
+
+    def between(self, before: str, after: str) -> Type:
+        """Return the type with marks around it: placed at the server, a sequence, ..."""
+        return Type(f"{before}{self.formatted_representation()}{after}".split("\n"))
 
 
-@dataclass(frozen=True)
-class TensorType(Type):
-    """A number or an array: "float32", "int32[?,1]"."""
-
-    dtype: str
-    shape: tuple[int | None, ...] = ()
-
-    def _lines(self) -> list[str]:
-        lengths = ",".join("?" if length is None else str(length) for length in self.shape)
-        return [f"{self.dtype}[{lengths}]" if self.shape else self.dtype]
-
-
-@dataclass(frozen=True)
-class StructType(Type):
-    """Fields in order, each with a name or None."""
-
-    fields: tuple[tuple[str | None, Type], ...]
-
-    def _lines(self) -> list[str]:
-        if not self.fields:
-            return ["<>"]
-        lines = ["<"]
-        for number, (name, member) in enumerate(self.fields, 1):
-            first, *rest = member._lines()
-            block = [f"{name}={first}" if name else first, *rest]
-            block[-1] += "," if number < len(self.fields) else ""
-            lines += [f"  {line}" for line in block]
-        return [*lines, ">"]
-
-
-@dataclass(frozen=True)
-class WrappedType(Type):
-    """A type between two marks: placed ("...@SERVER") or a sequence ("...*")."""
-
-    before: str
-    member: Type
-    after: str
-
-    def _lines(self) -> list[str]:
-        lines = self.member._lines()
-        lines[0] = self.before + lines[0]
-        lines[-1] += self.after
-        return lines
-
-
-@dataclass(frozen=True)
-class FunctionType(Type):
-    """Parameter -> result.
+def tensor(dtype: str, shape: Iterable[int | None] = ()) -> Type:
+    """Return the type of a number or an array.
 
     Examples
     --------
-    >>> print(FunctionType(None, server(type_of({"rate": 0.5}))).formatted_representation())
+    >>> print(tensor("int32", (None, 1)))
+    int32[?,1]
+    """
+    lengths = ",".join("?" if length is None else str(length) for length in shape)
+    return Type([f"{dtype}[{lengths}]" if lengths else dtype])
+
+
+def fields(members: Iterable[tuple[str | None, Type]]) -> Type:
+    """Return the type of a struct: members in order, each with a name or None.
+
+    Examples
+    --------
+    >>> print(fields([("rate", tensor("float32")), (None, fields([]))]))
+    <rate=float32,<>>
+    """
+    blocks = [member.between(f"{name}=" if name else "", "")._lines for name, member in members]
+    if not blocks:
+        return Type(["<>"])
+    body = ",\n".join("\n".join(f"  {line}" for line in block) for block in blocks)
+    return Type(["<", *body.split("\n"), ">"])
+
+
+def struct(**members: Type) -> Type:
+    """Return the type of a struct of named members."""
+    return fields(members.items())
+
+
+def function(parameter: Type | None, result: Type) -> Type:
+    """Return the type of a function.
+
+    Examples
+    --------
+    >>> print(function(None, server(type_of({"rate": 0.5}))).formatted_representation())
     ( -> <
       rate=float32
     >@SERVER)
     """
-
-    parameter: Type | None
-    result: Type
-
-    def _lines(self) -> list[str]:
-        parameter = "" if self.parameter is None else self.parameter.formatted_representation()
-        return f"({parameter} -> {self.result.formatted_representation()})".split("\n")
+    before = "" if parameter is None else parameter.formatted_representation()
+    return result.between(f"({before} -> ", ")")
 
 
 def server(member: Type) -> Type:
     """Place a type at the server."""
-    return WrappedType("", member, "@SERVER")
+    return member.between("", "@SERVER")
 
 
 def client_sequences(element: Type) -> Type:
@@ -110,15 +102,10 @@ def client_sequences(element: Type) -> Type:
 
     Examples
     --------
-    >>> str(client_sequences(type_of({"x": ArraySpec((None, 784), np.float32)})))
-    '{<x=float32[?,784]>*}@CLIENTS'
+    >>> print(client_sequences(type_of({"x": ArraySpec((None, 784), np.float32)})))
+    {<x=float32[?,784]>*}@CLIENTS
     """
-    return WrappedType("{", element, "*}@CLIENTS")
-
-
-def struct(**fields: Type) -> StructType:
-    """Make a struct of named fields."""
-    return StructType(tuple(fields.items()))
+    return element.between("{", "*}@CLIENTS")
 
 
 def type_of(value: Any, integers: str = "int32") -> Type:
@@ -133,23 +120,18 @@ def type_of(value: Any, integers: str = "int32") -> Type:
 
     Examples
     --------
-    >>> str(type_of({"weights": (np.zeros((2, 3), np.float32), 1.0), "step": 0, "nothing": ()}))
-    '<weights=<float32[2,3],float32>,step=int32,nothing=<>>'
+    >>> print(type_of({"weights": (np.zeros((2, 3), np.float32), 1.0), "step": 0, "nothing": ()}))
+    <weights=<float32[2,3],float32>,step=int32,nothing=<>>
     """
     if isinstance(value, Mapping):
-        return StructType(tuple((str(name), type_of(v, integers)) for name, v in value.items()))
+        return fields((str(name), type_of(v, integers)) for name, v in value.items())
     if isinstance(value, tuple | list):
         names = getattr(value, "_fields", (None,) * len(value))
-        return StructType(tuple((name, type_of(v, integers)) for name, v in zip(names, value, strict=True)))
+        return fields((name, type_of(v, integers)) for name, v in zip(names, value, strict=True))
     if isinstance(value, np.ndarray | np.generic | ArraySpec):
-        return TensorType(value.dtype.name, value.shape)
-    if isinstance(value, bool):
-        return TensorType("bool")
-    if isinstance(value, int):
-        return TensorType(integers)
-    if isinstance(value, float):
-        return TensorType("float32")
-    return TensorType(type(value).__name__)
+        return tensor(value.dtype.name, value.shape)
+    python_types = {bool: "bool", int: integers, float: "float32"}
+    return tensor(python_types.get(type(value), type(value).__name__))
 
 
 class TypedFunction(Generic[P, R]):
