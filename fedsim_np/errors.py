@@ -7,9 +7,11 @@ names the place, the rule and what was found there. *Arguments* that break a rul
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import os
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -58,6 +60,26 @@ def data_error(
     named = {"file": None if path is None else os.fspath(path), "client": client_id, "field": field}
     place = ", ".join(f"{kind} '{name}'" for kind, name in named.items() if name is not None)
     return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.")
+
+
+@contextlib.contextmanager
+def naming_client(client_id: str | None) -> Iterator[None]:
+    """Put the client into a `DataError` that comes from code that does not know whose data it has.
+
+    Examples
+    --------
+    >>> with naming_client("ann"):
+    ...     raise data_error("labels must lie in [0, 9]", 10, field="y")
+    Traceback (most recent call last):
+    ...
+    fedsim_np.errors.DataError: client 'ann', field 'y': labels must lie in [0, 9]. Got 10.
+    """
+    try:
+        yield
+    except DataError as error:
+        if client_id is None or f"client '{client_id}'" in str(error):
+            raise
+        raise DataError(f"client '{client_id}', {error}") from error
 
 
 def argument_error(name: str, owner: str, rule: str, value: object) -> ValueError:

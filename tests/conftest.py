@@ -9,6 +9,8 @@ import pytest
 
 import fedsim_np as fed
 
+collect_ignore_glob = ["goldens/*"]  # scripts that need TensorFlow
+
 GOLDENS = Path(__file__).parent / "goldens"
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from conftest import digits
@@ -139,12 +140,9 @@ def test_every_error_is_one_line_and_status_2(folder, digit_files, capsys):
 
 
 def test_a_bad_value_in_a_file_is_one_line(folder, digit_files, capsys):
-    bad = digits([5 + i for i in range(12)]).create_dataset_for_client("f0003_03").to_arrays()
-    bad["pixels"] = bad["pixels"].copy()
-    bad["pixels"][2, 0, 0] = np.nan
-    clients = {c: digits([5]).create_dataset_for_client("f0000_00").to_arrays() for c in ("f0000_00", "f0001_01")}
-    fed.datasets.write_hdf5(folder / "bad.h5", fed.datasets.InMemoryClientData({**clients, "f0003_03": bad}))
-    assert main(command((folder / "bad.h5", digit_files[1]), "--clients", 3, "--out", folder / "run")) == 2
+    with h5py.File(digit_files[0], "a") as file:
+        file["examples/f0003_03/pixels"][2, 0, 0] = np.nan
+    assert main(command(digit_files, "--out", folder / "run")) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "client 'f0003_03', field 'pixels': values must be finite. Got nan at index (2, 0, 0)" in error

@@ -58,7 +58,7 @@ def test_all_clients_are_read_one_by_one_and_can_be_batched(numbered):
 def test_preprocess(numbered):
     doubled = numbered.preprocess(lambda dataset: dataset.repeat(2).batch(2))
     assert doubled.client_ids == IDS
-    assert doubled.element_type_structure["x"] == ArraySpec((None,), np.int64)
+    assert doubled.element_type_structure["x"] == ArraySpec((None,), np.int32)
     assert [b["x"].tolist() for b in doubled.create_dataset_for_client(IDS[3])] == [[3, 3]]
     assert doubled.create_dataset_from_all_clients(seed=1).num_examples == 40
     with pytest.raises(TypeError, match="'preprocess_fn' of ClientData.preprocess must be a callable"):
@@ -114,3 +114,22 @@ def test_from_clients_and_fn_knows_its_clients():
 def test_bad_clients(clients, error, message):
     with pytest.raises(error, match=message):
         InMemoryClientData(clients)
+
+
+def test_clients_in_memory_are_finite():
+    with pytest.raises(fed.DataError, match=r"client 'b', field 'x': values must be finite. Got inf at index \(1,\)"):
+        InMemoryClientData({"a": {"x": [0.5]}, "b": {"x": [0.5, float("inf")]}})
+
+
+def test_client_ids_are_put_back_where_a_function_loses_them(numbered):
+    made = ClientData.from_clients_and_fn(["a"], lambda client_id: Dataset.from_arrays({"x": [1]}))
+    assert made.create_dataset_for_client("a").client_id == "a"
+    rebuilt = numbered.preprocess(lambda dataset: Dataset.from_batches([{"y": [1, 2]}]))
+    assert rebuilt.create_dataset_for_client(IDS[2]).client_id == IDS[2]
+
+
+def test_all_clients_of_fixed_batches_are_counted_right():
+    data = digits([5, 4]).preprocess(lambda dataset: dataset.batch(2, drop_remainder=True))
+    pooled = data.create_dataset_from_all_clients(seed=1)
+    assert pooled.num_examples == 8
+    assert pooled.to_arrays()["label"].shape == (8,)

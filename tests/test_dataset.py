@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fedsim_np as fed
@@ -94,7 +94,7 @@ def test_ready_batches():
     dataset = Dataset.from_batches(batches, "bob")
     assert dataset.num_examples == 4
     assert dataset.to_arrays()["y"].tolist() == [0, 1, 2, 3]
-    assert dataset.element_spec["y"] == ArraySpec((None,), np.int64)
+    assert dataset.element_spec["y"] == ArraySpec((None,), np.int32)  # a list's integers are TensorFlow's
     assert [len(b["x"]) for b in pickle.loads(pickle.dumps(dataset)).repeat(2)] == [3, 1, 3, 1]
     assert Dataset.from_batches([]).num_examples == 0
 
@@ -146,6 +146,7 @@ STAGES = st.one_of(
 )
 
 
+@example(n=3, before=[], size=2, after=[("shuffle", 2, 0, True), ("take", 1)])
 @given(
     n=st.integers(0, 9), before=st.lists(STAGES, max_size=4), size=st.integers(1, 5), after=st.lists(STAGES, max_size=3)
 )
@@ -161,4 +162,30 @@ def test_kept_orders_fresh_ones_and_counted_ones_agree(n, before, size, after):
         read = [e["i"].tolist() for e in advancing]
         assert [e["i"].tolist() for e in asked.batches(iteration)] == read
         assert [e["i"].tolist() for e in build().skip_iterations(iteration).batches()] == read
-        assert asked.num_examples == sum(map(len, read))
+        assert build().skip_iterations(iteration).num_examples == sum(map(len, read))
+
+
+def test_a_copy_that_begins_later_has_counters_of_its_own():
+    dataset = Dataset.from_arrays({"x": np.arange(5)}).shuffle(3, seed=4).batch(5)
+    copied = dataset.skip_iterations(1)
+    assert [next(iter(copied))["x"].tolist() for _ in range(2)] == [[1, 0, 4, 2, 3], [0, 2, 4, 1, 3]]
+    assert next(pickle.loads(pickle.dumps(copied)).batches())["x"].tolist() == [1, 0, 4, 2, 3]
+    assert next(copied.take(1).batches())["x"].tolist() == [1, 0, 4, 2, 3]
+    assert next(iter(dataset))["x"].tolist() == [1, 0, 4, 3, 2]
+
+
+def test_lists_are_what_tensorflow_makes_of_them():
+    made = Dataset.from_arrays({"i": [1, 2], "f": [0.5, 1.5], "big": [2**40, 1], "a": np.array([1, 2], np.int16)})
+    assert [spec.dtype.name for spec in made.element_spec.values()] == ["int32", "float32", "int64", "int16"]
+
+
+def test_foreign_byte_order_is_turned():
+    made = Dataset.from_arrays({"x": np.array([1, 2], ">i4")})
+    assert made.element_spec["x"] == ArraySpec((), np.int32)
+    assert [int(e["x"]) for e in made] == [1, 2]
+
+
+def test_what_is_unpickled_is_read_only():
+    for dataset in (Dataset.from_arrays({"x": np.arange(3)}), Dataset.from_batches([{"x": np.arange(3)}])):
+        copied = pickle.loads(pickle.dumps(dataset))
+        assert not next(copied.batches())["x"].flags.writeable or not copied.to_arrays()["x"].flags.writeable

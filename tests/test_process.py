@@ -456,7 +456,153 @@ def test_metrics_whose_names_do_not_match():
         process.next(process.initialize(), [[{"v": np.float32([1])}]])
 
 
+class Iterating(fed.learning.ClientWork):
+    """Reads its dataset as tf.data's users do, with a plain for."""
+
+    def initialize(self):
+        return {"seen": np.zeros(1)}
+
+    def run(self, weights, dataset, state):
+        first = next(iter(dataset))["y"].ravel()
+        return ClientResult((np.full((4, 3), first[0]), np.zeros(3)), 1.0, toy_model().initial_metrics())
+
+
+def test_a_client_work_that_iterates_leaves_the_callers_dataset_alone():
+    dataset = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}, "ann").shuffle(5, seed=1).batch(2)
+    process = compose_learning_process(toy_model, Iterating(), fed.learning.aggregators.MeanFactory(), sgd(1.0))
+    np.testing.assert_array_equal(after(process, [dataset]), after(process, [dataset]))
+    np.testing.assert_array_equal(next(iter(dataset))["y"], next(dataset.batches())["y"])
+
+
+class Remembering(fed.learning.aggregators.Aggregator):
+    """Has arrays in its state, and tries to change them in place."""
+
+    def __init__(self, careless):
+        self.careless = careless
+
+    def initialize(self, weights):
+        return [np.zeros(2)]
+
+    def next(self, state, updates, weights):
+        if len(weights) < 3 and not self.careless:
+            raise ValueError("needs three clients")
+        if self.careless:
+            state[0] += 1
+        return state, tuple(u.mean(axis=0) for u in updates), collections.OrderedDict(of=len(weights))
+
+
+def test_states_of_ones_own_are_read_only_also_when_unpickled():
+    process = weighted(model_aggregator=Remembering(careless=True))
+    for state in (process.initialize(), pickle.loads(pickle.dumps(process.initialize()))):
+        with pytest.raises(ValueError, match="read-only"):
+            process.next(state, random_cohort([3]))
+
+
+def test_an_aggregator_that_needs_several_clients_has_a_signature():
+    process = weighted(model_aggregator=Remembering(careless=False))
+    assert "aggregator=<of=int32>" in str(process.next.type_signature)
+    assert "type_signature" in repr(process.next)
+
+
+class Float32Sums(HandMade):
+    """Hands in NumPy's float32, and an array as a metric."""
+
+    own = np.zeros((), np.float32)
+
+    def initial_weights(self):
+        return ModelWeights([self.own], [])
+
+    def forward_pass(self, weights, batch):
+        return fed.learning.models.BatchOutput(np.float32(0), self.predict_on_batch(weights, batch["v"]))
+
+    def initial_metrics(self):
+        return collections.OrderedDict(n=[0.0], table=[np.zeros(2)])
+
+    def unfinalized_metrics(self, batch, output):
+        return collections.OrderedDict(n=[np.float32(batch["v"][0])], table=[np.ones(2, np.float32)])
+
+    def metric_finalizers(self):
+        return collections.OrderedDict(n=lambda s: s[0], table=lambda s: s[0])
+
+
+def test_sums_are_float64_whatever_a_model_hands_in():
+    evaluation = build_fed_eval(Float32Sums)
+    data = [[{"v": np.float32([2**24])}]] + [[{"v": np.float32([1])}]] * 1000
+    state, metrics = evaluation.next(evaluation.initialize(), data)
+    assert state.client_work[1]["n"] == [2**24 + 1000]
+    assert type(state.client_work[1]["n"][0]) is float
+    metrics["client_work"]["eval"]["total_rounds_metrics"]["table"] += 100
+    assert state.client_work[1]["table"][0].tolist() == [1001, 1001]
+
+
+def test_the_state_owns_its_weights():
+    state = fed.learning.build_weighted_fed_avg(Float32Sums, sgd(0.1)).initialize()
+    assert not np.shares_memory(state.global_model_weights.trainable[0], Float32Sums.own)
+    assert not state.global_model_weights.trainable[0].flags.writeable
+
+
+def test_finalizers_may_return_tuples_and_sums_may_be_nested():
+    Pair = collections.namedtuple("Pair", "a b")
+    finalized = fed.learning.metrics.sum_then_finalize({"m": lambda s: Pair(s["x"][0], s["x"][1])})
+    assert finalized([{"m": {"x": [1, 2]}}, {"m": {"x": [3, 4]}}]) == {"m": Pair(4, 6)}
+
+
+def test_weights_of_clients_are_numbers():
+    for wrong in (float("nan"), -1.0, "3"):
+        process = compose((np.ones((4, 3)), np.ones(3)))
+        process.client_work.run = lambda *_, w=wrong: ClientResult((np.ones((4, 3)), np.ones(3)), w, {})
+        with pytest.raises(ValueError, match="The 'weight' of the ClientResult of 'c0' must be a finite float >= 0"):
+            process.next(process.initialize(), random_cohort([3]))
+
+
+def test_gradients_of_the_wrong_shape():
+    class Broadcast(HandMade):
+        def gradient(self, weights, batch, output):
+            return (np.ones(1, np.float32),)
+
+    process = fed.learning.build_weighted_fed_avg(Broadcast, sgd(1.0))
+    with pytest.raises(ValueError, match="The 'gradient' of Broadcast must be shaped as the trainable weights"):
+        process.next(process.initialize(), [[{"v": np.float32([1])}]])
+
+
+def test_replacing_parts_of_an_output():
+    output = weighted().next(weighted().initialize(), random_cohort([3]))
+    assert output._replace(metrics={}).clients == {}
+
+
 # --- wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([(TOY_X, TOY_Y), (TOY_X.astype(np.float64), TOY_Y)], "client 'ann', field 'x': a batch must be float32"),
+        ([(TOY_X, TOY_Y), (TOY_X[:, :2], TOY_Y)], r"Got float32 of shape \(5, 2\)"),
+        ([(TOY_X, TOY_Y[:1])], "client 'ann': a batch's fields must have the same length"),
+        ([(TOY_X, TOY_Y), (TOY_X, TOY_Y + 30)], r"client 'ann', field 'y': labels must lie in \[0, 2\]. Got 30"),
+    ],
+)
+def test_every_batch_is_checked(batches, message):
+    dataset = Dataset.from_batches([{"x": x, "y": y} for x, y in batches], "ann")
+    for process in (weighted(), build_fed_eval(toy_model)):
+        with pytest.raises(fed.DataError, match=message):
+            process.next(process.initialize(), [dataset])
+
+
+def test_batches_of_foreign_byte_order_name_it():
+    dataset = (
+        Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2).map(lambda b: {"x": b["x"], "y": b["y"].astype(">i4")})
+    )
+    with pytest.raises(fed.DataError, match="Got int32 in foreign byte order of shape"):
+        weighted().next(weighted().initialize(), [dataset])
+
+
+def test_hyperparameters_are_checked_when_set():
+    process = weighted(0.1)
+    for wrong in (float("nan"), -1.0, "x"):
+        hparams = {"client_work": {"learning_rate": wrong}, "finalizer": {"learning_rate": 1.0}}
+        with pytest.raises(ValueError, match="The 'learning_rate' of set_hparams must be a finite float >= 0"):
+            process.set_hparams(process.initialize(), hparams)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.dataset import Dataset
+from fedsim_np.datasets.schema import Schema
 from fedsim_np.datasets.sources import Element, ElementSpec
 from fedsim_np.errors import argument_type_error, check_int, data_error
 
@@ -104,7 +105,8 @@ class ClientData(abc.ABC):
         """
         check_random_seed(seed)
         read = functools.partial(_read_all, self, _permuted(self.client_ids, seed))
-        return Dataset.from_elements(read, self.element_type_structure)
+        batched = self.create_dataset_for_client(self.client_ids[0]).is_batched
+        return Dataset.from_elements(read, self.element_type_structure, batched=batched)
 
     def preprocess(self, preprocess_fn: Callable[[Dataset], Dataset]) -> ClientData:
         """Return client data whose datasets are ``preprocess_fn(dataset)``.
@@ -216,7 +218,7 @@ class SelectedClientData(ClientData):
         """Return the client's `Dataset`."""
         if client_id not in self._client_ids:
             raise self._unknown(client_id)
-        return self._create_dataset(client_id)
+        return self._create_dataset(client_id).with_client_id(client_id)
 
 
 class PreprocessedClientData(ClientData):
@@ -241,7 +243,7 @@ class PreprocessedClientData(ClientData):
 
     def create_dataset_for_client(self, client_id: str) -> Dataset:
         """Return the client's `Dataset`, preprocessed."""
-        return self._preprocess(self._client_data.create_dataset_for_client(client_id))
+        return self._preprocess(self._client_data.create_dataset_for_client(client_id)).with_client_id(client_id)
 
 
 class InMemoryClientData(ClientData):
@@ -250,12 +252,13 @@ class InMemoryClientData(ClientData):
     Parameters
     ----------
     client_arrays : mapping of str to mapping of str to array-like, each of shape (n, ...)
-        Client id -> field -> array. The arrays are not copied.
+        Client id -> field -> array. Arrays are not copied; lists become float32 and int32, as in TensorFlow.
 
     Raises
     ------
     DataError
-        If there are no clients, or a client's fields differ in number, shape or dtype from the first one's.
+        If there are no clients, a client's fields differ in number, shape or dtype from the first one's, or a float
+        is not finite.
 
     Examples
     --------
@@ -281,6 +284,8 @@ class InMemoryClientData(ClientData):
                 raise data_error(rule, f"a {type(arrays).__name__}", client_id=client_id)
             dataset = Dataset.from_arrays(arrays, client_id)
             self._datasets[client_id] = dataset
+            for name, values in dataset.to_arrays().items():
+                Schema.check_finite(name, values, client_id=client_id)
             spec, first = dict(dataset.element_spec), dict(self.element_type_structure)
             if spec != first:
                 raise data_error(f"all clients must have the structure {first}", spec, client_id=client_id)

@@ -14,7 +14,6 @@ thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes th
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,12 +24,13 @@ import numpy.typing as npt
 from fedsim_np.datasets.sources import (
     ArraySource,
     ArraySpec,
+    BatchList,
     Columns,
     Element,
     ElementSource,
     ElementSpec,
     Source,
-    read_only,
+    read_only_fields,
     stack,
 )
 from fedsim_np.datasets.stages import (
@@ -72,13 +72,13 @@ class Dataset:
         source: Source | ElementSource,
         stages: tuple[Stage, ...] = (),
         client_id: str | None = None,
-        skipped: int = 0,
     ) -> None:
-        self._source, self._stages, self.client_id, self._skipped = source, stages, client_id, skipped
-        self._order: tuple[int, list[int]] | None = None  # of the iteration that `batches` read last
+        self._source, self._stages, self.client_id = source, stages, client_id
+        # The order that `batches` read last, by the numbers that its shuffles started with.
+        self._orders: dict[tuple[int, ...], list[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_order": None}
+        return {**self.__dict__, "_orders": {}}
 
     # --- making one
 
@@ -102,7 +102,7 @@ class Dataset:
         >>> Dataset.from_arrays({"x": np.zeros((3, 2), np.float32)}).element_spec["x"]
         ArraySpec(shape=(2,), dtype=float32)
         """
-        columns: Columns = OrderedDict((name, read_only(array)) for name, array in arrays.items())
+        columns = read_only_fields(arrays)
         if not columns:
             raise data_error("must have at least one field", "none", client_id=client_id)
         for name, column in columns.items():
@@ -139,7 +139,7 @@ class Dataset:
             if not isinstance(batch, Mapping) or not batch:
                 found = "an empty one" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
                 raise data_error("a batch must be a mapping of field names to arrays", found, client_id=client_id)
-            arrays: Columns = OrderedDict((name, read_only(array)) for name, array in batch.items())
+            arrays = read_only_fields(batch)
             for name, array in arrays.items():
                 if not array.ndim:
                     rule = "a batch's arrays must have an examples axis"
@@ -151,13 +151,17 @@ class Dataset:
         spec: ElementSpec = _common_spec(ready) if ready else OrderedDict()
         for name, array_spec in spec.items():
             spec[name] = ArraySpec((None, *array_spec.shape[1:]), array_spec.dtype)
-        return cls(ElementSource(functools.partial(iter, ready), spec), (), client_id)
+        return cls(ElementSource(BatchList(ready), spec, batched=True), (), client_id)
 
     @classmethod
     def from_elements(
-        cls, read: Callable[[], Iterable[Mapping[str, Any]]], spec: ElementSpec, client_id: str | None = None
+        cls,
+        read: Callable[[], Iterable[Mapping[str, Any]]],
+        spec: ElementSpec,
+        client_id: str | None = None,
+        batched: bool = False,
     ) -> Dataset:
-        """Make a dataset of a stream of elements, made anew by each call of `read`.
+        """Make a dataset of a stream of elements, batches or single examples, made anew by each call of `read`.
 
         Examples
         --------
@@ -166,12 +170,12 @@ class Dataset:
         >>> [batch["x"].tolist() for batch in dataset.batch(2)]
         [[0, 1], [2]]
         """
-        return cls(ElementSource(read, spec), (), client_id)
+        return cls(ElementSource(read, spec, batched), (), client_id)
 
     # --- transformations
 
     def _then(self, stage: Stage) -> Dataset:
-        return Dataset(self._source, (*self._stages, stage), self.client_id, self._skipped)
+        return Dataset(self._source, (*self._stages, stage), self.client_id)
 
     def repeat(self, count: int | None = None) -> Dataset:
         """Read everything `count` times; for ever if `count` is None or -1.
@@ -262,16 +266,34 @@ class Dataset:
         return self
 
     def skip_iterations(self, count: int) -> Dataset:
-        """Return the dataset as it is after `count` iterations, for `batches` alone.
+        """Return a copy with counters of its own, as a fresh dataset is after `count` whole iterations.
 
         Examples
         --------
         >>> dataset = Dataset.from_arrays({"x": range(5)}).shuffle(3, seed=4)
-        >>> [int(e["x"]) for e in dataset.skip_iterations(1).batches()]
+        >>> [int(e["x"]) for e in dataset.skip_iterations(1)]
         [1, 0, 4, 2, 3]
         """
-        checked = check_int("count", "Dataset.skip_iterations", count, minimum=0)
-        return Dataset(self._source, self._stages, self.client_id, self._skipped + checked)
+        numbers = self._numbers(check_int("count", "Dataset.skip_iterations", count, minimum=0))
+        stages = tuple(
+            stage._replace(generator=SeedGenerator(numbers.get(stage.generator, stage.generator.first)))
+            if isinstance(stage, Shuffle)
+            else stage
+            for stage in self._stages
+        )
+        copied = Dataset(self._source, stages, self.client_id)
+        copied._orders = self._orders  # the stages are the same, so that the orders are
+        return copied
+
+    def with_client_id(self, client_id: str) -> Dataset:
+        """Return the same dataset as one of this client, unless it is some client's already.
+
+        Examples
+        --------
+        >>> Dataset.from_arrays({"x": range(5)}).with_client_id("ann").with_client_id("bob").client_id
+        'ann'
+        """
+        return self if self.client_id is not None else Dataset(self._source, self._stages, client_id)
 
     # --- reading
 
@@ -326,24 +348,31 @@ class Dataset:
         >>> [batch["x"].tolist() for batch in dataset.batches(1)]
         [[1, 0, 4, 2, 3]]
         """
-        iteration = self._skipped + check_int("iteration", "Dataset.batches", iteration, minimum=0)
-        counts: dict[SeedGenerator, int] = {}
-        if iteration:
-            # Every iteration starts each shuffle equally often: where this one begins is a product.
-            self._count(counts)
-            counts = {generator: iteration * started for generator, started in counts.items()}
-        draw = _counter(counts)
+        numbers = self._numbers(check_int("iteration", "Dataset.batches", iteration, minimum=0))
+        draw = _counter(numbers)
         depth = split_order(self._stages)
         if isinstance(self._source, ElementSource) or not depth:
             return self._read(draw)
-        if self._order is None or self._order[0] != iteration:
+        shuffles = [stage.generator for stage in self._stages[:depth] if isinstance(stage, Shuffle)]
+        key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
+        if key not in self._orders:
             rows = range(self._source.num_rows)
-            row_numbers = Reader(lambda: iter(rows), stack, _apply, draw)
-            self._order = iteration, list(start(self._stages[:depth], row_numbers))
-        return self._read(draw, self._order[1])
+            order = list(start(self._stages[:depth], Reader(lambda: iter(rows), stack, _apply, draw)))
+            self._orders.clear()
+            self._orders[key] = order
+        return self._read(draw, self._orders[key])
 
-    def _count(self, counts: dict[SeedGenerator, int]) -> int:
-        """Count the examples of one whole iteration, and in `counts` how often it starts each shuffle."""
+    def _numbers(self, iteration: int) -> dict[SeedGenerator, int]:
+        """Return the numbers with which an iteration's shuffles start, where they are not their first."""
+        if not iteration:
+            return {}
+        # Every iteration starts each shuffle equally often: where this one begins is a product.
+        after_one: dict[SeedGenerator, int] = {}
+        self._count(after_one)
+        return {shuffle: shuffle.first + iteration * (n - shuffle.first) for shuffle, n in after_one.items()}
+
+    def _count(self, numbers: dict[SeedGenerator, int]) -> int:
+        """Count the examples of one whole iteration, and with `numbers` how often it starts each shuffle."""
         if self.is_infinite:
             raise ValueError(f"{self._named()} repeats for ever: use take() or give repeat() a count.")
         source = self._source
@@ -353,11 +382,11 @@ class Dataset:
                 return iter([1] * source.num_rows)
             return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
 
-        return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(counts))))
+        return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(numbers))))
 
     @property
     def num_examples(self) -> int:
-        """Number of examples that one iteration reads, repetitions included."""
+        """Number of examples that the first iteration reads, repetitions included."""
         return self._count({})
 
     @property
@@ -365,6 +394,12 @@ class Dataset:
         """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
         empty = not isinstance(self._source, ElementSource) and not self._source.num_rows
         return not empty and is_infinite(self._stages)
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether an element is a batch rather than one example."""
+        from_batches = isinstance(self._source, ElementSource) and self._source.batched
+        return from_batches or any(isinstance(stage, Batch) for stage in self._stages)
 
     def to_arrays(self, iteration: int = 0) -> Columns:
         """Read one iteration and return it as arrays, batches joined along their first axis.
@@ -382,10 +417,9 @@ class Dataset:
         elements = list(self.batches(iteration))
         if not elements:
             spec = self.element_spec
-            inner = {k: s.shape[1:] if s.shape[:1] == (None,) else s.shape for k, s in spec.items()}
+            inner = {k: s.shape[1:] if self.is_batched else s.shape for k, s in spec.items()}
             return OrderedDict((k, np.empty((0, *(d or 0 for d in inner[k])), s.dtype)) for k, s in spec.items())
-        batched = isinstance(source, ElementSource) and source.batched
-        if batched or any(isinstance(stage, Batch) for stage in self._stages):
+        if self.is_batched:
             return OrderedDict((name, np.concatenate([e[name] for e in elements])) for name in elements[0])
         return stack(elements)
 
@@ -424,13 +458,13 @@ class Dataset:
         return f"<Dataset {named}element_spec={spec}>"
 
 
-def _counter(counts: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int]:
-    """Return a `draw` that counts in a dict of its own and leaves the generators alone."""
+def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int]:
+    """Return a `draw` that counts in a dict and leaves the generators alone."""
 
     def draw(generator: SeedGenerator) -> int:
-        drawn = counts.get(generator, 0)
-        counts[generator] = drawn + 1
-        return drawn
+        number = numbers.get(generator, generator.first)
+        numbers[generator] = number + 1
+        return number
 
     return draw
 

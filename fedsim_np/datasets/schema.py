@@ -131,22 +131,33 @@ class Schema(NamedTuple):
         DataError
             Naming the first value that is not, and its index.
         """
+        field = self.fields[name]
         if not values.size:
             return
-        field = self.fields[name]
-        # A NaN makes both extremes NaN, and no comparison with NaN holds: two passes find every kind of bad value.
+        self.check_finite(name, values, **place)
         low, high = values.min(), values.max()
-        if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
-            raise self._bad_value("values must be finite", name, values, ~np.isfinite(values), place)
         minimum = -np.inf if field.minimum is None else field.minimum
         maximum = np.inf if field.maximum is None else field.maximum
-        if not (low >= minimum and high <= maximum):
+        if low < minimum or high > maximum:
             bad = (values < minimum) | (values > maximum)
-            raise self._bad_value(f"values must lie in [{minimum:g}, {maximum:g}]", name, values, bad, place)
+            raise _bad_value(f"values must lie in [{minimum:g}, {maximum:g}]", name, values, bad, place)
 
     @staticmethod
-    def _bad_value(
-        rule: str, name: str, values: npt.NDArray[Any], bad: npt.NDArray[np.bool_], place: Mapping[str, Any]
-    ) -> DataError:
-        index = tuple(int(i) for i in np.argwhere(bad)[0])
-        return data_error(rule, f"{values[index]} at index {index}", field=name, **place)
+    def check_finite(name: str, values: npt.NDArray[Any], **place: Any) -> None:
+        """Check that a field's floats are finite.
+
+        Raises
+        ------
+        DataError
+            Naming the first value that is not, and its index.
+        """
+        # A NaN makes both extremes NaN: two passes find every kind of bad value.
+        if values.dtype.kind == "f" and values.size and not np.isfinite([values.min(), values.max()]).all():
+            raise _bad_value("values must be finite", name, values, ~np.isfinite(values), place)
+
+
+def _bad_value(
+    rule: str, name: str, values: npt.NDArray[Any], bad: npt.NDArray[np.bool_], place: Mapping[str, Any]
+) -> DataError:
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    return data_error(rule, f"{values[index]} at index {index}", field=name, **place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -79,24 +79,55 @@ class ArraySource(NamedTuple):
         """Return the read-only arrays, each of shape (n, ...)."""
         return self.arrays
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.ArrayLike]) -> ArraySource:
+        """Make a source of arrays, which are not copied."""
+        return cls(read_only_fields(arrays))
+
+    def __reduce__(self) -> tuple[Callable[..., ArraySource], tuple[Columns]]:
+        return ArraySource.of, (self.arrays,)  # what is unpickled is read-only too
+
 
 class ElementSource(NamedTuple):
     """A stream of ready elements, made anew by each call of `read`: batches, or the examples of many clients."""
 
     read: Callable[[], Iterable[Mapping[str, Any]]]
     spec: ElementSpec
-
-    @property
-    def batched(self) -> bool:
-        """Whether an element is a batch: lengths that vary along the first axis."""
-        return bool(self.spec) and all(spec.shape[:1] == (None,) for spec in self.spec.values())
+    batched: bool
 
 
-def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return a read-only view; integers in lists are int64 on every platform."""
+class BatchList:
+    """Ready batches, to be read as often as one likes; they stay read-only when pickled."""
+
+    def __init__(self, batches: Sequence[Mapping[str, npt.ArrayLike]]) -> None:
+        self._batches = [read_only_fields(batch) for batch in batches]
+
+    def __call__(self) -> Iterator[Columns]:
+        """Return the batches."""
+        return iter(self._batches)
+
+    def __reduce__(self) -> tuple[type[BatchList], tuple[list[Columns]]]:
+        return BatchList, (self._batches,)
+
+
+def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
+    """Return arrays as read-only views, in the machine's byte order.
+
+    Numbers in lists become what TensorFlow makes of them: float32, and int32 where they fit.
+    """
+    return OrderedDict((name, _read_only(array)) for name, array in arrays.items())
+
+
+def _read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
     view = np.asarray(array).view()
-    if not isinstance(array, np.ndarray) and view.dtype.kind == "i":
-        view = view.astype(np.int64)
+    if not isinstance(array, np.ndarray | np.generic):
+        if view.dtype.kind == "f":
+            view = view.astype(np.float32)
+        elif view.dtype.kind == "i":
+            fits = not view.size or (view.min() >= -(2**31) and view.max() < 2**31)
+            view = view.astype(np.int32 if fits else np.int64)
+    if not view.dtype.isnative:
+        view = view.astype(view.dtype.newbyteorder("="))
     view.flags.writeable = False
     return cast(npt.NDArray[Any], view)
 

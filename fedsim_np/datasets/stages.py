@@ -20,18 +20,24 @@ Start = Callable[[], Iterator[Any]]
 
 
 class SeedGenerator:
-    """Counts the iterations of one shuffle; copies and pickles start anew."""
+    """Counts the iterations of one shuffle; copies and pickles start anew.
 
-    def __init__(self) -> None:
-        self._started = 0
+    Attributes
+    ----------
+    first : int
+        The number of its first iteration: 0 but for a dataset that was made to begin later.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = self._next = first
 
     def draw(self) -> int:
         """Return the number of the iteration that starts now."""
-        self._started += 1
-        return self._started - 1
+        self._next += 1
+        return self._next - 1
 
-    def __reduce__(self) -> tuple[type[SeedGenerator], tuple[()]]:
-        return SeedGenerator, ()
+    def __reduce__(self) -> tuple[type[SeedGenerator], tuple[int]]:
+        return SeedGenerator, (self.first,)
 
 
 class Reader(NamedTuple):

@@ -42,7 +42,7 @@ class ClientResult(NamedTuple):
     metrics : OrderedDict
         Unfinalized.
     num_examples : int or None
-        Examples that were read, repetitions included; None where the work does not count them.
+        Examples that were read, repetitions included; None stands for all that the dataset has.
     """
 
     update: Arrays
@@ -133,6 +133,9 @@ class LocalTraining(ClientWork):
             for batch in read_batches(model, dataset):
                 output = model.forward_pass(local, batch)
                 gradients = model.gradient(local, batch, output)
+                if any(np.shape(g) != w.shape for g, w in zip(gradients, local.trainable, strict=True)):
+                    shapes = [np.shape(g) for g in gradients]
+                    raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
                 optimizer_state, trainable = optimizer.next(optimizer_state, local.trainable, gradients)
                 local = local._replace(trainable=trainable)
                 sums = metrics.add(sums, model.unfinalized_metrics(batch, output))

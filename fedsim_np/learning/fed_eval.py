@@ -6,10 +6,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fedsim_np.errors import naming_client
 from fedsim_np.learning import metrics
 from fedsim_np.learning.models import Model, as_model, unfinalized_evaluation
 from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
-from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput, clients_table, frozen
+from fedsim_np.learning.state import (
+    LearningAlgorithmState,
+    LearningProcessOutput,
+    clients_table,
+    frozen,
+    initial_weights,
+)
 from fedsim_np.learning.type_signatures import Type, type_of
 
 
@@ -21,9 +28,9 @@ class _EvaluationProcess(LearningProcess):
 
     def _initialize(self) -> LearningAlgorithmState:
         return LearningAlgorithmState(
-            global_model_weights=frozen(self.model.initial_weights()),
+            global_model_weights=initial_weights(self.model),
             distributor=(),
-            client_work=((), self.model.initial_metrics()),
+            client_work=((), frozen(self.model.initial_metrics())),
             aggregator=OrderedDict(value_sum_process=(), weight_sum_process=()),
             finalizer=(),
         )
@@ -32,14 +39,17 @@ class _EvaluationProcess(LearningProcess):
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
         cohort = as_cohort(data, iteration, "next")
-        weights = state.global_model_weights
-        evaluated = [unfinalized_evaluation(self.model, weights, dataset) for dataset in cohort]
+        weights = frozen(state.global_model_weights)
+        evaluated = []
+        for dataset in cohort:
+            with naming_client(dataset.client_id):
+                evaluated.append(unfinalized_evaluation(self.model, weights, dataset))
         unfinalized, counts = [sums for sums, _ in evaluated], [count for _, count in evaluated]
         current = metrics.total(unfinalized)
         sums = metrics.add(state.client_work[1], current)
         client_ids = [dataset.client_id for dataset in cohort]
         return LearningProcessOutput(
-            state._replace(client_work=((), sums)),
+            state._replace(client_work=((), frozen(sums))),
             self._round_metrics(current, sums),
             lambda: clients_table(client_ids, counts, unfinalized),
         )

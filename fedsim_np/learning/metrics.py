@@ -47,9 +47,20 @@ def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
 
 
 def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, Mapping):
+        return add(a, b)
     if isinstance(a, list | tuple):
         return [_add(x, y) for x, y in zip(a, b, strict=True)]
-    return a + b
+    return _wide(a) + _wide(b)
+
+
+def _wide(value: Any) -> Any:
+    """Return a sum in float64 or as it is: a model may hand in NumPy's float32, which would stay float32."""
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(np.float64)
+    return value
 
 
 def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
@@ -80,6 +91,8 @@ def as_float32_prints(value: float) -> float:
 
 def _numpy_scalar(value: Any) -> Any:
     """NumPy's division of 0 by 0 is NaN where Python's is an error."""
+    if isinstance(value, Mapping):
+        return OrderedDict((name, _numpy_scalar(v)) for name, v in value.items())
     if isinstance(value, list | tuple):
         return [_numpy_scalar(v) for v in value]
     if isinstance(value, bool | int):
@@ -91,9 +104,10 @@ def _reported(value: Any) -> Any:
     if isinstance(value, Mapping):
         return OrderedDict((name, _reported(v)) for name, v in value.items())
     if isinstance(value, list | tuple):
-        return type(value)(_reported(v) for v in value)
+        parts = [_reported(v) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, np.ndarray) and value.ndim:
-        return value
+        return value.copy()  # the sums themselves are in the state
     number = value.item() if isinstance(value, np.generic | np.ndarray) else value
     return as_float32_prints(number) if isinstance(number, float) else number
 

@@ -170,7 +170,7 @@ class SoftmaxRegression(Model):
     def _labels(self, batch: Batch) -> Array:
         labels = np.reshape(batch["y"], -1)
         # Seen as unsigned, a negative label is huge: one test finds both kinds of bad label.
-        if labels.size and labels.view(f"u{labels.itemsize}").max() >= self.num_classes:
+        if labels.size and labels.view(f"=u{labels.itemsize}").max() >= self.num_classes:
             bad = labels[(labels < 0) | (labels >= self.num_classes)][0]
             raise data_error(f"labels must lie in [0, {self.num_classes - 1}]", bad, field="y")
         return labels
@@ -248,13 +248,14 @@ def as_dataset(data: Dataset | Iterable[Mapping[str, npt.ArrayLike]]) -> Dataset
 
 
 def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
-    """Yield a client's batches, the first one checked against ``model.input_spec``.
+    """Yield a client's batches, each checked against ``model.input_spec``.
 
     Raises
     ------
     DataError
-        If a field is missing, or has another shape or dtype than the model takes. Integers of any width may stand
-        for integers; floats must be of the model's own type, since another would silently change the arithmetic.
+        If a field is missing, or has another shape, length or dtype than the model takes. Integers of any width may
+        stand for integers; floats must be of the model's own type, since another would silently change the
+        arithmetic.
 
     Examples
     --------
@@ -265,28 +266,31 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
     fedsim_np.errors.DataError: client 'ann', field 'x': a batch must be float32 of shape (None, 2).
     Got float64 of shape (1, 2).
     """
-    checked = False
     for batch in dataset.batches():
-        if not checked:
-            _check_batch(model.input_spec, batch, dataset.client_id)
-            checked = True
+        _check_batch(model.input_spec, batch, dataset.client_id)
         yield batch
 
 
 def _check_batch(input_spec: Mapping[str, ArraySpec], batch: Batch, client_id: str | None) -> None:
+    lengths = set()
     for name, spec in input_spec.items():
         if name not in batch:
             rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
             raise data_error(rule, list(batch), client_id=client_id)
         array = np.asarray(batch[name])
-        fits = len(array.shape) == len(spec.shape) and all(
-            wanted in (None, length) for wanted, length in zip(spec.shape, array.shape, strict=True)
+        shape, dtype = array.shape, array.dtype
+        fits = len(shape) == len(spec.shape) and all(
+            wanted in (None, length) for wanted, length in zip(spec.shape, shape, strict=True)
         )
-        same_kind = array.dtype == spec.dtype or (array.dtype.kind in "iu" and spec.dtype.kind in "iu")
-        if not fits or not same_kind:
+        if not fits or not (dtype == spec.dtype or (dtype.kind in "iu" and spec.dtype.kind in "iu" and dtype.isnative)):
             rule = f"a batch must be {spec.dtype.name} of shape {spec.shape}"
-            found = f"{array.dtype.name} of shape {array.shape}"
-            raise data_error(rule, found, client_id=client_id, field=name)
+            order = "" if dtype.isnative else " in foreign byte order"
+            raise data_error(rule, f"{dtype.name}{order} of shape {shape}", client_id=client_id, field=name)
+        if spec.shape[:1] == (None,):
+            lengths.add(shape[0])
+    if len(lengths) > 1:
+        found = {name: np.shape(batch[name]) for name in input_spec}
+        raise data_error("a batch's fields must have the same length", found, client_id=client_id)
 
 
 def evaluate(
@@ -329,6 +333,8 @@ def unfinalized_evaluation(model: Model, weights: ModelWeights, dataset: Dataset
 
 def num_examples(output: BatchOutput) -> int:
     """Return the number of examples in a batch, from what its forward pass gave."""
+    if output.num_examples is None and np.ndim(output.predictions) == 0:
+        raise argument_error("predictions", "a BatchOutput without num_examples", "one a row", output.predictions)
     return len(output.predictions) if output.num_examples is None else int(output.num_examples)
 
 

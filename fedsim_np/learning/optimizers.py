@@ -54,10 +54,12 @@ class Optimizer(abc.ABC):
         Raises
         ------
         ValueError
-            If `hparams` has other names than `get_hparams` gives.
+            If `hparams` has other names than `get_hparams` gives, or a value is not a finite float >= 0.
         """
         if set(hparams) != set(self.hparam_names):
             raise argument_error("hparams", "set_hparams", f"a mapping of {list(self.hparam_names)}", dict(hparams))
+        for name, value in hparams.items():
+            check_float(name, "set_hparams", value, minimum=0.0)
         return OrderedDict((name, hparams.get(name, value)) for name, value in state.items())
 
 

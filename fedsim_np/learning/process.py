@@ -33,13 +33,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int, naming_client
 from fedsim_np.learning import metrics as metrics_lib
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.client_work import ClientResult, ClientWork
 from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights, as_dataset, as_model
 from fedsim_np.learning.optimizers import Optimizer, as_optimizer
-from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput, clients_table, frozen
+from fedsim_np.learning.state import (
+    LearningAlgorithmState,
+    LearningProcessOutput,
+    clients_table,
+    frozen,
+    initial_weights,
+)
 from fedsim_np.learning.type_signatures import (
     Type,
     TypedFunction,
@@ -184,7 +190,8 @@ def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list
     if not cohort:
         raise argument_error("data", owner, "a list with at least one client", [])
     iteration = check_int("iteration", owner, iteration, minimum=0)
-    return [dataset.skip_iterations(iteration) for dataset in cohort] if iteration else cohort
+    # Copies have counters of their own: whatever the client work does, the caller's datasets stay as they are.
+    return [dataset.skip_iterations(iteration) for dataset in cohort]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +205,12 @@ class _ComposedProcess(LearningProcess):
     metrics_aggregator: MetricsAggregator
 
     def _initialize(self) -> LearningAlgorithmState:
-        weights = frozen(self.model.initial_weights())
+        weights = initial_weights(self.model)
         return LearningAlgorithmState(
             global_model_weights=weights,
             distributor=(),
-            client_work=self.client_work.initialize(),
-            aggregator=self.aggregator.initialize(weights.trainable),
+            client_work=frozen(self.client_work.initialize()),
+            aggregator=frozen(self.aggregator.initialize(weights.trainable)),
             finalizer=frozen(self.finalizer.initialize(weights.trainable)),
         )
 
@@ -211,8 +218,12 @@ class _ComposedProcess(LearningProcess):
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
         cohort = as_cohort(data, iteration, "next")
+        state = frozen(state)  # an unpickled one is writable
         weights = state.global_model_weights
-        results = [self.client_work.run(weights, dataset, state.client_work) for dataset in cohort]
+        results = []
+        for dataset in cohort:
+            with naming_client(dataset.client_id):
+                results.append(self.client_work.run(weights, dataset, state.client_work))
         sent = _stack_updates(results, cohort, weights.trainable)
         updates, client_weights, unfinalized, norms = self._leave_out_non_finite(sent, results)
         aggregator_state, aggregate, aggregator_metrics = self.aggregator.next(
@@ -223,7 +234,7 @@ class _ComposedProcess(LearningProcess):
             global_model_weights=frozen(weights._replace(trainable=trainable)),
             distributor=(),
             client_work=state.client_work,
-            aggregator=aggregator_state,
+            aggregator=frozen(aggregator_state),
             finalizer=frozen(finalizer_state),
         )
         train = self.metrics_aggregator(self.model.metric_finalizers())(unfinalized)
@@ -295,14 +306,15 @@ class _ComposedProcess(LearningProcess):
         return type_of(self._initialize())
 
     def _metrics_type(self) -> Type:
-        # A round of one client that has nothing to say: its metrics have the types of any round's.
-        state = self._initialize()
-        updates = tuple(np.zeros((1, *w.shape), np.float32) for w in state.global_model_weights.trainable)
+        # A round of clients that have nothing to say: its metrics have the types of any round's. Ten of them, since
+        # an aggregation rule may need several.
+        state, k = self._initialize(), 10
+        updates = tuple(np.broadcast_to(np.float32(0), (k, *w.shape)) for w in state.global_model_weights.trainable)
         train = self.metrics_aggregator(self.model.metric_finalizers())([self.model.initial_metrics()])
         return struct(
             distributor=type_of(()),
             client_work=struct(train=type_of(train, integers="int64")),
-            aggregator=type_of(self.aggregator.next(state.aggregator, updates, np.ones(1))[2]),
+            aggregator=type_of(self.aggregator.next(state.aggregator, updates, np.ones(k))[2]),
             finalizer=type_of({"update_non_finite": 0}),
         )
 
@@ -311,10 +323,11 @@ def _stack_updates(results: Sequence[ClientResult], cohort: Sequence[Dataset], t
     """Return the clients' updates as one float32 array (k, ...) per tensor."""
     shapes = [w.shape for w in trainable]
     for result, dataset in zip(results, cohort, strict=True):
+        owner = "a ClientResult" if dataset.client_id is None else f"the ClientResult of '{dataset.client_id}'"
         got = [np.shape(u) for u in result.update]
         if got != shapes:
-            owner = "a ClientResult" if dataset.client_id is None else f"the ClientResult of '{dataset.client_id}'"
             raise argument_error("update", owner, f"arrays of the shapes {shapes}", got)
+        check_float("weight", owner, result.weight, minimum=0.0)
     with np.errstate(over="ignore"):
         return tuple(
             np.stack([np.asarray(result.update[i], np.float32) for result in results]) for i in range(len(shapes))

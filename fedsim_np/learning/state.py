@@ -10,7 +10,7 @@ import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics as metrics_lib
-from fedsim_np.learning.models import Array, ModelWeights
+from fedsim_np.learning.models import Array, Model, ModelWeights
 
 OK, EMPTY, NON_FINITE = "ok", "empty", "non-finite update"
 """What `clients` says of a client: took part; had no examples; was left out."""
@@ -46,8 +46,8 @@ class LearningProcessOutput(_StateAndMetrics):
         It is made when it is asked for.
     """
 
-    _make_clients: Callable[[], OrderedDict[str, Any]] | None
-    _clients: OrderedDict[str, Any]
+    _make_clients: Callable[[], OrderedDict[str, Any]] | None = None
+    _clients: OrderedDict[str, Any] | None = None
 
     def __new__(
         cls,
@@ -67,7 +67,7 @@ class LearningProcessOutput(_StateAndMetrics):
         """The table of the clients."""
         if self._make_clients is not None:
             self._clients, self._make_clients = self._make_clients(), None
-        return self._clients
+        return OrderedDict() if self._clients is None else self._clients
 
     def __reduce__(self) -> tuple[type[LearningProcessOutput], tuple[Any, Any, Any]]:
         return LearningProcessOutput, (self.state, self.metrics, self.clients)
@@ -100,7 +100,15 @@ def frozen(value: Any) -> Any:
         return view
     if isinstance(value, Mapping):
         return OrderedDict((name, frozen(v)) for name, v in value.items())
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         parts = [frozen(v) for v in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
+
+
+def initial_weights(model: Model) -> ModelWeights:
+    """Return a model's first weights as arrays of the state's own, the trainable ones float32."""
+    trainable, non_trainable = model.initial_weights()
+    owned = ModelWeights(tuple(np.array(w, np.float32) for w in trainable), tuple(np.array(w) for w in non_trainable))
+    weights: ModelWeights = frozen(owned)
+    return weights

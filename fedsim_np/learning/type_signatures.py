@@ -146,7 +146,7 @@ class TypedFunction(Generic[P, R]):
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<{self._function.__qualname__.split('.')[-1].strip('_')}: {self.type_signature}>"
+        return f"<{self._function.__qualname__.split('.')[-1].strip('_')}, a function with a type_signature>"
 
     @cached_property
     def type_signature(self) -> Type:
