@@ -4,10 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 import fedsim_np as fed
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # machines are shared: time is not tested
+hypothesis.settings.load_profile("no deadline")
 
 collect_ignore_glob = ["goldens/*"]  # scripts that need TensorFlow
 

@@ -139,7 +139,7 @@ def test_wrong_arguments(use, error, message):
 
 
 STAGES = st.one_of(
-    st.tuples(st.just("repeat"), st.integers(0, 3)),
+    st.tuples(st.just("repeat"), st.integers(0, 2)),
     st.tuples(st.just("take"), st.integers(-1, 20)),
     st.tuples(st.just("shuffle"), st.integers(1, 12), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("map"), st.just(lambda element: {"i": element["i"]})),

@@ -1,6 +1,7 @@
 """HDF5 files: what is written is read, lazily, in any process, and everything broken is named."""
 
 import multiprocessing
+import os
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -172,7 +173,7 @@ BAD_CLIENTS = {
     "different lengths": (spoiled(label=np.zeros(2, np.int32)), "all fields must have the same length"),
     "wrong dtype": (spoiled(pixels=np.zeros((3, 28, 28))), "'pixels': must have dtype float32. Got float64"),
     "labels of floats": (spoiled(label=np.zeros(3, np.float32)), "'label': must have dtype int32. Got float32"),
-    "text": (spoiled(label=np.array([b"a", b"b", b"c"])), "'label': must have dtype int32"),
+    "text": (spoiled(label=np.array([b"a", b"b", b"c"])), "'label': must hold numbers"),
     "wrong shape": (
         spoiled(pixels=np.zeros((3, 784), np.float32)),
         "must have shape \\(n, 28, 28\\). Got \\(3, 784\\)",
@@ -242,6 +243,95 @@ def test_flipped_bytes_are_read_or_refused(folder, seed):
         path.unlink()
 
 
+def create(file, name, shape, **keywords):
+    return file.create_dataset(f"examples/ann/{name}", shape, "f4", **keywords)
+
+
+def partly(file):
+    create(file, "x", (30, 2), chunks=(10, 2))[:10] = 1
+
+
+def elsewhere(file, folder):
+    layout = h5py.VirtualLayout(shape=(3,), dtype="f4")
+    layout[:] = h5py.VirtualSource(str(folder / "gone.h5"), "x", shape=(3,))
+    file.create_virtual_dataset("examples/ann/x", layout, fillvalue=0.25)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file, _: create(file, "x", (10**6, 28, 28), chunks=True), "bytes claimed by one of"),
+        (lambda file, _: create(file, "x", (10**11, 2), chunks=True), "bytes claimed by one of"),
+        (lambda file, _: create(file, "x", (3, 2), chunks=True), "some that never were"),
+        (lambda file, _: create(file, "x", (3, 2)), "some that never were"),
+        (lambda file, _: partly(file), "some that never were"),
+        (lambda file, _: create(file, "x", (10**9, 0)), "an example must have values"),
+        (elsewhere, "values must be stored in the file itself. Got a reference to others"),
+        (lambda file, folder: create(file, "x", (3,), external=[(str(folder / "odd.h5"), 0, 12)]), "a reference to"),
+    ],
+)
+def test_values_that_a_header_claims_and_the_file_has_not(folder, make, message):
+    path = folder / "odd.h5"
+    with h5py.File(path, "w") as file:
+        make(file, folder)
+    data = HDF5ClientData(path)
+    with pytest.raises(fed.DataError, match=f"client 'ann', field 'x': .*{message}"):
+        data.create_dataset_for_client("ann")
+
+
+def test_names_that_are_no_text(folder):
+    for name in (b"caf\xe9", b"a\x07b"):
+        with h5py.File(folder / "odd.h5", "w") as file:
+            h5py.h5g.create(file.create_group("examples").id, name)
+        with pytest.raises(fed.DataError, match="odd.h5': a client's id must be printable UTF-8"):
+            HDF5ClientData(folder / "odd.h5")
+
+
+def test_what_a_schema_does_not_name_is_ignored(folder):
+    path = write_file(folder / "a.h5", {"ann": {**good(), "name": ["a"]}})
+    with h5py.File(path, "a") as file:
+        file.create_group("examples/ann/more")
+        file.create_dataset("examples/ann/nothing", data=h5py.Empty("i4"))
+    assert len(list(HDF5ClientData(path).create_dataset_for_client("ann"))) == 3
+
+
+def test_big_endian_tables(folder):
+    path = write_file(folder / "a.h5", {"ann": {"x": np.arange(3, dtype=">f8")}})
+    assert HDF5ClientData(path).create_dataset_for_client("ann").to_arrays()["x"].tolist() == [0, 1, 2]
+
+
+def test_only_numbers_are_written(folder):
+    for values in (np.array(["a"]), np.array([None]), np.array(["2000-01-01"], "M8[D]")):
+        with pytest.raises(fed.DataError, match="client 'ann', field 'x': must hold numbers"):
+            write_hdf5(folder / "x.h5", InMemoryClientData({"ann": {"x": values}}))
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX's")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_reads_even_if_a_thread_was_opening(folder):
+    data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good(3)}))
+    with data._file._lock:
+        child = os.fork()
+        if not child:
+            os._exit(_sum_of_labels(data.create_dataset_for_client("ann")))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert _sum_of_labels(data.create_dataset_for_client("ann")) == 3
+
+
+@pytest.mark.parametrize("item", [h5py.Group, h5py.Empty("i4")])
+def test_fields_that_are_no_arrays(folder, item):
+    path = write_file(folder / "a.h5", {"ann": good(), "bob": good()})
+    with h5py.File(path, "a") as file:
+        del file["examples/ann/label"]
+        if item is h5py.Group:
+            file.create_group("examples/ann/label")
+        else:
+            file["examples/ann/label"] = item
+    with pytest.raises(fed.DataError, match="client 'ann', field 'label': must be an array. Got (a group|no values)"):
+        HDF5ClientData(path).create_dataset_for_client("ann")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -250,12 +340,9 @@ def test_flipped_bytes_are_read_or_refused(folder, seed):
         (lambda file: file.create_group("examples"), "must have at least one client"),
         (lambda file: file.create_dataset("examples/ann", data=[1]), "client 'ann': must have a group 'ann'"),
         (lambda file: file.create_group("examples/ann"), "client 'ann': must have a field"),
-        (lambda file: file.create_group("examples/ann/label"), "client 'ann', field 'label': must be an array"),
-        (
-            lambda file: file.create_dataset("examples/ann/label", data=h5py.Empty("i4")),
-            "client 'ann', field 'label': must be an array",
-        ),
+        (lambda file: file.create_group("examples/ann/label"), "client 'ann': must have a field"),
         (lambda file: file.create_dataset("examples/ann/x", data=["a"]), "field 'x': must hold numbers"),
+        (lambda file: file.create_dataset("examples/ann/x", (2,), [("a", "i4")]), "field 'x': must hold numbers"),
     ],
 )
 def test_other_layouts(folder, make, message):

@@ -14,6 +14,7 @@ thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes th
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -379,7 +380,7 @@ class Dataset:
 
         def ones() -> Iterator[int]:
             if not isinstance(source, ElementSource):
-                return iter([1] * source.num_rows)
+                return itertools.repeat(1, source.num_rows)
             return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
 
         return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(numbers))))

@@ -4,19 +4,22 @@ Reading is lazy at every step. Opening a file reads the clients' ids; making a c
 headers (fields, shapes, dtypes) and checks them; the values are read, and checked, when they are first needed. A
 client's dataset keeps them for as long as it lives.
 
-An HDF5 handle cannot travel: a forked process that uses its parent's reads garbage, and none can be pickled. So a
+An HDF5 handle cannot travel: none can be pickled, and a forked process should not read through its parent's. So a
 `HDF5ClientData` opens its file anew in every process, and its pickle is the path.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -31,6 +34,9 @@ from fedsim_np.files import replacing
 
 _GROUP = "examples"
 _CHUNK_BYTES = 2**20
+_MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
+_LEVEL = 4  # of gzip: above it files hardly get smaller
+_WRITERS = 2  # threads that read and compress
 
 
 @contextlib.contextmanager
@@ -60,8 +66,14 @@ class _File:
     def _open(self) -> h5py.File:
         if self._closed:
             raise data_error("must be open to be read", "a closed file", path=self.path)
+        if self._handle is not None and self._process != os.getpid():
+            # A forked child: the lock may be held by a thread that it has not got, and HDF5 would go on reading
+            # through the parent's file if that were still open here.
+            self._lock = threading.Lock()
+            self._handle.close()
+            self._handle = None
         with self._lock:
-            if self._handle is None or self._process != os.getpid():
+            if self._handle is None:
                 if not os.path.exists(self.path):
                     raise data_error("must exist", "no such file", path=self.path)
                 with _reading("must be a whole HDF5 file", path=self.path):
@@ -77,7 +89,7 @@ class _File:
     def client_ids(self) -> list[str]:
         """Return the clients' ids in sorted order."""
         with _reading(f"must have a readable group '{_GROUP}'", path=self.path):
-            return sorted(self._group(self._open(), _GROUP))
+            return sorted(_text(name, "a client's id", path=self.path) for name in self._group(self._open(), _GROUP))
 
     def _group(self, parent: h5py.Group, name: str, **place: Any) -> h5py.Group:
         group = parent.get(name)
@@ -86,16 +98,49 @@ class _File:
             raise data_error(f"must have a group '{name}'", found, path=self.path, **place)
         return group
 
-    def fields(self, client_id: str) -> dict[str, h5py.Dataset]:
-        """Return a client's arrays as they are in the file: headers, no values."""
-        with _reading("must be readable", path=self.path, client_id=client_id):
-            examples = self._group(self._open(), _GROUP)
+    def fields(self, client_id: str, names: Iterable[str] | None = None) -> dict[str, h5py.Dataset]:
+        """Return a client's arrays as they are in the file, headers and no values: those named, or all there are."""
+        place = {"path": self.path, "client_id": client_id}
+        with _reading("must be readable", **place):
+            group = self._group(self._group(self._open(), _GROUP), client_id, client_id=client_id)
             fields = {}
-            for name, item in self._group(examples, client_id, client_id=client_id).items():
-                if not isinstance(item, h5py.Dataset) or item.shape is None:
-                    raise data_error("must be an array", "none", path=self.path, client_id=client_id, field=name)
-                fields[name] = item
+            for name in list(group) if names is None else names:
+                item = group.get(_text(name, "a field's name", **place))
+                if isinstance(item, h5py.Dataset) and item.shape is not None:
+                    fields[name] = item
+                elif item is not None and names is not None:
+                    found = "a group" if isinstance(item, h5py.Group) else "no values"
+                    raise data_error("must be an array", found, field=name, **place)
             return fields
+
+
+def _text(name: object, kind: str, **place: Any) -> str:
+    """Return a name in the file; h5py gives bytes for what is not UTF-8."""
+    if not isinstance(name, str) or not name.isprintable():
+        raise data_error(f"{kind} must be printable UTF-8", repr(name), **place)
+    return name
+
+
+def _check_stored(values: h5py.Dataset, size: int, **place: Any) -> None:
+    """Check that the values that a header claims are in the file.
+
+    HDF5 invents what was never stored, and fetches what a header says is in other files: a few bytes could claim
+    gigabytes. `size` is the file's, in bytes.
+    """
+    claimed = values.dtype.itemsize * math.prod(values.shape)
+    if values.is_virtual or values.external:
+        raise data_error("values must be stored in the file itself", "a reference to others", **place)
+    if not claimed and values.shape[0]:
+        raise data_error("an example must have values", f"shape {values.shape}", **place)
+    if claimed > _MOST_COMPRESSED * size:
+        raise data_error("values must be stored in the file", f"{claimed} bytes claimed by one of {size}", **place)
+    if values.chunks is None:
+        complete = values.id.get_storage_size() >= claimed
+    else:
+        pieces = math.prod(-(-n // chunk) for n, chunk in zip(values.shape, values.chunks, strict=True))
+        complete = values.id.get_num_chunks() >= pieces
+    if not complete:
+        raise data_error("values must be stored in the file", "some that never were", **place)
 
 
 class _ClientSource:
@@ -119,7 +164,7 @@ class _ClientSource:
     def columns(self) -> Columns:
         if self._columns is None:
             place = {"path": self._file.path, "client_id": self._client_id}
-            headers = self._file.fields(self._client_id)
+            headers = self._file.fields(self._client_id, self._schema.fields)
             columns: Columns = OrderedDict()
             for name, field in self._schema.fields.items():
                 with _reading("values must be readable", field=name, **place):
@@ -170,6 +215,7 @@ class HDF5ClientData(ClientData):
                 raise data_error("must have at least one client", "none", path=self._file.path)
             self._client_ids = dict.fromkeys(client_ids)  # a dict finds an id at once, and keeps the order
             self._schema = schema or self._default_schema(client_ids)
+            self._size = os.path.getsize(self._file.path)
         except BaseException:
             self._file.close()
             raise
@@ -214,7 +260,10 @@ class HDF5ClientData(ClientData):
             raise self._unknown(client_id)
         place = {"path": self._file.path, "client_id": client_id}
         with _reading("must have readable arrays", **place):
-            num_rows = self._schema.check_structure(self._file.fields(client_id), **place)
+            fields = self._file.fields(client_id, self._schema.fields)
+            num_rows = self._schema.check_structure(fields, **place)
+            for name, values in fields.items():
+                _check_stored(values, self._size, field=name, **place)
         return Dataset(_ClientSource(self._file, self._schema, client_id, num_rows), (), client_id)
 
     def close(self) -> None:
@@ -236,7 +285,8 @@ class HDF5ClientData(ClientData):
 def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     """Write every client's examples to a file in the EMNIST layout, ``examples/<client id>/<field>``.
 
-    The arrays are compressed (gzip) in pieces of whole rows. The file appears when it is complete.
+    The arrays are compressed (gzip, no shuffle filter) in pieces of whole rows, clients in parallel by two threads.
+    The file appears when it is complete.
 
     Parameters
     ----------
@@ -248,21 +298,64 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     Raises
     ------
     DataError
-        If a client's id or a field cannot be a name in HDF5.
+        If a client's id or a field cannot be a name in HDF5, or a field does not hold numbers.
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file, ThreadPoolExecutor(_WRITERS) as pool:
         examples = file.create_group(_GROUP)
+        waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()
+
+        def write_next() -> None:
+            client_id, prepared = waiting.popleft()
+            group = examples.create_group(client_id)
+            for name, compressed in prepared.result().items():
+                compressed.write(group, name)
+
         for client_id in client_data.client_ids:
             _check_name("a client's id", client_id)
-            group = examples.create_group(client_id)
-            for name, values in client_data.create_dataset_for_client(client_id).to_arrays().items():
-                _check_name("a field's name", name)
-                row_bytes = max(1, values[:1].nbytes)
-                rows = min(len(values), max(1, _CHUNK_BYTES // row_bytes))
-                chunks = (rows, *values.shape[1:]) if values.size else None
-                group.create_dataset(name, data=values, chunks=chunks, compression="gzip" if chunks else None)
+            waiting.append((client_id, pool.submit(_compress_client, client_data, client_id)))
+            if len(waiting) > 4 * _WRITERS:
+                write_next()
+        while waiting:
+            write_next()
 
 
-def _check_name(kind: str, name: str) -> None:
-    if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise data_error(f"{kind} must be a name in HDF5: no '/', not empty, not '.'", repr(name))
+class _Compressed(NamedTuple):
+    """An array as the pieces that HDF5 stores: whole rows, compressed by gzip's method."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    rows: int
+    pieces: list[bytes]
+
+    def write(self, group: h5py.Group, name: str) -> None:
+        if not self.pieces:
+            group.create_dataset(name, shape=self.shape, dtype=self.dtype)
+            return
+        chunks = (self.rows, *self.shape[1:])
+        dataset = group.create_dataset(
+            name, self.shape, self.dtype, chunks=chunks, compression="gzip", compression_opts=_LEVEL
+        )
+        for number, piece in enumerate(self.pieces):
+            dataset.id.write_direct_chunk((number * self.rows, *(0 for _ in self.shape[1:])), piece)
+
+
+def _compress_client(client_data: ClientData, client_id: str) -> dict[str, _Compressed]:
+    """Read a client and compress its arrays: the work that threads share, since neither needs h5py."""
+    compressed = {}
+    for name, values in client_data.create_dataset_for_client(client_id).to_arrays().items():
+        _check_name("a field's name", name)
+        if values.dtype.kind not in "biuf":
+            raise data_error("must hold numbers", f"dtype {values.dtype}", client_id=client_id, field=name)
+        rows = min(len(values), max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))) if values.size else 0
+        pieces = []
+        for first in range(0, len(values) if rows else 0, rows or 1):
+            piece = np.ascontiguousarray(values[first : first + rows]).tobytes()
+            whole = rows * values[:1].nbytes  # HDF5 stores a last piece that is shorter as a whole one
+            pieces.append(zlib.compress(piece.ljust(whole, b"\0"), _LEVEL))
+        compressed[name] = _Compressed(values.shape, values.dtype, rows, pieces)
+    return compressed
+
+
+def _check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not name.isprintable() or "/" in name or name in ("", ".", ".."):
+        raise data_error(f"{kind} must be a name in HDF5: printable text without '/', not '' or '.'", repr(name))

@@ -78,7 +78,10 @@ class Schema(NamedTuple):
     @classmethod
     def of_structure(cls, headers: Mapping[str, ArrayHeader]) -> Schema:
         """Return the generic rules for the structure that one client's arrays have."""
-        return cls(OrderedDict((name, Field(tuple(h.shape[1:]), str(h.dtype))) for name, h in sorted(headers.items())))
+        fields = OrderedDict[str, Field]()
+        for name, header in sorted(headers.items()):
+            fields[name] = Field(tuple(header.shape[1:]), str(np.dtype(header.dtype).newbyteorder("=")))
+        return cls(fields)
 
     @property
     def spec(self) -> ElementSpec:
@@ -106,6 +109,8 @@ class Schema(NamedTuple):
             If a field is missing, or has another shape, dtype or length.
         """
         lengths = {}
+        if not self.fields:
+            raise data_error("the schema must have at least one field", "none", **place)
         for name, field in self.fields.items():
             if name not in headers:
                 raise data_error("must be there", f"only {sorted(headers)}", field=name, **place)
@@ -114,10 +119,10 @@ class Schema(NamedTuple):
             if not shape or (shape[1:] != field.shape and (field.shape or shape[1:] != (1,))):
                 wanted = "(n" + "".join(f", {length}" for length in field.shape) + ("," * (not field.shape)) + ")"
                 raise data_error(f"must have shape {wanted}", shape, field=name, **place)
-            if dtype.newbyteorder("=") != np.dtype(field.dtype):
-                raise data_error(f"must have dtype {field.dtype}", dtype, field=name, **place)
             if dtype.kind not in "biuf":
                 raise data_error("must hold numbers", f"dtype {dtype}", field=name, **place)
+            if dtype.newbyteorder("=") != np.dtype(field.dtype):
+                raise data_error(f"must have dtype {field.dtype}", dtype, field=name, **place)
             lengths[name] = shape[0]
         if len(set(lengths.values())) > 1:
             raise data_error("all fields must have the same length", lengths, **place)

@@ -122,8 +122,11 @@ def shuffled(elements: Iterable[T], buffer_size: int, key: tuple[int, int]) -> I
     source = iter(elements)
     ring: list[Any] = list(itertools.islice(source, buffer_size))
     size, front, held, exhausted = len(ring), 0, len(ring), len(ring) < buffer_size
-    for chunk in itertools.count(0, _CHUNK):
-        for word in random_words(key, 4 * _CHUNK, chunk).tolist():
+    drawn, blocks = 0, min(_CHUNK, 1 + size // 4)
+    while held:
+        words = random_words(key, 4 * blocks, drawn).tolist()
+        drawn, blocks = drawn + blocks, _CHUNK
+        for word in words:
             if not held:
                 return
             pick = (front + word % held) % size

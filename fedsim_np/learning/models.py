@@ -361,8 +361,9 @@ def save_weights(path: str | os.PathLike[str], weights: ModelWeights, names: Seq
     """
     if names is None:
         names = [f"trainable_{i}" for i in range(len(weights.trainable))]
-    if len(names) != len(weights.trainable) or len(set(names)) < len(names) or any(map(_is_fixed, names)):
-        rule = f"{len(weights.trainable)} different names, none starting with '{_NON_TRAINABLE}'"
+    taken = {"file", "allow_pickle"}.intersection(names)  # numpy.savez's own parameters
+    if len(names) != len(weights.trainable) or len(set(names)) < len(names) or any(map(_is_fixed, names)) or taken:
+        rule = f"{len(weights.trainable)} different names, none starting with '{_NON_TRAINABLE}' or of numpy.savez's"
         raise argument_error("names", "save_weights", rule, names)
     arrays = dict(zip(names, weights.trainable, strict=True))
     arrays.update({f"{_NON_TRAINABLE}{i}": array for i, array in enumerate(weights.non_trainable)})
