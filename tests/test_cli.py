@@ -14,7 +14,8 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np import published, tutorial
-from fedsim_np.cli import OUTPUT_FILES, main
+from fedsim_np.cli import main
+from fedsim_np.commands.tutorial import OUTPUT_FILES
 
 
 def command(files, *arguments):
@@ -115,7 +116,7 @@ def errors(folder, digit_files):
     return {
         "no command": ([], "required: COMMAND"),
         "no such command": (["tutorials"], "invalid choice"),
-        "no files": (["tutorial"], "required: --train, --test"),
+        "one file": (["tutorial", "--train", train], "--train and --test go together"),
         "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
         "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),
         "no rounds": ([*command(digit_files), "--rounds", "0"], "--rounds: must be an integer >= 1. Got '0'"),
@@ -124,7 +125,8 @@ def errors(folder, digit_files):
         "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
         "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
         "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
-        "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "fields 'pixels' and 'label'"),
+        "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "field 'label': must be there"),
+        "many digits": ([*command(digit_files), "--rounds", "9" * 5000], "--rounds: must be an integer >= 1"),
         "out is a file": ([*command(digit_files), "--out", train], "--out must be a folder"),
         "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
     }
@@ -162,10 +164,19 @@ def test_help_and_version(arguments, text, capsys):
 # --- as a process of its own
 
 
+_MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fedsim_np.cli import main
+sys.exit(main())
+"""
+
+
 def start(arguments, **keywords):
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     return subprocess.Popen(
-        [sys.executable, "-m", "fedsim_np", *arguments],
+        # Where the tests run in the background, a child would inherit that SIGINT is ignored.
+        [sys.executable, "-c", _MAIN, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -189,10 +200,13 @@ def test_as_a_module_on_a_narrow_console(folder):
 @pytest.mark.skipif(os.name == "nt", reason="signals and closed pipes are POSIX's here")
 def test_interrupted(digit_files, folder):
     process = start(command(digit_files, "--rounds", 100000, "--out", folder / "run"))
-    while not process.stdout.readline().strip().startswith(b"3 "):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        while not process.stdout.readline().strip().startswith(b"3 "):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert error == b"fedsim-np: interrupted\n"
     assert list((folder / "run").iterdir()) == []
@@ -285,3 +299,57 @@ def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, mo
     monkeypatch.setattr(published, "FILES", {split: (size, "0" * 64) for split, (size, _) in real.items()})
     assert main(command(digit_files)) == 0
     assert "published" not in capsys.readouterr().out
+
+
+# --- without files, and files of one's own
+
+
+def test_without_files_the_sample_is_used_from_any_folder(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["tutorial", "--rounds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "handwriting_train.h5" in out
+    assert "30 clients" in out
+    assert list(folder.iterdir()) == []
+
+
+def test_synthesize_writes_a_pair_that_the_tutorial_takes(folder, capsys):
+    prefix = folder / "mine"
+    assert main(["data", "synthesize", "--clients", "12", "--seed", "3", "--out", str(prefix)]) == 0
+    files = [folder / "mine_train.h5", folder / "mine_test.h5"]
+    assert sorted(folder.iterdir()) == sorted(files)
+    assert main(command(files, "--rounds", 1)) == 0
+    before = files[0].read_bytes()
+    capsys.readouterr()
+    assert main(["data", "synthesize", "--clients", "2", "--out", str(prefix)]) == 2
+    assert "is there already: use --overwrite" in capsys.readouterr().err
+    assert files[0].read_bytes() == before
+    assert main(["data", "synthesize", "--clients", "2", "--out", str(prefix), "--overwrite", "--raw"]) == 0
+    assert len(fed.datasets.HDF5ClientData(files[0]).client_ids) == 2
+
+
+def test_info_of_a_file_and_of_writers(digit_files, capsys):
+    assert main(["data", "info", str(digit_files[0])]) == 0
+    out = capsys.readouterr().out
+    assert "clients             12 (0 without examples)" in out
+    assert "field pixels        float32 [28, 28]" in out
+    assert main(["data", "info", "synthetic", "--clients", "4", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "train of SyntheticClientData(4, split='train', seed=1" in out
+    assert "test of SyntheticClientData(4, split='test', seed=1" in out
+
+
+def test_errors_of_the_data_commands(folder, capsys):
+    for arguments, message in [
+        (["data"], "required: ACTION"),
+        (["data", "info"], "required: FILE|synthetic"),
+        (["data", "info", str(folder / "none.h5")], "none.h5': must exist"),
+        (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer >= 1"),
+        (["data", "synthesize"], "required: --out"),
+        (["data", "synthesize", "--out", str(folder / "a" / "b")], "must be in a folder that exists"),
+        (["data", "synthesize", "--out", str(folder / "a"), "--seed", "-1"], "--seed"),
+    ]:
+        assert main(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error

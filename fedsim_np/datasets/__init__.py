@@ -1,20 +1,28 @@
 """From client ids to batches: client id -> arrays -> `Dataset`."""
 
-from fedsim_np.datasets import emnist
+from fedsim_np.datasets import emnist, synthetic
 from fedsim_np.datasets.client_data import ClientData, InMemoryClientData
 from fedsim_np.datasets.dataset import Dataset
+from fedsim_np.datasets.describe import Description, describe
 from fedsim_np.datasets.hdf5 import HDF5ClientData, write_hdf5
+from fedsim_np.datasets.sample import load_sample
 from fedsim_np.datasets.schema import Field, Schema
 from fedsim_np.datasets.sources import ArraySpec
+from fedsim_np.datasets.synthetic import SyntheticClientData
 
 __all__ = [
     "ArraySpec",
     "ClientData",
     "Dataset",
+    "Description",
     "Field",
     "HDF5ClientData",
     "InMemoryClientData",
     "Schema",
+    "SyntheticClientData",
+    "describe",
     "emnist",
+    "load_sample",
+    "synthetic",
     "write_hdf5",
 ]

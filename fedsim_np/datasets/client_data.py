@@ -57,8 +57,8 @@ class ClientData(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def client_ids(self) -> list[str]:
-        """The clients' ids, as a list of its own for every caller."""
+    def client_ids(self) -> Sequence[str]:
+        """The clients' ids: a list of its own for every caller, or an immutable sequence."""
 
     @property
     @abc.abstractmethod
@@ -158,14 +158,14 @@ class ClientData(abc.ABC):
         """
         if num_test_clients <= 0:
             raise ValueError("Please specify num_test_clients > 0.")
-        train = client_data.client_ids
-        if len(train) <= num_test_clients:
+        client_ids = client_data.client_ids
+        if len(client_ids) <= num_test_clients:
             raise ValueError(
-                f"The client_data supplied has only {len(train)} clients, but "
+                f"The client_data supplied has only {len(client_ids)} clients, but "
                 f"{num_test_clients} test clients were requested."
             )
         check_random_seed(seed)
-        train = _permuted(train, seed)
+        train = _permuted(client_ids, seed)
         without_data: list[str] = []
         test: list[str] = []
         while len(test) < num_test_clients:
@@ -187,7 +187,7 @@ def _read_all(client_data: ClientData, client_ids: Iterable[str]) -> Iterator[El
         yield from client_data.create_dataset_for_client(client_id).batches()
 
 
-def _permuted(client_ids: list[str], seed: Seed) -> list[str]:
+def _permuted(client_ids: Iterable[str], seed: Seed) -> list[str]:
     """Shuffle a list of ids as TFF does."""
     permuted = list(client_ids)
     np.random.RandomState(seed).shuffle(permuted)
@@ -232,7 +232,7 @@ class PreprocessedClientData(ClientData):
         self._spec = self.create_dataset_for_client(client_data.client_ids[0]).element_spec
 
     @property
-    def client_ids(self) -> list[str]:
+    def client_ids(self) -> Sequence[str]:
         """The clients' ids."""
         return self._client_data.client_ids
 

@@ -1,0 +1,199 @@
+"""``fedsim-np tutorial``: the tutorial as one command."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import math
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fedsim_np import published, tutorial
+from fedsim_np._version import __version__
+from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.datasets import HDF5ClientData
+from fedsim_np.datasets.emnist import DIGITS
+from fedsim_np.datasets.sample import sample_paths
+from fedsim_np.files import write_text
+from fedsim_np.learning.models import SoftmaxRegression, save_weights
+
+OUTPUT_FILES = ("config.json", "metrics.csv", "timings.csv", "evaluation.json", "weights.npz")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    command = commands.add_parser(
+        "tutorial",
+        allow_abbrev=False,
+        help="the tutorial 'Federated Learning for Image Classification' as one command",
+        description="Train softmax regression on the first clients by federated averaging, then evaluate it on their "
+        "train and test examples: the tutorial, as one command. Without files it uses the sample of simulated "
+        "handwriting that comes with the package.",
+    )
+    command.add_argument("--train", metavar="FILE", help="HDF5 file with the clients' train examples")
+    command.add_argument("--test", metavar="FILE", help="HDF5 file with the same clients' test examples")
+    command.add_argument("--clients", metavar="N", type=positive, default=10, help="clients a round (default: 10)")
+    command.add_argument("--rounds", metavar="N", type=positive, default=10, help="rounds (default: 10)")
+    command.add_argument("--out", metavar="DIR", help=f"folder for {', '.join(OUTPUT_FILES)}")
+    command.add_argument("--overwrite", action="store_true", help="replace a run that is already in DIR")
+    command.add_argument("--verbose", action="store_true", help="print every round's metrics as the tutorial does")
+    command.set_defaults(run=run)
+
+
+def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
+    """Make the folder for a run, or refuse one that has a run already."""
+    if name is None:
+        return None
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--out must be a folder. Got the file '{name}'.")
+    there = [file for file in OUTPUT_FILES if (folder / file).exists()]
+    if there and not overwrite:
+        raise CommandError(f"--out '{name}' already holds a run ({', '.join(there)}): use --overwrite to replace it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in OUTPUT_FILES:
+        if (folder / file).is_dir():
+            raise CommandError(
+                f"--out must hold files alone by the names of a run's. Got the folder '{folder / file}'."
+            )
+    with tempfile.TemporaryFile(dir=folder):  # or an OSError that names the folder
+        pass
+    return folder
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    if (arguments.train is None) != (arguments.test is None):
+        raise CommandError("--train and --test go together: give both, or neither for the sample.")
+    if arguments.train is None:
+        arguments.train, arguments.test = map(str, sample_paths())
+    with HDF5ClientData(arguments.train, DIGITS) as train, HDF5ClientData(arguments.test, DIGITS) as test:
+        folder = _prepare_folder(arguments.out, arguments.overwrite)
+        _print_facts(arguments, train, test)
+        print(tutorial.build_training_process().initialize.type_signature.formatted_representation(), flush=True)
+        if not arguments.verbose:
+            print(f"{'round':>5}  {'loss':>9}  {'accuracy':>8}  {'examples':>8}  {'seconds':>7}", flush=True)
+
+        def on_round(this: tutorial.Round) -> None:
+            _print_round(this, arguments.verbose)
+
+        result = tutorial.run(train, test, arguments.clients, arguments.rounds, on_round=on_round)
+        for split, metrics in result.evaluation.items():
+            if arguments.verbose:
+                print(f"evaluation on {split}, metrics={metrics}")
+            else:
+                print(
+                    f"evaluation on {split:5}  loss {metrics['loss']:.6f}  "
+                    f"accuracy {metrics['sparse_categorical_accuracy']:.4f}  examples {metrics['num_examples']}"
+                )
+        if folder is not None:
+            _write_run(folder, _config(arguments, train), result)
+            print(f"written to {folder}: {', '.join(OUTPUT_FILES)}")
+        real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
+        return _compare_with_published(arguments, train, test, result) if real else 0
+
+
+def _print_facts(arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5ClientData) -> None:
+    print(f"train: {len(train.client_ids)} clients in {arguments.train}")
+    print(f"test:  {len(test.client_ids)} clients in {arguments.test}")
+    fields = train.element_type_structure.items()
+    structure = ", ".join(f"{name} {spec.dtype.name}{list(spec.shape)}" for name, spec in fields)
+    print(f"an example: {structure}")
+    cohort = [train.create_dataset_for_client(client_id) for client_id in train.client_ids[: arguments.clients]]
+    sizes = [dataset.num_examples for dataset in cohort]
+    labels = [str(label) for label in cohort[0].to_arrays()["label"]]
+    shown = " ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")
+    print(f"client {cohort[0].client_id}: {sizes[0]} examples, labels {shown}")
+    empty = f", {sizes.count(0)} of them without any" if 0 in sizes else ""
+    print(
+        f"a round: {len(cohort)} clients with {sum(sizes)} examples{empty}; "
+        f"{tutorial.NUM_EPOCHS} epochs in batches of {tutorial.BATCH_SIZE}"
+    )
+
+
+def _print_round(this: tutorial.Round, verbose: bool) -> None:
+    if verbose:
+        print(f"round {this.number:2d}, metrics={this.metrics}", flush=True)
+        return
+    train = this.metrics["client_work"]["train"]
+    accuracy, examples = train["sparse_categorical_accuracy"], train["num_examples"]
+    left_out = sum(count for status, count in this.status.items() if status not in ("ok", "empty"))
+    note = f"  {left_out} clients left out: their updates are not finite" if left_out else ""
+    row = f"{this.number:5d}  {train['loss']:9.6f}  {accuracy:8.4f}  {examples:8d}  {this.seconds:7.3f}"
+    print(row + note, flush=True)
+
+
+def _config(arguments: argparse.Namespace, train: HDF5ClientData) -> dict[str, Any]:
+    """Return what it takes to repeat a run."""
+    files = {split: getattr(arguments, split) for split in ("train", "test")}
+    return {
+        "command": "tutorial",
+        "data": {split: {"file": path, "sha256": published.sha256(path)} for split, path in files.items()},
+        "client_ids": train.client_ids[: arguments.clients],
+        "clients": arguments.clients,
+        "rounds": arguments.rounds,
+        "epochs": tutorial.NUM_EPOCHS,
+        "batch_size": tutorial.BATCH_SIZE,
+        "shuffle_buffer": tutorial.SHUFFLE_BUFFER,
+        "shuffle_seed": tutorial.SHUFFLE_SEED,
+        "algorithm": "build_weighted_fed_avg",
+        "model": "SoftmaxRegression(784, 10, loss='keras')",
+        "client_optimizer": {"name": "sgdm", "learning_rate": tutorial.CLIENT_LEARNING_RATE},
+        "server_optimizer": {"name": "sgdm", "learning_rate": tutorial.SERVER_LEARNING_RATE},
+        "versions": {
+            "fedsim_np": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "h5py": h5py.__version__,
+        },
+    }
+
+
+def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result) -> None:
+    """Write a run: what is reproducible, and apart from it the seconds."""
+    rounds = result.history["round_num"]
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "metrics.csv", _csv(result.history))
+    write_text(folder / "timings.csv", _csv({"round_num": rounds, "seconds": result.seconds}))
+    write_text(folder / "evaluation.json", json.dumps(_finite(result.evaluation), indent=2) + "\n")
+    save_weights(folder / "weights.npz", result.weights, SoftmaxRegression.weight_names)
+
+
+def _finite(value: Any) -> Any:
+    """Return nested metrics with null for NaN and infinity, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {name: _finite(v) for name, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _compare_with_published(
+    arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5ClientData, keras: tutorial.Result
+) -> int:
+    """Print figure by figure whether the published tutorial's numbers came out; status 1 if one did not."""
+    if (arguments.clients, arguments.rounds) != (published.NUM_CLIENTS, published.NUM_ROUNDS):
+        print("these are the real EMNIST files; the published figures are for --clients 10 --rounds 10")
+        return 0
+    custom = tutorial.run(train, test, loss="tutorial")
+    figures = list(published.compare(train, keras, custom))
+    for figure in figures:
+        verdict = "agrees" if figure.agrees else "DIFFERS"
+        print(f"{verdict:7}  {figure.name}: published {figure.published}, here {figure.here}")
+    agreeing = sum(figure.agrees for figure in figures)
+    print(f"{agreeing} of the tutorial's {len(figures)} published figures came out")
+    return 0 if agreeing == len(figures) else 1

@@ -1,0 +1,136 @@
+r"""How large, how uneven, how non-i.i.d. client data are, in numbers.
+
+The label distribution :math:`p_i` of client i is compared with that of all examples, :math:`p`: by its entropy
+:math:`-\sum_c p_{ic} \log_2 p_{ic}` (bits; less than p's if a client sees fewer labels), and by the total variation
+distance :math:`\frac12 \sum_c |p_{ic} - p_c|` (0 if a client's labels are like everybody's, near 1 if it has one that
+is rare elsewhere).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets.client_data import ClientData
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class Description(NamedTuple):
+    """What `describe` returns; k clients, c labels. Its text is a summary.
+
+    Attributes
+    ----------
+    client_ids : list of str
+    labels : ndarray, shape (c,)
+        The labels that occur, sorted; none if there is no such field.
+    counts : ndarray of int64, shape (k, c)
+        Examples of each client and label.
+    sizes : ndarray of int64, shape (k,)
+        Examples of each client.
+    size_quantiles : OrderedDict of float to float
+        Least, quartiles and greatest of the sizes.
+    label_entropy : ndarray, shape (k,)
+        Bits; NaN for a client without examples.
+    pooled_label_entropy : float
+        Bits, of all examples together.
+    label_distance : ndarray, shape (k,)
+        Total variation distance of each client's label distribution from the pooled one; NaN without examples.
+    num_duplicates : int
+        Examples that equal an earlier one in every field.
+    """
+
+    client_ids: list[str]
+    labels: npt.NDArray[Any]
+    counts: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    size_quantiles: OrderedDict[float, float]
+    label_entropy: npt.NDArray[np.float64]
+    pooled_label_entropy: float
+    label_distance: npt.NDArray[np.float64]
+    num_duplicates: int
+
+    def __str__(self) -> str:
+        quantiles = "  ".join(f"{value:g}" for value in self.size_quantiles.values())
+        lines = [
+            f"clients             {len(self.client_ids)} ({int((self.sizes == 0).sum())} without examples)",
+            f"examples            {int(self.sizes.sum())}, {self.sizes.mean():.1f} a client",
+            f"sizes               {quantiles}  (least, quartiles, greatest)",
+            f"duplicates          {self.num_duplicates}",
+        ]
+        if len(self.labels) and self.sizes.any():
+            shares = self.counts.sum(axis=0) / self.sizes.sum()
+            pairs = "  ".join(f"{label}: {share:.1%}" for label, share in zip(self.labels, shares, strict=True))
+            lines += [
+                f"labels              {pairs}",
+                f"label entropy       {np.nanmean(self.label_entropy):.3f} bits a client, "
+                f"{self.pooled_label_entropy:.3f} pooled",
+                f"label distance      {np.nanmean(self.label_distance):.3f} a client "
+                "(total variation from the pooled labels: 0 is i.i.d.)",
+            ]
+        return "\n".join(lines)
+
+
+def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.where(shares > 0, -shares * np.log2(shares), shares * 0.0)
+    entropy: npt.NDArray[np.float64] = bits.sum(axis=-1)
+    return entropy
+
+
+def describe(client_data: ClientData, label: str = "label") -> Description:
+    """Count a data set's clients, examples, labels and duplicates.
+
+    Every client is read once, one at a time.
+
+    Parameters
+    ----------
+    client_data : ClientData
+    label : str
+        The field that holds the label.
+
+    Returns
+    -------
+    Description
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import InMemoryClientData
+    >>> described = describe(InMemoryClientData({"ann": {"label": [0, 0, 1]}, "bob": {"label": [1]}}))
+    >>> described.counts.tolist(), described.num_duplicates, described.label_entropy.round(3).tolist()
+    ([[2, 1], [0, 1]], 2, [0.918, 0.0])
+    """
+    client_ids = list(client_data.client_ids)
+    counted: list[dict[Any, int]] = []
+    sizes = np.zeros(len(client_ids), np.int64)
+    seen: set[bytes] = set()
+    for number, client_id in enumerate(client_ids):
+        arrays = client_data.create_dataset_for_client(client_id).to_arrays()
+        sizes[number] = len(next(iter(arrays.values())))
+        values, numbers = np.unique(arrays.get(label, np.empty(0)), return_counts=True)
+        counted.append(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+        for row in range(sizes[number]):
+            digest = hashlib.blake2b(digest_size=16)
+            for array in arrays.values():
+                digest.update(array[row].tobytes())
+            seen.add(digest.digest())
+    labels = sorted(set().union(*counted))
+    counts = np.array([[of.get(value, 0) for value in labels] for of in counted], np.int64).reshape(len(sizes), -1)
+    with np.errstate(invalid="ignore"):
+        shares = counts / np.where(sizes, sizes, np.nan)[:, np.newaxis]
+    pooled = counts.sum(axis=0) / max(1, int(sizes.sum()))
+    return Description(
+        client_ids=client_ids,
+        labels=np.array(labels),
+        counts=counts,
+        sizes=sizes,
+        size_quantiles=OrderedDict((q, float(np.quantile(sizes, q))) for q in QUANTILES),
+        label_entropy=_entropy(shares),
+        pooled_label_entropy=float(_entropy(pooled)),
+        label_distance=0.5 * np.abs(shares - pooled).sum(axis=1),
+        num_duplicates=int(sizes.sum()) - len(seen),
+    )

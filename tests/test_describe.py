@@ -1,0 +1,52 @@
+"""The numbers behind "how non-i.i.d. is this"."""
+
+import numpy as np
+import pytest
+from conftest import digits
+
+from fedsim_np.datasets import InMemoryClientData, describe
+from fedsim_np.datasets.describe import QUANTILES
+
+
+def test_by_hand():
+    data = InMemoryClientData(
+        {
+            "ann": {"label": [0, 0, 1, 1], "x": [1, 2, 3, 3]},
+            "bob": {"label": [2, 2, 2, 2], "x": [1, 1, 1, 1]},
+            "cid": {"label": np.empty(0, np.int32), "x": np.empty(0, np.int32)},
+        }
+    )
+    described = describe(data)
+    assert described.client_ids == ["ann", "bob", "cid"]
+    assert described.labels.tolist() == [0, 1, 2]
+    assert described.counts.tolist() == [[2, 2, 0], [0, 0, 4], [0, 0, 0]]
+    assert described.sizes.tolist() == [4, 4, 0]
+    assert list(described.size_quantiles.items()) == list(zip(QUANTILES, [0, 2, 4, 4, 4], strict=True))
+    assert described.label_entropy[:2].tolist() == [1, 0]
+    assert np.isnan(described.label_entropy[2])
+    assert described.pooled_label_entropy == pytest.approx(1.5)
+    assert described.label_distance[:2].tolist() == [0.5, 0.5]
+    assert described.num_duplicates == 1 + 3  # (1, 3) once more, (2, 1) three times more
+    text = str(described)
+    assert "3 (1 without examples)" in text
+    assert "0: 25.0%  1: 25.0%  2: 50.0%" in text
+
+
+def test_equal_rows_of_different_clients_are_duplicates():
+    one = digits([6]).create_dataset_for_client("f0000_00").to_arrays()
+    assert describe(InMemoryClientData({"ann": one, "bob": one})).num_duplicates == 6
+
+
+def test_data_without_labels():
+    described = describe(InMemoryClientData({"ann": {"x": [1, 2]}}))
+    assert described.counts.shape == (1, 0)
+    assert "label entropy" not in str(described)
+
+
+def test_i_i_d_labels_have_no_distance():
+    data = InMemoryClientData({str(i): {"label": [0, 1, 2]} for i in range(3)})
+    assert describe(data).label_distance.tolist() == [0, 0, 0]
+
+
+def test_the_label_field_has_any_name():
+    assert describe(InMemoryClientData({"ann": {"digit": [7]}}), label="digit").labels.tolist() == [7]
