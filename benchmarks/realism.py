@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import fedsim_np as fed
-from fedsim_np.datasets import Dataset, HDF5ClientData, SyntheticClientData, synthetic
+from fedsim_np.datasets import Dataset, HDF5ClientData, SyntheticClientData, handwriting, synthetic
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 
 UNSEEN = 100_000  # number of the first writer that nothing is trained on
@@ -85,7 +85,7 @@ def speed():
     labels, times = np.arange(100) % 10, []
     for writer in range(22):
         started = time.perf_counter()
-        synthetic.draw_images(writer, "train", labels)
+        handwriting.draw_images(writer, "train", labels)
         times.append(time.perf_counter() - started)
     return float(np.median(times[1:]) * 1e3)
 
@@ -94,7 +94,7 @@ def full_seconds():
     """Seconds to write all 3,383 writers, train and test, to HDF5."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for data, split in zip(synthetic.load_data(), synthetic.SPLITS, strict=True):
+        for data, split in zip(synthetic.load_data(), handwriting.SPLITS, strict=True):
             fed.datasets.write_hdf5(Path(folder, f"{split}.h5"), data)
     return time.perf_counter() - started
 
@@ -137,7 +137,7 @@ def draw_sheet(path):
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = [np.concatenate(list(synthetic.draw_images(w, "train", np.arange(10))), axis=1) for w in range(10)]
+    rows = [np.concatenate(list(handwriting.draw_images(w, "train", np.arange(10))), axis=1) for w in range(10)]
     plt.imsave(path, np.kron(np.concatenate(rows), np.ones((2, 2))), cmap="gray", vmin=0, vmax=1)
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import fedsim_np as fed
 from fedsim_np import tutorial
 from fedsim_np.datasets import SyntheticClientData, emnist, load_sample, synthetic, write_hdf5
+from fedsim_np.datasets.handwriting import draw_images, draw_labels, num_examples
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.datasets.skeletons import SAMPLES, skeletons
-from fedsim_np.datasets.synthetic import ClientIds, draw_images, draw_labels, num_examples
+from fedsim_np.datasets.synthetic import ClientIds
 
 EXACT = sys.platform == "linux" and platform.machine() == "x86_64"
 
@@ -140,7 +141,7 @@ def test_load_data_has_emnists_shape():
 
 
 def test_a_million_writers_cost_what_one_does():
-    synthetic.draw_images(0, "train", np.arange(10))  # the skeletons are made once
+    draw_images(0, "train", np.arange(10))  # the skeletons are made once
     tracemalloc.start()
     data = SyntheticClientData(1_000_000)
     arrays = arrays_of(data, data.client_ids[987_654])

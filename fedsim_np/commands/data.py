@@ -9,6 +9,7 @@ from typing import Any
 
 from fedsim_np.commands.arguments import CommandError, non_negative, positive
 from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, synthetic, write_hdf5
+from fedsim_np.datasets.handwriting import SPLITS
 
 
 def add_parser(commands: Any) -> None:
@@ -48,7 +49,7 @@ def _writers(arguments: argparse.Namespace, split: str) -> SyntheticClientData:
 
 def _info(arguments: argparse.Namespace) -> int:
     if arguments.data == "synthetic":
-        for split in synthetic.SPLITS:
+        for split in SPLITS:
             print(f"{split} of {_writers(arguments, split)}")
             print(describe(_writers(arguments, split)), flush=True)
         return 0
@@ -61,7 +62,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
-    paths = {split: Path(f"{arguments.out}_{split}.h5") for split in synthetic.SPLITS}
+    paths = {split: Path(f"{arguments.out}_{split}.h5") for split in SPLITS}
     for path in paths.values():
         if path.exists() and not arguments.overwrite:
             raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
