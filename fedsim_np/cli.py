@@ -46,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except (CommandError, DataError, OSError) as error:
+    except (CommandError, DataError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough: `fedsim-np ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         if sys.stderr is not None:
-            print(f"fedsim-np: error: {' '.join(str(error).split())}", file=sys.stderr)
+            message = " ".join(str(error).split()) or "not enough memory"
+            print(f"fedsim-np: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fedsim-np: interrupted", file=sys.stderr)

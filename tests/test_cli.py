@@ -119,14 +119,17 @@ def errors(folder, digit_files):
         "one file": (["tutorial", "--train", train], "--train and --test go together"),
         "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
         "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),
-        "no rounds": ([*command(digit_files), "--rounds", "0"], "--rounds: must be an integer >= 1. Got '0'"),
-        "half a client": ([*command(digit_files), "--clients", "1.5"], "--clients: must be an integer >= 1"),
+        "no rounds": (
+            [*command(digit_files), "--rounds", "0"],
+            "--rounds: must be an integer from 1 to 4294967295. Got '0'",
+        ),
+        "half a client": ([*command(digit_files), "--clients", "1.5"], "--clients: must be an integer from 1"),
         "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5': must exist"),
         "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
         "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
         "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
         "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "field 'label': must be there"),
-        "many digits": ([*command(digit_files), "--rounds", "9" * 5000], "--rounds: must be an integer >= 1"),
+        "many digits": ([*command(digit_files), "--rounds", "9" * 5000], "--rounds: must be an integer from 1"),
         "out is a file": ([*command(digit_files), "--out", train], "--out must be a folder"),
         "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
     }
@@ -340,16 +343,37 @@ def test_info_of_a_file_and_of_writers(digit_files, capsys):
 
 
 def test_errors_of_the_data_commands(folder, capsys):
+    (folder / "dir_test.h5").mkdir()
     for arguments, message in [
         (["data"], "required: ACTION"),
         (["data", "info"], "required: FILE|synthetic"),
         (["data", "info", str(folder / "none.h5")], "none.h5': must exist"),
-        (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer >= 1"),
+        (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer from 1"),
         (["data", "synthesize"], "required: --out"),
         (["data", "synthesize", "--out", str(folder / "a" / "b")], "must be in a folder that exists"),
         (["data", "synthesize", "--out", str(folder / "a"), "--seed", "-1"], "--seed"),
+        (["data", "synthesize", "--out", str(folder / "a"), "--seed", str(2**32)], "from 0 to 4294967295. Got"),
+        (["data", "synthesize", "--out", str(folder / "dir"), "--overwrite"], "--out must name files"),
     ]:
         assert main(arguments) == 2, arguments
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file size limits are POSIX's")
+def test_a_full_disk_is_one_line(folder):
+    # A limit on the size of files stands for a full disk: the same writes fail.
+    code = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from fedsim_np.cli import main
+sys.exit(main())
+"""
+    arguments = ["data", "synthesize", "--clients", "20", "--out", str(folder / "small")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"small_train.h5" in done.stderr
+    assert list(folder.iterdir()) == []

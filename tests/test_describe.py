@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import digits
 
+import fedsim_np as fed
 from fedsim_np.datasets import InMemoryClientData, describe
 from fedsim_np.datasets.describe import QUANTILES
 
@@ -50,3 +51,14 @@ def test_i_i_d_labels_have_no_distance():
 
 def test_the_label_field_has_any_name():
     assert describe(InMemoryClientData({"ann": {"digit": [7]}}), label="digit").labels.tolist() == [7]
+
+
+def test_what_cannot_be_counted():
+    empty = describe(InMemoryClientData({"ann": {"label": np.empty(0, np.int32)}}))
+    assert np.isnan(empty.label_entropy).all()
+    assert np.isnan(empty.label_distance).all()
+    assert np.isnan(describe(InMemoryClientData({"ann": {"x": [1]}}), label="lable").label_distance).all()
+    column = describe(InMemoryClientData({"ann": {"label": [[0], [1]]}}))
+    assert column.counts.tolist() == [[1, 1]]
+    with pytest.raises(fed.DataError, match="client 'ann', field 'label': labels must be one number an example"):
+        describe(InMemoryClientData({"ann": {"label": [[0, 1], [1, 0]]}}))

@@ -10,16 +10,16 @@ class CommandError(Exception):
 
 
 def positive(text: str) -> int:
-    """Return an argument as an integer >= 1."""
+    """Return an argument as a count, from 1."""
     return _integer(text, 1)
 
 
-def non_negative(text: str) -> int:
-    """Return an argument as an integer >= 0."""
+def seed(text: str) -> int:
+    """Return an argument as a seed of simulated writers."""
     return _integer(text, 0)
 
 
-def _integer(text: str, minimum: int) -> int:
-    if not text.isdecimal() or len(text) > 18 or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"must be an integer >= {minimum}. Got '{text[:30]}'.")
+def _integer(text: str, minimum: int, maximum: int = 2**32 - 1) -> int:
+    if not text.isdecimal() or len(text) > 18 or not minimum <= int(text) <= maximum:
+        raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {maximum}. Got '{text[:30]}'.")
     return int(text)

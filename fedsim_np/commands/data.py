@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError, non_negative, positive
+from fedsim_np.commands.arguments import CommandError, positive, seed
 from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, synthetic, write_hdf5
 from fedsim_np.datasets.handwriting import SPLITS
 
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         action.add_argument(
             "--clients", metavar="N", type=positive, default=clients, help=f"simulated writers (default: {clients})"
         )
-        action.add_argument("--seed", metavar="S", type=non_negative, default=0, help="of the population (default: 0)")
+        action.add_argument("--seed", metavar="S", type=seed, default=0, help="of the population (default: 0)")
         action.add_argument(
             "--raw", action="store_true", help="leave size and place to the writer, instead of MNIST's normalisation"
         )
@@ -64,6 +64,8 @@ def _info(arguments: argparse.Namespace) -> int:
 def _synthesize(arguments: argparse.Namespace) -> int:
     paths = {split: Path(f"{arguments.out}_{split}.h5") for split in SPLITS}
     for path in paths.values():
+        if path.is_dir():
+            raise CommandError(f"--out must name files. Got the folder '{path}'.")
         if path.exists() and not arguments.overwrite:
             raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
         if not path.parent.is_dir():

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import ClientData
+from fedsim_np.errors import data_error
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -35,11 +36,11 @@ class Description(NamedTuple):
     size_quantiles : OrderedDict of float to float
         Least, quartiles and greatest of the sizes.
     label_entropy : ndarray, shape (k,)
-        Bits; NaN for a client without examples.
+        Bits; NaN for a client without examples, and for all if there are no labels.
     pooled_label_entropy : float
         Bits, of all examples together.
     label_distance : ndarray, shape (k,)
-        Total variation distance of each client's label distribution from the pooled one; NaN without examples.
+        Total variation distance of each client's label distribution from the pooled one; NaN likewise.
     num_duplicates : int
         Examples that equal an earlier one in every field.
     """
@@ -78,7 +79,7 @@ class Description(NamedTuple):
 def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.where(shares > 0, -shares * np.log2(shares), shares * 0.0)
-    entropy: npt.NDArray[np.float64] = bits.sum(axis=-1)
+    entropy: npt.NDArray[np.float64] = bits.sum(axis=-1) if shares.shape[-1] else np.full(shares.shape[:-1], np.nan)
     return entropy
 
 
@@ -97,6 +98,11 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
     -------
     Description
 
+    Raises
+    ------
+    DataError
+        If a client's labels are not one number an example.
+
     Examples
     --------
     >>> from fedsim_np.datasets import InMemoryClientData
@@ -111,7 +117,10 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
     for number, client_id in enumerate(client_ids):
         arrays = client_data.create_dataset_for_client(client_id).to_arrays()
         sizes[number] = len(next(iter(arrays.values())))
-        values, numbers = np.unique(arrays.get(label, np.empty(0)), return_counts=True)
+        shown = arrays.get(label, np.empty(0))
+        if shown.size != len(shown):
+            raise data_error("labels must be one number an example", shown.shape, client_id=client_id, field=label)
+        values, numbers = np.unique(shown, return_counts=True)
         counted.append(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         for row in range(sizes[number]):
             digest = hashlib.blake2b(digest_size=16)
@@ -131,6 +140,6 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
         size_quantiles=OrderedDict((q, float(np.quantile(sizes, q))) for q in QUANTILES),
         label_entropy=_entropy(shares),
         pooled_label_entropy=float(_entropy(pooled)),
-        label_distance=0.5 * np.abs(shares - pooled).sum(axis=1),
+        label_distance=0.5 * np.abs(shares - pooled).sum(axis=1) + (0.0 if labels else np.nan),
         num_duplicates=int(sizes.sum()) - len(seen),
     )

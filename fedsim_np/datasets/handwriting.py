@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.skeletons import Skeletons, skeletons
+from fedsim_np.errors import argument_error
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +59,14 @@ _AT_ONCE = 16  # images whose arrays of dots fit into a processor's cache togeth
 _STYLE, _SIZE, _LABELS, _IMAGES = 11, 12, {"train": 13, "test": 14}, {"train": 15, "test": 16}
 
 
+NUMBERS = 2**32
+"""Writers and seeds are below it: NumPy keys a stream with 32-bit words, and longer numbers would share words."""
+
+
 def _uniform(stream: int, writer: int, seed: int, *shape: int) -> Array:
+    for name, value in (("writer", writer), ("seed", seed)):
+        if not 0 <= value < NUMBERS:
+            raise argument_error(name, "a simulated writer", f"an integer from 0 to {NUMBERS - 1}", value)
     uniform: Array = np.random.default_rng([stream, writer, seed]).random(shape)
     return uniform
 
@@ -76,6 +84,11 @@ def _pick(weights: Array, uniform: Array) -> Array:
     steps = np.cumsum(weights)
     picked: Array = np.searchsorted(steps, uniform * steps[-1], side="right")
     return np.minimum(picked, len(weights) - 1)
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise argument_error("split", "a simulated writer", f"one of {list(SPLITS)}", split)
 
 
 class Style(NamedTuple):
@@ -154,6 +167,7 @@ def num_examples(writer: int, split: str, seed: int = 0) -> int:
     >>> num_examples(0, "train") + num_examples(0, "test") <= 130
     True
     """
+    _check_split(split)
     lost, shared = _uniform(_SIZE, writer, seed, 2).tolist()
     total: int = max(12, 127 - round(-14.0 * math.log1p(-lost)))
     test: int = max(1, round(total * (0.085 + 0.045 * shared)))
@@ -168,6 +182,7 @@ def draw_labels(writer: int, split: str, num_images: int, seed: int = 0) -> Arra
     >>> draw_labels(7, "train", 50)[:20].tolist() == draw_labels(7, "train", 20).tolist()
     True
     """
+    _check_split(split)
     uniform = _uniform(_LABELS[split], writer, seed, num_images)
     return _pick(writer_style(writer, seed).fondness, uniform).astype(np.int32)
 
@@ -196,6 +211,9 @@ def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize
     >>> images.shape, images.dtype, float(images.max())
     ((2, 28, 28), dtype('float32'), 1.0)
     """
+    _check_split(split)
+    if len(labels) and not 0 <= labels.min() <= labels.max() <= 9:
+        raise argument_error("labels", "draw_images", "digits from 0 to 9", labels)
     forms, style = skeletons(), writer_style(writer, seed)
     n, (_, p, _) = len(labels), forms.points.shape
     uniform = _uniform(_IMAGES[split], writer, seed, n, 9 + 2 * p)
@@ -280,9 +298,10 @@ def _boxed(x: Array, y: Array, pen: Array, joined: Array) -> tuple[Array, Array]
     mass = _lengths(placed[0], placed[1], joined)
     centred = []
     for samples, margins in zip(placed, (across, upright), strict=True):
-        low, _ = _extent(samples, margins)
+        low, high = _extent(samples, margins)
         centre = (mass * samples).sum(axis=1, keepdims=True) / mass.sum(axis=1, keepdims=True)
-        first_pixel = np.round(14 - (centre - low - 0.5))
+        # A long thin tail could push the box off the paper; MNIST's images have it all.
+        first_pixel = np.clip(np.round(14 - (centre - low - 0.5)), 0, 28 - np.round(high - low))
         centred.append(samples - low + first_pixel - 0.5)
     return centred[0], centred[1]
 
@@ -291,7 +310,7 @@ def _placed(x: Array, y: Array, pen: Array, height: Array, style: Style, shift: 
     """Write at the writer's size and place, shrunk and moved as far as it takes to stay on the paper."""
     across, upright = _margins(x, y, pen)
     margin = 2 * np.maximum(across.max(axis=1), upright.max(axis=1))
-    room = (27 - margin) / np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))
+    room = (26 - margin) / np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))
     scale = np.minimum(height - margin, room)[:, np.newaxis]
     placed = []
     for samples, margins, offset in ((x, across, style.right + shift[:, :1]), (y, upright, style.down + shift[:, 1:])):

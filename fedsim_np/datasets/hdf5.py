@@ -299,7 +299,19 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     ------
     DataError
         If a client's id or a field cannot be a name in HDF5, or a field does not hold numbers.
+    OSError
+        If the file cannot be written.
     """
+    try:
+        _write(path, client_data)
+    except RuntimeError as error:
+        # On a full disk h5py fails once more when it closes the file; the first failure says what happened.
+        if isinstance(error.__context__, OSError):
+            raise OSError(f"file '{os.fspath(path)}' could not be written: {error.__context__}") from error
+        raise
+
+
+def _write(path: str | os.PathLike[str], client_data: ClientData) -> None:
     with replacing(path) as temporary, h5py.File(temporary, "w") as file, ThreadPoolExecutor(_WRITERS) as pool:
         examples = file.create_group(_GROUP)
         waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()

@@ -14,7 +14,7 @@ from typing import overload
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.emnist import DIGITS
-from fedsim_np.datasets.handwriting import SPLITS, draw_images, draw_labels, num_examples
+from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, draw_images, draw_labels, num_examples
 from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import argument_error, check_int
 
@@ -55,7 +55,8 @@ class _WriterSource:
 class ClientIds(Sequence[str]):
     """The ids of writers 0 to num_clients - 1, made when they are looked at: ``f0000_14``, ``f0001_21``, ...
 
-    The digits after the underscore imitate NIST's series numbers and mean nothing.
+    The digits after the underscore imitate NIST's series numbers and mean nothing. From 10,000 writers on, the order
+    of their numbers is not the sorted order of their ids, in which a file has them.
 
     Examples
     --------
@@ -97,7 +98,9 @@ class ClientIds(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ClientIds):
             return len(self) == len(other)
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(str.__eq__, self, other))
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -122,11 +125,11 @@ class SyntheticClientData(ClientData):
     Parameters
     ----------
     num_clients : int
-        Population. Nothing is stored: a million writers cost what a hundred do.
+        Population, at most 2^32. Nothing is stored: a million writers cost what a hundred do.
     split : {"train", "test"}
         The same writers' other images.
     seed : int
-        Another seed is another population.
+        Below 2^32. Another seed is another population.
     normalize : bool
         Scale and centre digits as MNIST does, or leave size and place to the writer, as the EMNIST files do.
 
@@ -142,10 +145,14 @@ class SyntheticClientData(ClientData):
 
     def __init__(self, num_clients: int, split: str = "train", seed: int = 0, normalize: bool = True) -> None:
         owner = "SyntheticClientData"
-        self._client_ids = ClientIds(check_int("num_clients", owner, num_clients, minimum=1))
+        if check_int("num_clients", owner, num_clients, minimum=1) > NUMBERS:
+            raise argument_error("num_clients", owner, f"at most {NUMBERS}", num_clients)
+        if check_int("seed", owner, seed, minimum=0) >= NUMBERS:
+            raise argument_error("seed", owner, f"an integer from 0 to {NUMBERS - 1}", seed)
+        self._client_ids = ClientIds(num_clients)
         if split not in SPLITS:
             raise argument_error("split", owner, f"one of {list(SPLITS)}", split)
-        self._split, self._seed = split, check_int("seed", owner, seed, minimum=0)
+        self._split, self._seed = split, int(seed)
         self._normalize = bool(normalize)
 
     @property
