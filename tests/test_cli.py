@@ -336,6 +336,8 @@ def test_info_of_a_file_and_of_writers(digit_files, capsys):
     out = capsys.readouterr().out
     assert "clients             12 (0 without examples)" in out
     assert "field pixels        float32 [28, 28]" in out
+    assert main(["data", "info"]) == 0
+    assert capsys.readouterr().out.count("clients             30 (0 without examples)") == 2
     assert main(["data", "info", "synthetic", "--clients", "4", "--seed", "1"]) == 0
     out = capsys.readouterr().out
     assert "train of SyntheticClientData(4, split='train', seed=1" in out
@@ -346,7 +348,6 @@ def test_errors_of_the_data_commands(folder, capsys):
     (folder / "dir_test.h5").mkdir()
     for arguments, message in [
         (["data"], "required: ACTION"),
-        (["data", "info"], "required: FILE|synthetic"),
         (["data", "info", str(folder / "none.h5")], "none.h5': must exist"),
         (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer from 1"),
         (["data", "synthesize"], "required: --out"),

@@ -10,6 +10,7 @@ from typing import Any
 from fedsim_np.commands.arguments import CommandError, positive, seed
 from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, synthetic, write_hdf5
 from fedsim_np.datasets.handwriting import SPLITS
+from fedsim_np.datasets.sample import sample_paths
 
 
 def add_parser(commands: Any) -> None:
@@ -20,9 +21,10 @@ def add_parser(commands: Any) -> None:
         "info",
         allow_abbrev=False,
         help="how large, how uneven, how non-i.i.d. client data are",
-        description="Print the counts, sizes, label distribution and duplicates of a file or of simulated writers.",
+        description="Print the counts, sizes, label distribution and duplicates of a file, of simulated writers, or, "
+        "without either, of the sample that comes with the package.",
     )
-    info.add_argument("data", metavar="FILE|synthetic", help="an HDF5 file, or the word synthetic")
+    info.add_argument("data", metavar="FILE|synthetic", nargs="?", help="an HDF5 file, or the word synthetic")
     info.set_defaults(run=_info)
     synthesize = actions.add_parser(
         "synthesize",
@@ -53,11 +55,12 @@ def _info(arguments: argparse.Namespace) -> int:
             print(f"{split} of {_writers(arguments, split)}")
             print(describe(_writers(arguments, split)), flush=True)
         return 0
-    with HDF5ClientData(arguments.data) as client_data:
-        print(arguments.data)
-        for name, spec in client_data.element_type_structure.items():
-            print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
-        print(describe(client_data), flush=True)
+    for path in sample_paths() if arguments.data is None else [arguments.data]:
+        with HDF5ClientData(path) as client_data:
+            print(path)
+            for name, spec in client_data.element_type_structure.items():
+                print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
+            print(describe(client_data), flush=True)
     return 0
 
 
