@@ -62,8 +62,7 @@ def test_copies_start_anew_and_leave_the_counter_alone(duplicate):
     iter(dataset)
     copied = duplicate(dataset)
     assert copied.client_id == "ann"
-    if duplicate is not copy.copy:
-        assert next(iter(copied))["x"].tolist() == [1, 0, 4, 3, 2]
+    assert next(iter(copied))["x"].tolist() == [1, 0, 4, 3, 2]
     assert next(iter(dataset))["x"].tolist() == [1, 0, 4, 2, 3]
 
 
@@ -186,6 +185,6 @@ def test_foreign_byte_order_is_turned():
 
 
 def test_what_is_unpickled_is_read_only():
-    for dataset in (Dataset.from_arrays({"x": np.arange(3)}), Dataset.from_batches([{"x": np.arange(3)}])):
-        copied = pickle.loads(pickle.dumps(dataset))
-        assert not next(copied.batches())["x"].flags.writeable or not copied.to_arrays()["x"].flags.writeable
+    columns, batches = Dataset.from_arrays({"x": np.arange(3)}), Dataset.from_batches([{"x": np.arange(3)}])
+    assert not pickle.loads(pickle.dumps(columns)).to_arrays()["x"].flags.writeable
+    assert not next(pickle.loads(pickle.dumps(batches)).batches())["x"].flags.writeable

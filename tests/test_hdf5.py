@@ -262,6 +262,7 @@ def elsewhere(file, folder):
     [
         (lambda file, _: create(file, "x", (10**6, 28, 28), chunks=True), "bytes claimed by one of"),
         (lambda file, _: create(file, "x", (10**11, 2), chunks=True), "bytes claimed by one of"),
+        (lambda file, _: create(file, "x", (3,), maxshape=(None,), chunks=(10**8,)), "bytes claimed by one of"),
         (lambda file, _: create(file, "x", (3, 2), chunks=True), "some that never were"),
         (lambda file, _: create(file, "x", (3, 2)), "some that never were"),
         (lambda file, _: partly(file), "some that never were"),

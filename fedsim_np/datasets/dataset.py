@@ -81,6 +81,9 @@ class Dataset:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}}
 
+    def __copy__(self) -> Dataset:
+        return self.skip_iterations(0)
+
     # --- making one
 
     @classmethod
@@ -356,12 +359,13 @@ class Dataset:
             return self._read(draw)
         shuffles = [stage.generator for stage in self._stages[:depth] if isinstance(stage, Shuffle)]
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
-        if key not in self._orders:
+        order = self._orders.get(key)
+        if order is None:
             rows = range(self._source.num_rows)
             order = list(start(self._stages[:depth], Reader(lambda: iter(rows), stack, _apply, draw)))
             self._orders.clear()
             self._orders[key] = order
-        return self._read(draw, self._orders[key])
+        return self._read(draw, order)
 
     def _numbers(self, iteration: int) -> dict[SeedGenerator, int]:
         """Return the numbers with which an iteration's shuffles start, where they are not their first."""

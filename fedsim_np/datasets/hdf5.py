@@ -132,10 +132,11 @@ def _check_stored(values: h5py.Dataset, size: int, **place: Any) -> None:
         raise data_error("values must be stored in the file itself", "a reference to others", **place)
     if not claimed and values.shape[0]:
         raise data_error("an example must have values", f"shape {values.shape}", **place)
+    claimed = max(claimed, values.dtype.itemsize * math.prod(values.chunks or ()))  # a piece is read whole
     if claimed > _MOST_COMPRESSED * size:
         raise data_error("values must be stored in the file", f"{claimed} bytes claimed by one of {size}", **place)
     if values.chunks is None:
-        complete = values.id.get_storage_size() >= claimed
+        complete = values.id.get_storage_size() >= values.nbytes
     else:
         pieces = math.prod(-(-n // chunk) for n, chunk in zip(values.shape, values.chunks, strict=True))
         complete = values.id.get_num_chunks() >= pieces
