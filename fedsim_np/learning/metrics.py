@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np.errors import check_int
+
 Unfinalized = OrderedDict[str, Any]
 """Metric name -> list of sums."""
 
@@ -166,3 +168,65 @@ def sum_then_finalize(metric_finalizers: Finalizers) -> Callable[[Sequence[Mappi
     {'accuracy': 0.75}
     """
     return lambda clients: finalize(metric_finalizers, total(clients))
+
+
+def finalize_then_sample(
+    metric_finalizers: Finalizers, *, sample_size: int = 100, seed: int = 0
+) -> Callable[[Sequence[Mapping[str, Any]]], Metrics]:
+    """Return the function that finalizes each client's metrics, and reports those of a sample of the clients.
+
+    Where a sum hides how the clients differ, this shows it: every figure becomes an array with an entry per client, in
+    cohort order, the same client at the same place in all of them. A cohort of more than `sample_size` clients is
+    sampled without replacement.
+
+    TFF seeds its sample with the time. Here it depends on `seed` and the number of clients alone, so that a run can be
+    repeated; which clients are at the chosen places differs from round to round as the cohort does.
+
+    Parameters
+    ----------
+    metric_finalizers : mapping of str to callable
+        From ``model.metric_finalizers()``.
+    sample_size : int
+        Clients to report at most, >= 1.
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    callable
+        ``[unfinalized metrics of each client] -> metrics``, with arrays of float32 or int64, (min(k, sample_size),).
+
+    Raises
+    ------
+    ValueError
+        If `sample_size` or `seed` is out of range.
+
+    Examples
+    --------
+    >>> aggregate = finalize_then_sample({"accuracy": lambda sums: sums[0] / sums[1]})
+    >>> aggregate([{"accuracy": [1.0, 2.0]}, {"accuracy": [2.0, 2.0]}])["accuracy"].tolist()
+    [0.5, 1.0]
+    >>> import functools
+    >>> of_one = functools.partial(finalize_then_sample, sample_size=1)  # to pass as metrics_aggregator
+    """
+    sample_size = check_int("sample_size", "finalize_then_sample", sample_size, minimum=1)
+    seed = check_int("seed", "finalize_then_sample", seed, minimum=0)
+
+    def aggregate(clients: Sequence[Mapping[str, Any]]) -> Metrics:
+        k = len(clients)
+        chosen = range(k) if k <= sample_size else sorted(np.random.default_rng([k, seed]).permutation(k)[:sample_size])
+        sampled: Metrics = _stacked([finalize(metric_finalizers, clients[i]) for i in chosen])
+        return sampled
+
+    return aggregate
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    """Return nested metrics of several clients as the same nesting of arrays."""
+    first = values[0]
+    if isinstance(first, Mapping):
+        return OrderedDict((name, _stacked([value[name] for value in values])) for name in first)
+    if isinstance(first, list | tuple):
+        return [_stacked(parts) for parts in zip(*values, strict=True)]
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)

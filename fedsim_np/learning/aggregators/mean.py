@@ -1,58 +1,16 @@
-"""Aggregators: the clients' updates in, one update out.
-
-An `Aggregator` sees a cohort at once: ``updates`` is a tuple with one array (k, ...) per weight tensor, k clients
-along the first axis in cohort order, ``weights`` (k,) is what each client counts for. Whatever it wants to remember
-between rounds is its state. Sums over clients are float64, taken in cohort order.
-"""
+"""The means: of clients weighted by their examples, and of all clients alike."""
 
 from __future__ import annotations
 
-import abc
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fedsim_np.learning.aggregators.aggregator import Aggregator
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.learning.models import Array, Arrays
-
-
-class Aggregator(abc.ABC):
-    """The protocol for an aggregation rule of one's own.
-
-    Attributes
-    ----------
-    is_weighted : bool
-        Whether the rule is one for weighted clients; False is for the unweighted builders.
-    """
-
-    is_weighted: bool = True
-
-    @abc.abstractmethod
-    def initialize(self, weights: Arrays) -> Any:
-        """Return the state before the first round, for trainable weights of these shapes."""
-
-    @abc.abstractmethod
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
-        """Aggregate one round.
-
-        Parameters
-        ----------
-        state
-            From `initialize`, or from the round before.
-        updates : tuple of ndarray, each (k, ...) float32, read-only
-            The clients' updates (initial - final weights), one array per weight tensor.
-        weights : ndarray, shape (k,), float64
-            The clients' weights; 0 for a client whose update was not finite, and is zero here.
-
-        Returns
-        -------
-        state
-            For the next round.
-        aggregate : tuple of ndarray
-            One array per weight tensor, without the clients' axis.
-        metrics : OrderedDict
-        """
 
 
 def _weighted_sum(update: Array, weights: Array) -> Array:
@@ -63,10 +21,15 @@ def _weighted_sum(update: Array, weights: Array) -> Array:
     return total
 
 
+@dataclass(frozen=True)
 class MeanFactory(Aggregator):
     r"""The weighted mean, :math:`\sum_i n_i u_i / \sum_i n_i` (McMahan et al. 2017).
 
-    If all weights are 0 the mean is NaN, and the server leaves the model as it is.
+    Parameters
+    ----------
+    no_nan_division : bool
+        What comes of weights that are all 0: a mean of zeros if True; otherwise NaN, and the server leaves the model
+        and its optimizer as they are.
 
     Examples
     --------
@@ -75,17 +38,23 @@ class MeanFactory(Aggregator):
     (array([2.], dtype=float32),)
     """
 
+    no_nan_division: bool = False
+
     def initialize(self, weights: Arrays) -> Any:
         """Return TFF's state of a mean: two sums that remember nothing."""
         return OrderedDict(value_sum_process=(), weight_sum_process=())
 
     def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the weighted mean."""
+        total = weights.sum()
+        if self.no_nan_division and total == 0:
+            total = np.float64(1)
         with np.errstate(invalid="ignore"):
-            mean = tuple((_weighted_sum(u, weights) / weights.sum()).astype(np.float32) for u in updates)
+            mean = tuple((_weighted_sum(u, weights) / total).astype(np.float32) for u in updates)
         return state, mean, OrderedDict(mean_value=(), mean_weight=())
 
 
+@dataclass(frozen=True)
 class UnweightedMeanFactory(Aggregator):
     r"""The plain mean, :math:`\sum_i u_i / k`, over all clients of the cohort.
 

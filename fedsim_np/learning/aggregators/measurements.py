@@ -1,0 +1,93 @@
+"""Measurements of the updates on their way through an aggregator."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedsim_np.errors import argument_type_error
+from fedsim_np.learning.aggregators.aggregator import Aggregator
+from fedsim_np.learning.aggregators.robust import update_norms
+from fedsim_np.learning.metrics import Metrics, as_float32_prints
+from fedsim_np.learning.models import Array, Arrays
+
+
+@dataclass(frozen=True)
+class _Measured(Aggregator):
+    """Made by `add_debug_measurements`."""
+
+    inner: Aggregator
+
+    @property
+    def is_weighted(self) -> bool:  # type: ignore[override]
+        """As the inner aggregator."""
+        return self.inner.is_weighted
+
+    def initialize(self, weights: Arrays) -> Any:
+        """Return the inner aggregator's state."""
+        return self.inner.initialize(weights)
+
+    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+        """Aggregate, and add the measurements to the inner aggregator's metrics."""
+        state, aggregate, metrics = self.inner.next(state, updates, weights)
+        norms = update_norms(updates).astype(np.float64)
+        mean, deviation = _mean_and_deviation(norms, weights if self.is_weighted else np.ones(len(norms)))
+        measured = OrderedDict(
+            average_client_norm=mean,
+            std_dev_client_norm=deviation,
+            server_update_max=max(float(np.max(a)) for a in aggregate),
+            server_update_norm=float(update_norms(tuple(np.asarray(a)[np.newaxis] for a in aggregate))[0]),
+            server_update_min=min(float(np.min(a)) for a in aggregate),
+        )
+        added = OrderedDict((name, as_float32_prints(value)) for name, value in measured.items())
+        return state, aggregate, OrderedDict(metrics or {}, **added)
+
+
+def _mean_and_deviation(norms: Array, weights: Array) -> tuple[float, float]:
+    """Return the weighted mean, and the root of the unbiased variance for such weights; NaN without any weight."""
+    with np.errstate(all="ignore"):
+        total, squares = float(weights.sum()), float(np.square(weights).sum())
+        mean = (weights * norms).sum() / np.float64(total)
+        variance = (weights * np.square(norms - mean)).sum() / np.float64(total)
+        free = total * total - squares
+        return float(mean), float(np.sqrt(variance * (total * total / free if free else 0.0)))
+
+
+def add_debug_measurements(aggregation_factory: Aggregator) -> Aggregator:
+    """Add measurements of the clients' updates and of the aggregate to an aggregator's metrics.
+
+    They are the mean and the (unbiased) standard deviation of the clients' l2 norms, weighted if the aggregator is,
+    ``average_client_norm`` and ``std_dev_client_norm``; and the aggregate's largest entry, l2 norm and smallest entry,
+    ``server_update_max``, ``server_update_norm`` and ``server_update_min``. The aggregate stays what it is.
+
+    TFF computes the variance as a difference of squares in float32; here it is computed in float64, so that norms
+    which nearly agree have a deviation near 0, where TFF's is rounding or NaN.
+
+    Parameters
+    ----------
+    aggregation_factory : Aggregator
+
+    Returns
+    -------
+    Aggregator
+
+    Raises
+    ------
+    TypeError
+        If it is no aggregator.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.aggregators import UnweightedMeanFactory
+    >>> aggregator = add_debug_measurements(UnweightedMeanFactory())
+    >>> updates = np.float32([[-1, -3, -5], [-1, -3, 1]]), np.float32([[2], [0]])
+    >>> metrics = aggregator.next(aggregator.initialize(updates), updates, np.ones(2))[2]
+    >>> [metrics[f"server_update_{name}"] for name in ("max", "norm", "min")]
+    [1.0, 3.8729835, -3.0]
+    """
+    if not isinstance(aggregation_factory, Aggregator):
+        raise argument_type_error("aggregation_factory", "add_debug_measurements", "an Aggregator", aggregation_factory)
+    return _Measured(aggregation_factory)

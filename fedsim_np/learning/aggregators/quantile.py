@@ -1,0 +1,134 @@
+r"""A quantile of the clients' norms, followed over the rounds without keeping any of them.
+
+Each client sends one bit, whether its value is at most the estimate C. The server moves C by a factor:
+
+.. math:: C \leftarrow C \exp(-\eta (\bar b - q))
+
+with the mean bit :math:`\bar b` and the target quantile q: C shrinks while more than a share q lies below it.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np.errors import argument_error, check_float
+from fedsim_np.learning.models import Array
+
+
+class EstimationProcess(abc.ABC):
+    """The protocol for a number that adapts to what the clients send: a clipping norm, say."""
+
+    @abc.abstractmethod
+    def initialize(self) -> Any:
+        """Return the state before the first round."""
+
+    @abc.abstractmethod
+    def next(self, state: Any, values: Array) -> Any:
+        """Return the state after a round in which the clients sent those values, (k,) float32."""
+
+    @abc.abstractmethod
+    def report(self, state: Any) -> float:
+        """Return the estimate in a state."""
+
+
+class QuantileState(NamedTuple):
+    """The state of TFF's estimator, leaf for leaf."""
+
+    current_estimate: float
+    target_quantile: float
+    learning_rate: float
+    below_estimate_state: tuple[()] = ()
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+@dataclass(frozen=True)
+class PrivateQuantileEstimationProcess(EstimationProcess):
+    """An estimate of a quantile by bits; made by `no_noise`.
+
+    The name is TFF's: the bits are what noise can be added to.
+
+    References
+    ----------
+    Andrew et al., "Differentially private learning with adaptive clipping", NeurIPS 2021,
+    https://arxiv.org/abs/1905.03871
+    """
+
+    initial_estimate: float
+    target_quantile: float
+    learning_rate: float
+    multiplier: float = 1.0
+    increment: float = 0.0
+
+    @classmethod
+    def no_noise(
+        cls,
+        initial_estimate: float,
+        target_quantile: float,
+        learning_rate: float,
+        multiplier: float = 1.0,
+        increment: float = 0.0,
+    ) -> PrivateQuantileEstimationProcess:
+        """Build an estimate without noise, and so without privacy.
+
+        Parameters
+        ----------
+        initial_estimate : float
+            C before the first round, > 0.
+        target_quantile : float
+            q in [0, 1].
+        learning_rate : float
+            > 0.
+        multiplier, increment : float
+            What is reported is multiplier * C + increment; > 0 and >= 0.
+
+        Returns
+        -------
+        PrivateQuantileEstimationProcess
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range.
+
+        Examples
+        --------
+        >>> estimate = PrivateQuantileEstimationProcess.no_noise(1.0, target_quantile=0.5, learning_rate=np.log(4))
+        >>> state = estimate.initialize()
+        >>> estimate.report(estimate.next(state, np.float32([2.0, 3.0])))
+        2.0
+        """
+        owner = "PrivateQuantileEstimationProcess.no_noise"
+        positive = {"initial_estimate": initial_estimate, "learning_rate": learning_rate, "multiplier": multiplier}
+        for name, value in positive.items():
+            if check_float(name, owner, value, minimum=0.0) == 0:
+                raise argument_error(name, owner, "a finite float > 0", value)
+        if check_float("target_quantile", owner, target_quantile, minimum=0.0) > 1:
+            raise argument_error("target_quantile", owner, "a float in [0, 1]", target_quantile)
+        check_float("increment", owner, increment, minimum=0.0)
+        return cls(initial_estimate, target_quantile, learning_rate, multiplier, increment)
+
+    def initialize(self) -> tuple[QuantileState, tuple[()]]:
+        """Return the first estimate, and the empty state of the sum of bits."""
+        estimate, quantile = _float32(self.initial_estimate), _float32(self.target_quantile)
+        return QuantileState(estimate, quantile, _float32(self.learning_rate)), ()
+
+    def next(self, state: Any, values: Array) -> tuple[QuantileState, tuple[()]]:
+        """Move the estimate."""
+        quantile = QuantileState(*state[0])
+        below = np.float32(np.mean(values <= np.float32(quantile.current_estimate)))
+        step = np.float32(quantile.learning_rate) * (below - np.float32(quantile.target_quantile))
+        estimate = _float32(np.float32(quantile.current_estimate) * np.float32(math.exp(-float(step))))
+        return quantile._replace(current_estimate=estimate), ()
+
+    def report(self, state: Any) -> float:
+        """Return multiplier * C + increment."""
+        estimate = np.float32(self.multiplier) * np.float32(state[0].current_estimate)
+        return float(estimate + np.float32(self.increment))

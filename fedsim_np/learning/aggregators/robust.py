@@ -1,0 +1,300 @@
+r"""Limits on what one client can do: clipping and zeroing, in front of another aggregator.
+
+::
+
+    updates --> [norms] --> above the limit?  clip: scale down to it;  zero: 0  --> [inner aggregator] --> aggregate
+                   |
+                   +------> [estimation process] --> next round's limit
+
+The limit is a number, or an `EstimationProcess` that adapts it to the norms. The norm that is compared, reported and
+used in a round is the one from before it.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.learning.aggregators.aggregator import Aggregator
+from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
+from fedsim_np.learning.aggregators.quantile import EstimationProcess, PrivateQuantileEstimationProcess
+from fedsim_np.learning.metrics import Metrics, as_float32_prints
+from fedsim_np.learning.models import Array, Arrays
+
+
+def update_norms(updates: Arrays, order: float = 2.0) -> Array:
+    """Return the norm of each client's update over all its tensors, (k,) float32.
+
+    Parameters
+    ----------
+    updates : tuple of ndarray, each (k, ...)
+    order : {1.0, 2.0, inf}
+
+    Examples
+    --------
+    >>> updates = np.float32([[3.0], [0.0]]), np.float32([[[4.0]], [[1.0]]])
+    >>> [update_norms(updates, order).tolist() for order in (1.0, 2.0, np.inf)]
+    [[7.0, 1.0], [5.0, 1.0], [4.0, 1.0]]
+    """
+    rows = [u.reshape(len(u), -1) for u in updates]
+    with np.errstate(over="ignore"):  # a norm beyond float32 is infinite, and above every limit
+        if order == 2:
+            squares = [np.einsum("kd,kd->k", u, u, dtype=np.float64) for u in rows]
+            return np.sqrt(np.sum(squares, axis=0)).astype(np.float32)
+        if order == 1:
+            return np.sum([np.abs(u).sum(axis=1, dtype=np.float64) for u in rows], axis=0).astype(np.float32)
+        return np.asarray(np.max([np.abs(u).max(axis=1, initial=0) for u in rows], axis=0), np.float32)
+
+
+@dataclass(frozen=True)
+class _Limited(Aggregator):
+    """An aggregator behind a limit on the clients' norms; `verb` makes TFF's names of state and metrics."""
+
+    norm: float | EstimationProcess
+    inner: Aggregator
+
+    @property
+    def is_weighted(self) -> bool:  # type: ignore[override]
+        """As the inner aggregator."""
+        return self.inner.is_weighted
+
+    @property
+    @abc.abstractmethod
+    def verb(self) -> str:
+        """Return "clipp" or "zero"."""
+
+    @abc.abstractmethod
+    def _norms(self, updates: Arrays) -> Array:
+        """Return what is compared with the limit, (k,) float32."""
+
+    @abc.abstractmethod
+    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
+        """Return those rows, which are above the limit, as they are let through."""
+
+    def initialize(self, weights: Arrays) -> Any:
+        """Return the states of the limit and of the inner aggregator."""
+        return OrderedDict(
+            [
+                (f"{self.verb}ing_norm", self.norm.initialize() if isinstance(self.norm, EstimationProcess) else ()),
+                ("inner_agg", self.inner.initialize(weights)),
+                (f"{self.verb}ed_count_agg", ()),
+            ]
+        )
+
+    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+        """Limit the updates, and let the inner aggregator make one of them; the weights stay."""
+        name = f"{self.verb}ing_norm"
+        norms = self._norms(updates)
+        if isinstance(self.norm, EstimationProcess):
+            limit = np.float32(self.norm.report(state[name]))
+            state = OrderedDict(state, **{name: self.norm.next(state[name], norms)})
+        else:
+            limit = np.float32(self.norm)
+        above = norms > limit
+        if above.any():
+            updates = tuple(self._limited(u, above, norms[above], limit) for u in updates)
+        inner_state, aggregate, inner_metrics = self.inner.next(state["inner_agg"], updates, weights)
+        metrics = OrderedDict(
+            [
+                (f"{self.verb}ing", inner_metrics),
+                (name, as_float32_prints(limit)),
+                (f"{self.verb}ed_count", int(above.sum())),
+            ]
+        )
+        return OrderedDict(state, inner_agg=inner_state), aggregate, metrics
+
+    def _limited(self, update: Array, above: Array, norms: Array, limit: np.float32) -> Array:
+        result: Array = update.copy()
+        result[above] = self._limit(update[above], norms.reshape(-1, *[1] * (update.ndim - 1)), limit)
+        result.flags.writeable = False
+        return result
+
+
+@dataclass(frozen=True)
+class Clipping(_Limited):
+    """Made by `clipping_factory`."""
+
+    verb = "clipp"
+
+    def _norms(self, updates: Arrays) -> Array:
+        return update_norms(updates)
+
+    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
+        clipped: Array = rows / (norms / limit)
+        return clipped
+
+
+@dataclass(frozen=True)
+class Zeroing(_Limited):
+    """Made by `zeroing_factory`."""
+
+    norm_order: float = math.inf
+    verb = "zero"
+
+    def _norms(self, updates: Arrays) -> Array:
+        return update_norms(updates, self.norm_order)
+
+    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
+        return np.zeros_like(rows)
+
+
+def _checked_norm(name: str, owner: str, norm: float | EstimationProcess, zero: bool) -> float | EstimationProcess:
+    if isinstance(norm, EstimationProcess):
+        return norm
+    number = isinstance(norm, int | float | np.floating | np.integer) and not isinstance(norm, bool)
+    if not number or not (norm > 0 or (zero and norm == 0)):
+        raise argument_error(name, owner, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
+    return float(norm)
+
+
+def _checked_inner(owner: str, inner: Aggregator) -> Aggregator:
+    if not isinstance(inner, Aggregator):
+        raise argument_type_error("inner_agg_factory", owner, "an Aggregator", inner)
+    return inner
+
+
+def clipping_factory(clipping_norm: float | EstimationProcess, inner_agg_factory: Aggregator) -> Aggregator:
+    r"""Build an aggregator that scales updates down to a norm.
+
+    .. math:: u_i \leftarrow u_i / \max(1, \lVert u_i \rVert_2 / C)
+
+    The norm is over all tensors of a client's update, before weighting. The metrics are the inner aggregator's under
+    ``clipping``, the norm used, ``clipping_norm``, and ``clipped_count``.
+
+    Parameters
+    ----------
+    clipping_norm : float or EstimationProcess
+        C > 0; infinity clips nothing.
+    inner_agg_factory : Aggregator
+        What the clipped updates are given to. The result is weighted if this is.
+
+    Returns
+    -------
+    Aggregator
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or C is not > 0.
+
+    Examples
+    --------
+    >>> aggregator = clipping_factory(1.0, MeanFactory())
+    >>> updates = (np.float32([[3.0, 4.0], [0.0, 0.5]]),)
+    >>> state, clipped, metrics = aggregator.next(aggregator.initialize(updates), updates, np.ones(2))
+    >>> clipped[0].round(4).tolist(), metrics["clipping_norm"], metrics["clipped_count"]
+    ([0.30000001192092896, 0.6499999761581421], 1.0, 1)
+    """
+    owner = "clipping_factory"
+    norm = _checked_norm("clipping_norm", owner, clipping_norm, zero=False)
+    return Clipping(norm, _checked_inner(owner, inner_agg_factory))
+
+
+def zeroing_factory(
+    zeroing_norm: float | EstimationProcess, inner_agg_factory: Aggregator, norm_order: float = math.inf
+) -> Aggregator:
+    r"""Build an aggregator that replaces updates above a norm by zero.
+
+    .. math:: u_i \leftarrow 0 \quad \text{where } \lVert u_i \rVert > C
+
+    The weight of such a client stays, so that the mean is drawn towards zero. The metrics are the inner
+    aggregator's under ``zeroing``, the norm used, ``zeroing_norm``, and ``zeroed_count``.
+
+    Parameters
+    ----------
+    zeroing_norm : float or EstimationProcess
+        C >= 0.
+    inner_agg_factory : Aggregator
+        What the other updates are given to. The result is weighted if this is.
+    norm_order : {1.0, 2.0, inf}
+        Which norm, over all tensors of the update.
+
+    Returns
+    -------
+    Aggregator
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> aggregator = zeroing_factory(3.5, UnweightedMeanFactory())
+    >>> updates = (np.float32([[3.0, 4.0], [0.0, 0.5]]),)
+    >>> state, aggregate, metrics = aggregator.next(aggregator.initialize(updates), updates, np.ones(2))
+    >>> aggregate[0].tolist(), metrics["zeroed_count"]
+    ([0.0, 0.25], 1)
+    """
+    owner = "zeroing_factory"
+    if norm_order not in (1, 2, math.inf):
+        raise argument_error("norm_order", owner, "1.0, 2.0 or infinity", norm_order)
+    norm = _checked_norm("zeroing_norm", owner, zeroing_norm, zero=True)
+    return Zeroing(norm, _checked_inner(owner, inner_agg_factory), float(norm_order))
+
+
+def robust_aggregator(
+    *,
+    zeroing: bool = True,
+    clipping: bool = True,
+    weighted: bool = True,
+    debug_measurements_fn: Callable[[Aggregator], Aggregator] | None = None,
+) -> Aggregator:
+    """Build a mean with adaptive zeroing of corrupt updates and adaptive clipping of large ones.
+
+    Updates whose largest entry is above twice its 0.98 quantile plus one become zero; then those with an l2 norm
+    above its 0.8 quantile are clipped to it. Both quantiles are estimated over the rounds, from 10 and from 1.
+
+    Parameters
+    ----------
+    zeroing, clipping : bool
+        Which of the two.
+    weighted : bool
+        Whether the mean is weighted.
+    debug_measurements_fn : callable, optional
+        `add_debug_measurements`; the mean is passed through it.
+
+    Returns
+    -------
+    Aggregator
+
+    Raises
+    ------
+    TypeError
+        If `debug_measurements_fn` makes an unweighted aggregator of a weighted one, or the reverse.
+
+    References
+    ----------
+    Andrew et al., "Differentially private learning with adaptive clipping", NeurIPS 2021,
+    https://arxiv.org/abs/1905.03871
+
+    Examples
+    --------
+    >>> aggregator = robust_aggregator()
+    >>> updates = (np.float32([[30.0], [0.5]]),)
+    >>> state, aggregate, metrics = aggregator.next(aggregator.initialize(updates), updates, np.ones(2))
+    >>> aggregate[0].tolist(), metrics["zeroing_norm"], metrics["zeroed_count"]
+    ([0.25], 21.0, 1)
+    """
+    aggregator: Aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
+    if debug_measurements_fn is not None:
+        measured = debug_measurements_fn(aggregator)
+        if not isinstance(measured, Aggregator) or measured.is_weighted is not aggregator.is_weighted:
+            kind = "a weighted" if weighted else "an unweighted"
+            rule = f"a function that returns {kind} Aggregator, as it is given"
+            raise argument_type_error("debug_measurements_fn", "robust_aggregator", rule, measured)
+        aggregator = measured
+    estimate = PrivateQuantileEstimationProcess.no_noise
+    if clipping:
+        aggregator = clipping_factory(estimate(1.0, target_quantile=0.8, learning_rate=0.2), aggregator)
+    if zeroing:
+        limit = estimate(10.0, target_quantile=0.98, learning_rate=math.log(10.0), multiplier=2.0, increment=1.0)
+        aggregator = zeroing_factory(limit, aggregator)
+    return aggregator

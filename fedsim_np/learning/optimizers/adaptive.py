@@ -1,0 +1,432 @@
+r"""Optimizers that divide each coordinate's step by the size of its gradients so far.
+
+============ ======================================================== ============================================
+optimizer    preconditioner s, accumulator a                          step
+============ ======================================================== ============================================
+Adagrad      s += g^2                                                 w -= lr * g / sqrt(s + eps)
+RMSprop      s += (g^2 - s) * (1 - decay)                             w -= lr * g / (sqrt(s) + eps)
+Adam         a += (g - a) * (1 - b1); s += (g^2 - s) * (1 - b2)       w -= lr * c * a / (sqrt(s) + eps)
+AdamW        as Adam                                                  w -= lr * (c * a / (sqrt(s) + eps) + wd * w)
+Yogi         a as Adam; s += (1 - b2) * sign(g^2 - s) * g^2           as Adam
+============ ======================================================== ============================================
+
+with :math:`c = \sqrt{1 - b_2^t} / (1 - b_1^t)` in step t. At the server they make FedAdagrad, FedAdam and FedYogi
+(Reddi et al., "Adaptive federated optimization", ICLR 2021, https://arxiv.org/abs/2003.00295).
+
+The order of the operations is TFF's, so that the roundings are. Where gradients cancel to almost nothing, a tiny
+epsilon makes steps out of rounding: Reddi et al. use 1e-3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np.learning.models import Array, Arrays
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
+
+ONE = np.float32(1)
+
+
+def _filled(weights: Arrays, value: float) -> Arrays:
+    return tuple(np.full_like(w, value) for w in weights)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Made by `build_adagrad`."""
+
+    learning_rate: float
+    initial_preconditioner_value: float
+    epsilon: float
+    hparam_names = (LEARNING_RATE_KEY, "epsilon")
+
+    def initialize(self, weights: Arrays) -> State:
+        """Return the hyperparameters and the preconditioner's first value."""
+        preconditioner = _filled(weights, self.initial_preconditioner_value)
+        return OrderedDict(learning_rate=self.learning_rate, epsilon=self.epsilon, preconditioner=preconditioner)
+
+    def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
+        """Take a step."""
+        rate, epsilon = np.float32(state[LEARNING_RATE_KEY]), np.float32(state["epsilon"])
+        sums = tuple(s + np.square(g) for s, g in zip(state["preconditioner"], gradients, strict=True))
+        weights = tuple(w - rate * g / np.sqrt(s + epsilon) for w, s, g in zip(weights, sums, gradients, strict=True))
+        return OrderedDict(state, preconditioner=sums), weights
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Made by `build_rmsprop`."""
+
+    learning_rate: float
+    decay: float
+    epsilon: float
+    hparam_names = (LEARNING_RATE_KEY, "decay", "epsilon")
+
+    def initialize(self, weights: Arrays) -> State:
+        """Return the hyperparameters and a preconditioner of zeros."""
+        return OrderedDict(
+            learning_rate=self.learning_rate,
+            decay=self.decay,
+            epsilon=self.epsilon,
+            preconditioner=_filled(weights, 0.0),
+        )
+
+    def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
+        """Take a step."""
+        rate, decay, epsilon = (np.float32(state[name]) for name in self.hparam_names)
+        means = tuple(
+            s + (np.square(g) - s) * (ONE - decay) for s, g in zip(state["preconditioner"], gradients, strict=True)
+        )
+        weights = tuple(
+            w - rate * g / (np.sqrt(s) + epsilon) for w, s, g in zip(weights, means, gradients, strict=True)
+        )
+        return OrderedDict(state, preconditioner=means), weights
+
+
+class _Scalars(NamedTuple):
+    """The numbers of one step of Adam, in float32; the corrections are sqrt(1 - b2^t) and 1 - b1^t."""
+
+    rate: np.float32
+    rest_1: np.float32
+    rest_2: np.float32
+    epsilon: np.float32
+    root_correction_2: np.float32
+    correction_1: np.float32
+    weight_decay: np.float32
+
+
+def _power(base: float, exponent: int) -> np.float32:
+    """Return base**exponent of a float32 base, correctly rounded: 1 - b**t cancels, and every bit counts."""
+    power: np.float32 = np.float32(math.pow(np.float32(base), exponent))
+    return power
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Made by `build_adam`."""
+
+    learning_rate: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+
+    @property
+    def hparam_names(self) -> tuple[str, ...]:
+        """The rate, both decays and epsilon."""
+        return (LEARNING_RATE_KEY, "beta_1", "beta_2", "epsilon")
+
+    @property
+    def _first_preconditioner(self) -> float:
+        return 0.0
+
+    def initialize(self, weights: Arrays) -> State:
+        """Return the hyperparameters, step 0 and both moments."""
+        return OrderedDict(
+            learning_rate=self.learning_rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            step=0,
+            accumulator=_filled(weights, 0.0),
+            preconditioner=_filled(weights, self._first_preconditioner),
+        )
+
+    def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
+        """Take a step."""
+        step = state["step"] + 1
+        scalars = _Scalars(
+            rate=np.float32(state[LEARNING_RATE_KEY]),
+            rest_1=ONE - np.float32(state["beta_1"]),
+            rest_2=ONE - np.float32(state["beta_2"]),
+            epsilon=np.float32(state["epsilon"]),
+            root_correction_2=np.sqrt(ONE - _power(state["beta_2"], step)),
+            correction_1=ONE - _power(state["beta_1"], step),
+            weight_decay=np.float32(state.get("weight_decay", 0.0)),
+        )
+        first = tuple(a + (g - a) * scalars.rest_1 for a, g in zip(state["accumulator"], gradients, strict=True))
+        second = tuple(
+            self._second_moment(s, np.square(g), scalars)
+            for s, g in zip(state["preconditioner"], gradients, strict=True)
+        )
+        weights = tuple(self._step(w, a, s, scalars) for w, a, s in zip(weights, first, second, strict=True))
+        return OrderedDict(state, step=step, accumulator=first, preconditioner=second), weights
+
+    def _second_moment(self, s: Array, square: Array, scalars: _Scalars) -> Any:
+        return s + (square - s) * scalars.rest_2
+
+    def _step(self, w: Array, a: Array, s: Array, scalars: _Scalars) -> Any:
+        rate = scalars.rate * scalars.root_correction_2 / scalars.correction_1
+        return w - rate * a / (np.sqrt(s) + scalars.epsilon)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Made by `build_adamw`."""
+
+    weight_decay: float
+
+    @property
+    def hparam_names(self) -> tuple[str, ...]:
+        """Adam's, and the weight decay."""
+        return (*super().hparam_names, "weight_decay")
+
+    def initialize(self, weights: Arrays) -> State:
+        """Return Adam's state and the weight decay."""
+        return OrderedDict(super().initialize(weights), weight_decay=self.weight_decay)
+
+    def _step(self, w: Array, a: Array, s: Array, scalars: _Scalars) -> Any:
+        correction = scalars.root_correction_2 / scalars.correction_1
+        return w - scalars.rate * (correction * a / (np.sqrt(s) + scalars.epsilon) + scalars.weight_decay * w)
+
+
+@dataclass(frozen=True)
+class Yogi(Adam):
+    """Made by `build_yogi`."""
+
+    initial_preconditioner_value: float
+
+    @property
+    def _first_preconditioner(self) -> float:
+        return self.initial_preconditioner_value
+
+    def _second_moment(self, s: Array, square: Array, scalars: _Scalars) -> Any:
+        return s + scalars.rest_2 * np.sign(square - s) * square
+
+
+def _checked(owner: str, **hparams: float) -> dict[str, float]:
+    return {name: check_hparam(name, owner, value) for name, value in hparams.items()}
+
+
+def build_adagrad(learning_rate: float, initial_preconditioner_value: float = 0.1, epsilon: float = 1e-7) -> Optimizer:
+    r"""Build Adagrad.
+
+    .. math:: s \leftarrow s + g^2, \qquad w \leftarrow w - \eta g / \sqrt{s + \epsilon}
+
+    Parameters
+    ----------
+    learning_rate : float
+        :math:`\eta`, finite and >= 0.
+    initial_preconditioner_value : float
+        s before the first step, >= 0.
+    epsilon : float
+        >= 0; inside the root.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range.
+
+    References
+    ----------
+    Duchi et al., "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 2011,
+    https://www.jmlr.org/papers/v12/duchi11a.html
+
+    Examples
+    --------
+    >>> optimizer = build_adagrad(1.0, initial_preconditioner_value=0.0, epsilon=0.0)
+    >>> weights = (np.float32([1.0]),)
+    >>> state, weights = optimizer.next(optimizer.initialize(weights), weights, (np.float32([3.0]),))
+    >>> state, weights = optimizer.next(state, weights, (np.float32([4.0]),))
+    >>> state["preconditioner"][0].tolist(), weights[0].round(4).tolist()
+    ([25.0], [-0.800000011920929])
+    """
+    return Adagrad(
+        **_checked(
+            "build_adagrad",
+            learning_rate=learning_rate,
+            initial_preconditioner_value=initial_preconditioner_value,
+            epsilon=epsilon,
+        )
+    )
+
+
+def build_rmsprop(learning_rate: float, decay: float = 0.9, epsilon: float = 1e-7) -> Optimizer:
+    r"""Build RMSprop.
+
+    .. math:: s \leftarrow s + (1 - d) (g^2 - s), \qquad w \leftarrow w - \eta g / (\sqrt{s} + \epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float
+        :math:`\eta`, finite and >= 0.
+    decay : float
+        d in [0, 1).
+    epsilon : float
+        >= 0; outside the root.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range.
+
+    References
+    ----------
+    Tieleman and Hinton, lecture 6.5, 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+
+    Examples
+    --------
+    >>> optimizer = build_rmsprop(1.0, decay=0.0, epsilon=0.0)
+    >>> weights = (np.float32([1.0]),)
+    >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([-4.0]),))[1][0].tolist()
+    [2.0]
+    """
+    return RMSprop(**_checked("build_rmsprop", learning_rate=learning_rate, decay=decay, epsilon=epsilon))
+
+
+def build_adam(learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Optimizer:
+    r"""Build Adam.
+
+    .. math::
+
+        a \leftarrow a + (1 - \beta_1) (g - a), \quad s \leftarrow s + (1 - \beta_2) (g^2 - s), \quad
+        w \leftarrow w - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t} \frac{a}{\sqrt{s} + \epsilon}
+
+    Parameters
+    ----------
+    learning_rate : float
+        :math:`\eta`, finite and >= 0.
+    beta_1, beta_2 : float
+        Decays of the first and the second moment, in [0, 1).
+    epsilon : float
+        >= 0; outside the root.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980
+
+    Examples
+    --------
+    >>> optimizer = build_adam(0.5, beta_1=0.0, beta_2=0.0, epsilon=0.0)
+    >>> weights = (np.float32([1.0]),)
+    >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([8.0]),))[1][0].tolist()
+    [0.5]
+    """
+    return Adam(**_checked("build_adam", learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
+
+
+def build_adamw(
+    learning_rate: float,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+    weight_decay: float = 0.004,
+) -> Optimizer:
+    r"""Build AdamW: Adam with decoupled weight decay.
+
+    .. math::
+
+        w \leftarrow w - \eta \left( \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t} \frac{a}{\sqrt{s} + \epsilon}
+        + \lambda w \right)
+
+    with Adam's moments a and s. Biases decay too, as in TFF.
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        As for `build_adam`.
+    weight_decay : float
+        :math:`\lambda`, >= 0.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, https://arxiv.org/abs/1711.05101
+
+    Examples
+    --------
+    >>> optimizer = build_adamw(0.5, beta_1=0.0, beta_2=0.0, epsilon=0.0, weight_decay=0.5)
+    >>> weights = (np.float32([1.0]),)
+    >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([8.0]),))[1][0].tolist()
+    [0.25]
+    """
+    return AdamW(
+        **_checked(
+            "build_adamw",
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+        )
+    )
+
+
+def build_yogi(
+    learning_rate: float,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-3,
+    initial_preconditioner_value: float = 1e-6,
+) -> Optimizer:
+    r"""Build Yogi: Adam whose second moment moves by addition.
+
+    .. math:: s \leftarrow s + (1 - \beta_2)\, \mathrm{sign}(g^2 - s)\, g^2
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        As for `build_adam`.
+    initial_preconditioner_value : float
+        s before the first step, >= 0.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range.
+
+    References
+    ----------
+    Zaheer et al., "Adaptive methods for nonconvex optimization", NeurIPS 2018
+
+    Examples
+    --------
+    >>> optimizer = build_yogi(1.0, beta_1=0.0, beta_2=0.5, epsilon=0.0, initial_preconditioner_value=0.0)
+    >>> weights = (np.float32([1.0]),)
+    >>> state, weights = optimizer.next(optimizer.initialize(weights), weights, (np.float32([2.0]),))
+    >>> state["preconditioner"][0].tolist(), weights[0].round(6).tolist()
+    ([2.0], [0.0])
+    """
+    return Yogi(
+        **_checked(
+            "build_yogi",
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            initial_preconditioner_value=initial_preconditioner_value,
+        )
+    )

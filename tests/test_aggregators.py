@@ -1,0 +1,282 @@
+"""Aggregation rules on numbers that can be computed by hand."""
+
+from collections import OrderedDict
+from functools import partial
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from conftest import random_cohort, sgd, toy_model
+from hypothesis import given
+
+import fedsim_np as fed
+from fedsim_np.learning import aggregators
+from fedsim_np.learning.metrics import finalize_then_sample
+
+NO_NOISE = aggregators.PrivateQuantileEstimationProcess.no_noise
+
+
+def once(aggregator, updates, weights=None):
+    """The first round of an aggregator: state, aggregate, metrics."""
+    updates = tuple(np.float32(u) for u in updates)
+    weights = np.ones(len(updates[0])) if weights is None else np.asarray(weights, np.float64)
+    return aggregator.next(aggregator.initialize(tuple(u[0] for u in updates)), updates, weights)
+
+
+def test_weighted_mean_by_hand():
+    updates = np.float32([[1, 2], [4, -2]]), np.float32([10, 40])
+    _, mean, metrics = aggregators.MeanFactory().next(None, updates, np.array([2.0, 1.0]))
+    assert [m.tolist() for m in mean] == [[2.0, 0.6666666865348816], 20.0]
+    assert all(m.dtype == np.float32 for m in mean)
+    assert metrics == OrderedDict(mean_value=(), mean_weight=())
+
+
+def test_unweighted_mean_by_hand():
+    _, mean, metrics = aggregators.UnweightedMeanFactory().next(((), ()), (np.float32([[1], [4]]),), np.array([2.0, 0]))
+    assert mean[0].tolist() == [2.5]
+    assert metrics == OrderedDict(mean_value=(), mean_count=())
+
+
+def test_sums_are_float64():
+    # In float32, 1e8 + 1 - 1e8 is 0.
+    updates = (np.float32([[1e8], [1.0], [-1e8]]),)
+    for aggregator in (aggregators.MeanFactory(), aggregators.UnweightedMeanFactory()):
+        _, mean, _ = aggregator.next(aggregator.initialize(updates), updates, np.ones(3))
+        assert mean[0].tolist() == [np.float32(1 / 3)]
+
+
+def test_no_weight_at_all_is_nan():
+    _, mean, _ = aggregators.MeanFactory().next(None, (np.zeros((2, 3), np.float32),), np.zeros(2))
+    assert np.isnan(mean[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("builder", "aggregator", "kind"),
+    [
+        ("build_weighted_fed_avg", aggregators.UnweightedMeanFactory(), "a weighted Aggregator"),
+        ("build_unweighted_fed_avg", aggregators.MeanFactory(), "an unweighted Aggregator"),
+        ("build_weighted_fed_avg", aggregators.MeanFactory, "a weighted Aggregator"),
+    ],
+)
+def test_aggregators_of_the_wrong_kind(builder, aggregator, kind):
+    with pytest.raises(TypeError, match=f"The 'model_aggregator' of {builder} must be {kind}"):
+        getattr(fed.learning, builder)(toy_model, sgd(0.1), model_aggregator=aggregator)
+
+
+def test_no_weight_at_all_without_nan():
+    mean = aggregators.MeanFactory(no_nan_division=True)
+    assert once(mean, [[[1.0], [2.0]]], [0, 0])[1][0].tolist() == [0.0]
+    assert once(mean, [[[1.0], [2.0]]], [1, 0])[1][0].tolist() == [1.0]
+
+
+def test_clipping_by_hand():
+    # norms over both tensors: 5, 1, 13; the limit of 2.5 halves the first, and 13 / 2.5 = 5.2 divides the third
+    updates = [[3.0, 0.0], [1.0, 0.0], [5.0, 0.0]], [[4.0], [0.0], [12.0]]
+    aggregator = aggregators.clipping_factory(2.5, aggregators.UnweightedMeanFactory())
+    state, aggregate, metrics = once(aggregator, updates)
+    assert aggregate[0].tolist() == pytest.approx([(1.5 + 1 + 5 / 5.2) / 3, 0.0])
+    assert aggregate[1].tolist() == pytest.approx([(2 + 0 + 12 / 5.2) / 3])
+    assert dict(metrics) == {"clipping": {"mean_value": (), "mean_count": ()}, "clipping_norm": 2.5, "clipped_count": 2}
+    assert dict(state) == {"clipping_norm": (), "inner_agg": ((), ()), "clipped_count_agg": ()}
+
+
+def test_a_norm_at_the_limit_is_let_through():
+    updates = [[[3.0, 4.0]]]
+    for build in (aggregators.clipping_factory, partial(aggregators.zeroing_factory, norm_order=2.0)):
+        metrics = once(build(5.0, aggregators.MeanFactory()), updates)[2]
+        assert 0 in metrics.values()
+
+
+@pytest.mark.parametrize(("order", "zeroed"), [(1.0, [1, 1, 1]), (2.0, [1, 0, 1]), (np.inf, [1, 0, 0])])
+def test_zeroing_by_hand(order, zeroed):
+    # norms (1, 2, inf): (7, 5, 4), (4, 2, 1), (5, 3.6, 3)
+    updates = [[3.0, 0.0, 0.0], [1.0, 1.0, 1.0], [2.0, 0.0, 0.0]], [[4.0], [1.0], [3.0]]
+    aggregator = aggregators.zeroing_factory(3.5, aggregators.MeanFactory(), order)
+    _, aggregate, metrics = once(aggregator, updates, [1, 1, 2])
+    kept = np.array([[3, 1, 2]]) * (1 - np.array(zeroed))
+    assert aggregate[0][0] == (kept * [1, 1, 2]).sum() / 4  # the weights stay
+    assert metrics["zeroed_count"] == sum(zeroed)
+    assert metrics["zeroing_norm"] == 3.5
+
+
+def test_the_updates_that_are_passed_in_stay():
+    updates = (np.float32([[3.0], [4.0]]),)
+    updates[0].flags.writeable = False
+    once(aggregators.clipping_factory(0.1, aggregators.MeanFactory()), updates)
+    assert updates[0].tolist() == [[3.0], [4.0]]
+
+
+def test_a_quantile_by_hand():
+    # one of four bits: C * exp(-log(2) * (1/4 - 3/4)) = C * sqrt(2); what is reported is 2 C + 1
+    estimate = NO_NOISE(1.0, 0.75, np.log(2.0), multiplier=2.0, increment=1.0)
+    state = estimate.initialize()
+    assert estimate.report(state) == 3.0
+    state = estimate.next(state, np.float32([0.5, 2, 3, 4]))
+    assert state[0].current_estimate == pytest.approx(np.sqrt(2))
+    assert estimate.report(state) == pytest.approx(2 * np.sqrt(2) + 1)
+
+
+@given(seed=st.integers(0, 100), quantile=st.sampled_from([0.2, 0.5, 0.8]))
+def test_a_quantile_is_found(seed, quantile):
+    values = np.random.RandomState(seed).lognormal(1.0, 0.5, 200).astype(np.float32)
+    estimate = NO_NOISE(0.1, quantile, 0.2)
+    state = estimate.initialize()
+    for _ in range(150):
+        state = estimate.next(state, values)
+    below = (values <= estimate.report(state)).mean()
+    assert abs(below - quantile) < 0.05
+
+
+def test_adaptive_clipping_uses_the_norm_from_before_the_round():
+    aggregator = aggregators.clipping_factory(NO_NOISE(1.0, 0.5, np.log(4.0)), aggregators.MeanFactory())
+    updates = (np.float32([[2.0], [2.0]]),)
+    state, limits = aggregator.initialize(updates), []
+    for _ in range(4):
+        state, aggregate, metrics = aggregator.next(state, updates, np.ones(2))
+        limits.append((metrics["clipping_norm"], metrics["clipped_count"], float(aggregate[0][0])))
+    # above 1: doubled; equal to 2 counts as below: halved, and so on
+    assert limits == [(1.0, 2, 1.0), (2.0, 0, 2.0), (1.0, 2, 1.0), (2.0, 0, 2.0)]
+
+
+def test_the_robust_aggregator_zeroes_then_clips():
+    aggregator = aggregators.robust_aggregator()
+    updates = (np.float32([[100.0, 0.0], [3.0, 4.0], [0.3, 0.4]]),)
+    state, aggregate, metrics = once(aggregator, updates)
+    assert aggregate[0].tolist() == pytest.approx([(0 + 0.6 + 0.3) / 3, (0 + 0.8 + 0.4) / 3])
+    assert (metrics["zeroing_norm"], metrics["zeroed_count"]) == (21.0, 1)
+    inner = metrics["zeroing"]
+    assert (inner["clipping_norm"], inner["clipped_count"]) == (1.0, 1)
+    # The zeroed client's norm counts for the clip as 0: two of three below; of the zeroing's too, with its 100 above.
+    clip = state["inner_agg"]["clipping_norm"][0].current_estimate
+    assert clip == pytest.approx(np.exp(-0.2 * (2 / 3 - 0.8)))
+    assert state["zeroing_norm"][0].current_estimate == pytest.approx(10 * 10 ** -(2 / 3 - 0.98))
+    plain = aggregators.robust_aggregator(zeroing=False, clipping=False, weighted=False)
+    assert plain == aggregators.UnweightedMeanFactory()
+
+
+def test_debug_measurements_by_hand():
+    # norms 3 and 1 with weights 1 and 3: mean 1.5, biased variance 0.75, times 16 / (16 - 10)
+    aggregator = aggregators.add_debug_measurements(aggregators.MeanFactory())
+    _, aggregate, metrics = once(aggregator, [[[3.0, 0.0], [0.0, -1.0]]], [1, 3])
+    assert aggregate[0].tolist() == [0.75, -0.75]
+    assert list(metrics) == [
+        "mean_value",
+        "mean_weight",
+        "average_client_norm",
+        "std_dev_client_norm",
+        "server_update_max",
+        "server_update_norm",
+        "server_update_min",
+    ]
+    assert metrics["average_client_norm"] == 1.5
+    assert metrics["std_dev_client_norm"] == pytest.approx(np.sqrt(2.0))
+    assert metrics["server_update_norm"] == pytest.approx(0.75 * np.sqrt(2))
+    assert (metrics["server_update_max"], metrics["server_update_min"]) == (0.75, -0.75)
+
+
+def test_debug_measurements_of_one_client_and_of_none():
+    aggregator = aggregators.add_debug_measurements(aggregators.MeanFactory())
+    assert once(aggregator, [[[3.0, 4.0]]])[2]["std_dev_client_norm"] == 0.0
+    metrics = once(aggregator, [[[3.0], [4.0]]], [0, 0])[2]
+    assert np.isnan(metrics["average_client_norm"])
+    assert np.isnan(metrics["server_update_max"])
+
+
+def test_wrappers_are_as_weighted_as_what_they_wrap():
+    for inner in (aggregators.MeanFactory(), aggregators.UnweightedMeanFactory()):
+        for wrapped in (
+            aggregators.clipping_factory(1.0, inner),
+            aggregators.zeroing_factory(1.0, inner),
+            aggregators.add_debug_measurements(inner),
+        ):
+            assert wrapped.is_weighted is inner.is_weighted
+    with pytest.raises(TypeError, match="The 'model_aggregator' of build_unweighted_fed_avg must be an unweighted"):
+        fed.learning.build_unweighted_fed_avg(toy_model, sgd(0.1), model_aggregator=aggregators.robust_aggregator())
+
+
+MEAN = aggregators.MeanFactory()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: aggregators.clipping_factory(0.0, MEAN),
+            ValueError,
+            "'clipping_norm' of clipping_factory must be a flo",
+        ),
+        (lambda: aggregators.clipping_factory(-1.0, MEAN), ValueError, "> 0 or an EstimationProcess. Got -1.0"),
+        (lambda: aggregators.clipping_factory(float("nan"), MEAN), ValueError, "Got nan"),
+        (lambda: aggregators.clipping_factory("1", MEAN), ValueError, "Got '1'"),
+        (
+            lambda: aggregators.clipping_factory(1.0, None),
+            TypeError,
+            "'inner_agg_factory' of clipping_factory must be an",
+        ),
+        (lambda: aggregators.clipping_factory(1.0, aggregators.MeanFactory), TypeError, "must be an Aggregator"),
+        (
+            lambda: aggregators.zeroing_factory(-1.0, MEAN),
+            ValueError,
+            "'zeroing_norm' of zeroing_factory must be a float",
+        ),
+        (
+            lambda: aggregators.zeroing_factory(1.0, MEAN, 3.0),
+            ValueError,
+            "'norm_order' of zeroing_factory must be 1.0",
+        ),
+        (lambda: aggregators.add_debug_measurements(3), TypeError, "'aggregation_factory' of add_debug_measurements"),
+        (
+            lambda: NO_NOISE(0.0, 0.5, 0.1),
+            ValueError,
+            "'initial_estimate' of PrivateQuantileEstimationProcess.no_noise",
+        ),
+        (lambda: NO_NOISE(1.0, 1.5, 0.1), ValueError, r"'target_quantile' of .* must be a float in \[0, 1\]. Got 1.5"),
+        (lambda: NO_NOISE(1.0, 0.5, 0.0), ValueError, "'learning_rate' of"),
+        (lambda: NO_NOISE(1.0, 0.5, 0.1, multiplier=-1.0), ValueError, "'multiplier' of"),
+        (lambda: NO_NOISE(1.0, 0.5, 0.1, increment=-1.0), ValueError, "'increment' of"),
+        (
+            lambda: aggregators.robust_aggregator(debug_measurements_fn=lambda _: aggregators.UnweightedMeanFactory()),
+            TypeError,
+            "'debug_measurements_fn' of robust_aggregator must be a function that returns a weighted Aggregator",
+        ),
+    ],
+)
+def test_arguments_of_aggregators_that_are_wrong(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_clients_metrics_one_by_one():
+    finalizers = {"loss": lambda sums: sums[0] / sums[1], "n": lambda sums: sums[0]}
+    clients = [{"loss": [float(i), 2.0], "n": [i]} for i in range(10)]
+    everyone = finalize_then_sample(finalizers)(clients)
+    assert everyone["loss"].tolist() == [i / 2 for i in range(10)]
+    assert (everyone["loss"].dtype, everyone["n"].dtype) == (np.float32, np.int64)
+    some = finalize_then_sample(finalizers, sample_size=4)(clients)
+    assert len(some["n"]) == 4
+    assert sorted(set(some["n"].tolist())) == some["n"].tolist()  # each once, in cohort order
+    assert (some["loss"] * 2).tolist() == some["n"].tolist()  # the same clients in every metric
+    assert finalize_then_sample(finalizers, sample_size=4)(clients)["n"].tolist() == some["n"].tolist()
+    others = {tuple(finalize_then_sample(finalizers, sample_size=4, seed=s)(clients)["n"].tolist()) for s in range(9)}
+    assert len(others) > 1
+
+
+def test_every_client_is_sampled_as_often():
+    counts = np.zeros(6)
+    for seed in range(600):
+        chosen = finalize_then_sample({"n": lambda s: s[0]}, sample_size=2, seed=seed)([{"n": [i]} for i in range(6)])
+        counts[chosen["n"]] += 1
+    assert np.abs(counts - 200).max() < 50  # four standard deviations
+
+
+def test_sampled_metrics_of_a_process():
+    process = fed.learning.build_weighted_fed_avg(
+        toy_model, sgd(0.1), metrics_aggregator=partial(finalize_then_sample, sample_size=2)
+    )
+    train = process.next(process.initialize(), random_cohort([3, 5, 7])).metrics["client_work"]["train"]
+    assert len(train["num_examples"]) == 2
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="'sample_size' of finalize_then_sample must be an integer >= 1"):
+            finalize_then_sample({}, sample_size=wrong)
+    with pytest.raises(TypeError, match="'metrics_aggregator' of compose_learning_process must be a function such as"):
+        fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1), metrics_aggregator=3)
