@@ -70,6 +70,12 @@ def test_clipping_as_keras_does():
     np.testing.assert_allclose(gradient, [-0.5, 0.5, 0], atol=1e-7)
 
 
+def test_a_subnormal_probability_counts_as_an_underflow():
+    """TensorFlow 2.14 flushes it: measured, softmax([0, 0, -87])[2] is 0 and sum(onehot * log p) NaN; at -86 neither."""
+    assert np.isfinite(logits_case("tutorial", [0.0, 0.0, -86.0], 0)[0])
+    assert np.isnan(logits_case("tutorial", [0.0, 0.0, -87.0], 0)[0])
+
+
 def test_stable_stays_exact_and_tutorial_breaks_when_probabilities_underflow():
     value, gradient = logits_case("stable", [0.0, -200.0], 1)
     assert value == 200

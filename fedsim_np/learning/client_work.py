@@ -19,8 +19,9 @@ import numpy as np
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
-from fedsim_np.learning.models import Arrays, Model, ModelWeights, num_examples, read_batches
+from fedsim_np.learning.models import Arrays, Batch, BatchOutput, Model, ModelWeights, num_examples, read_batches
 from fedsim_np.learning.optimizers import Optimizer
+from fedsim_np.learning.optimizers.optimizer import State
 
 
 class ClientWeighting(enum.Enum):
@@ -51,6 +52,15 @@ class ClientResult(NamedTuple):
     num_examples: int | None = None
 
 
+def checked_gradient(model: Model, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
+    """Return a model's gradient, whose arrays must have the shapes of the trainable weights."""
+    gradients = model.gradient(weights, batch, output)
+    if any(np.shape(g) != w.shape for g, w in zip(gradients, weights.trainable, strict=True)):
+        shapes = [np.shape(g) for g in gradients]
+        raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
+    return gradients
+
+
 class ClientWork(abc.ABC):
     """The protocol for a client work of one's own."""
 
@@ -61,6 +71,10 @@ class ClientWork(abc.ABC):
     @abc.abstractmethod
     def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
         """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
+
+    def finish_round(self, state: Any) -> tuple[Any, metrics.Metrics]:
+        """Return the state for the next round, and what the server reports beside ``train``; nothing by default."""
+        return state, OrderedDict()
 
     def get_hparams(self, state: Any) -> Mapping[str, Any]:
         """Return the hyperparameters in a state; none by default."""
@@ -75,13 +89,15 @@ class ClientWork(abc.ABC):
 
 @dataclass(frozen=True)
 class LocalTraining(ClientWork):
-    r"""Local training by an optimizer: the client's half of federated averaging.
+    r"""Local training by an optimizer: the client's half of federated averaging, and of FedProx.
 
     .. code-block:: text
 
         w = w0
         for batch in dataset:
-            w = optimizer step on the gradient of the batch's mean loss at w
+            g = gradient of the batch's mean loss at w
+            g = g + mu * (w - w0)                         FedProx: the proximal term
+            w = optimizer step on g
         update = w0 - w,   weight = number of examples read
 
     The optimizer's state is fresh for each client in each round. Metrics are measured before each step.
@@ -91,11 +107,14 @@ class LocalTraining(ClientWork):
     model : Model
     optimizer : Optimizer
     client_weighting : ClientWeighting
+    proximal_strength : float, optional
+        mu, of FedProx; None is federated averaging. As in TFF, FedProx has no hyperparameters on the clients.
 
     References
     ----------
     McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
-    https://arxiv.org/abs/1602.05629, algorithm 1, ClientUpdate.
+    https://arxiv.org/abs/1602.05629, algorithm 1, ClientUpdate. Li et al., "Federated optimization in heterogeneous
+    networks", MLSys 2020, https://arxiv.org/abs/1812.06127.
 
     Examples
     --------
@@ -111,9 +130,12 @@ class LocalTraining(ClientWork):
     model: Model
     optimizer: Optimizer
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES
+    proximal_strength: float | None = None
 
     def initialize(self) -> Any:
-        """Return the optimizer's hyperparameters, which the server may change between rounds."""
+        """Return the optimizer's hyperparameters, which the server may change between rounds; for FedProx nothing."""
+        if self.proximal_strength is not None:
+            return ()
         return self.optimizer.get_hparams(self.optimizer.initialize(()))
 
     def get_hparams(self, state: Any) -> Mapping[str, Any]:
@@ -122,24 +144,34 @@ class LocalTraining(ClientWork):
 
     def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
         """Return the state with other hyperparameters for the optimizer."""
+        if self.proximal_strength is not None:
+            return super().set_hparams(state, hparams)
         return self.optimizer.set_hparams(state, hparams)
+
+    def initial_optimizer_state(self, trainable: Arrays, state: Any) -> State:
+        """Return the optimizer's state before a client's first step."""
+        fresh = self.optimizer.initialize(trainable)
+        return fresh if self.proximal_strength is not None else self.optimizer.set_hparams(fresh, state)
+
+    def weight(self, examples: int) -> float:
+        """Return what an update from that many examples counts for."""
+        return 1.0 if self.client_weighting is ClientWeighting.UNIFORM else float(examples)
 
     def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
         """Train on the dataset once through."""
-        model, optimizer = self.model, self.optimizer
-        optimizer_state = optimizer.set_hparams(optimizer.initialize(weights.trainable), state)
+        model, optimizer, mu = self.model, self.optimizer, np.float32(self.proximal_strength or 0.0)
+        optimizer_state = self.initial_optimizer_state(weights.trainable, state)
         local, sums, examples = weights, model.initial_metrics(), 0
         with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
             for batch in read_batches(model, dataset):
                 output = model.forward_pass(local, batch)
-                gradients = model.gradient(local, batch, output)
-                if any(np.shape(g) != w.shape for g, w in zip(gradients, local.trainable, strict=True)):
-                    shapes = [np.shape(g) for g in gradients]
-                    raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
+                gradients = checked_gradient(model, local, batch, output)
+                if mu:
+                    drift = (w - w0 for w, w0 in zip(local.trainable, weights.trainable, strict=True))
+                    gradients = tuple(g + mu * d for g, d in zip(gradients, drift, strict=True))
                 optimizer_state, trainable = optimizer.next(optimizer_state, local.trainable, gradients)
                 local = local._replace(trainable=trainable)
                 sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
                 examples += num_examples(output)
             update = tuple(w0 - w for w0, w in zip(weights.trainable, local.trainable, strict=True))
-        uniform = self.client_weighting is ClientWeighting.UNIFORM
-        return ClientResult(update, 1.0 if uniform else float(examples), sums, examples)
+        return ClientResult(update, self.weight(examples), sums, examples)

@@ -14,26 +14,22 @@ With the server's default, SGD at rate 1, the new weights are the mean of the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fedsim_np.errors import argument_type_error
-from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMeanFactory
+from fedsim_np.learning.aggregators import Aggregator
+from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
 from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
-from fedsim_np.learning.models import Model, as_model
-from fedsim_np.learning.optimizers import Optimizer, as_optimizer, build_sgdm
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
-
-OptimizerFn = Optimizer | Callable[[], Optimizer]
+from fedsim_np.learning.optimizers import as_optimizer
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
 
 def build_weighted_fed_avg(
-    model_fn: Callable[[], Model] | Model,
+    model_fn: ModelFn,
     client_optimizer_fn: OptimizerFn,
     server_optimizer_fn: OptimizerFn | None = None,
     *,
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    engine: str = "auto",
 ) -> LearningProcess:
     r"""Build federated averaging with clients weighted by their examples.
 
@@ -52,6 +48,8 @@ def build_weighted_fed_avg(
         `aggregators.MeanFactory` by default.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
+    engine : {"auto", "loop"}
+        How a round is computed, see `compose_learning_process`.
 
     Returns
     -------
@@ -59,8 +57,8 @@ def build_weighted_fed_avg(
 
     Raises
     ------
-    TypeError
-        If an argument is of another kind, an optimizer's class for an optimizer, say.
+    TypeError, ValueError
+        If an argument is of another kind, an optimizer's class for an optimizer, say, or the engine is unknown.
 
     References
     ----------
@@ -72,6 +70,7 @@ def build_weighted_fed_avg(
     --------
     >>> import numpy as np
     >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> from fedsim_np.learning.optimizers import build_sgdm
     >>> process = build_weighted_fed_avg(lambda: SoftmaxRegression(num_features=2, num_classes=3), build_sgdm(0.1))
     >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
     >>> output = process.next(process.initialize(), [[batch]])
@@ -79,25 +78,28 @@ def build_weighted_fed_avg(
     >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
     (1.0986, 4, 1)
     """
-    return _build(
-        "build_weighted_fed_avg",
-        True,
+    owner = "build_weighted_fed_avg"
+    weighting = checked_weighting(owner, client_weighting)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    return build_process(
+        owner,
         model_fn,
-        client_optimizer_fn,
-        server_optimizer_fn,
-        client_weighting,
-        MeanFactory() if model_aggregator is None else model_aggregator,
-        metrics_aggregator,
+        lambda model: LocalTraining(model, optimizer, weighting),
+        server_optimizer_fn=server_optimizer_fn,
+        model_aggregator=model_aggregator,
+        metrics_aggregator=metrics_aggregator,
+        engine=engine,
     )
 
 
 def build_unweighted_fed_avg(
-    model_fn: Callable[[], Model] | Model,
+    model_fn: ModelFn,
     client_optimizer_fn: OptimizerFn,
     server_optimizer_fn: OptimizerFn | None = None,
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    engine: str = "auto",
 ) -> LearningProcess:
     r"""Build federated averaging in which every client of the cohort counts alike.
 
@@ -107,7 +109,7 @@ def build_unweighted_fed_avg(
 
     Parameters
     ----------
-    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator
+    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator, engine
         As for `build_weighted_fed_avg`.
     model_aggregator : Aggregator, optional
         An unweighted one, `aggregators.UnweightedMeanFactory` by default.
@@ -118,50 +120,26 @@ def build_unweighted_fed_avg(
 
     Raises
     ------
-    TypeError
-        If an argument is of another kind, a weighted aggregator for an unweighted one, say.
+    TypeError, ValueError
+        If an argument is of another kind, a weighted aggregator for an unweighted one, say, or the engine is unknown.
 
     Examples
     --------
     >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> from fedsim_np.learning.optimizers import build_sgdm
     >>> process = build_unweighted_fed_avg(SoftmaxRegression, build_sgdm(0.1))
     >>> process.initialize().aggregator
     ((), ())
     """
-    return _build(
-        "build_unweighted_fed_avg",
-        False,
+    owner = "build_unweighted_fed_avg"
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    return build_process(
+        owner,
         model_fn,
-        client_optimizer_fn,
-        server_optimizer_fn,
-        ClientWeighting.UNIFORM,
-        UnweightedMeanFactory() if model_aggregator is None else model_aggregator,
-        metrics_aggregator,
-    )
-
-
-def _build(
-    owner: str,
-    weighted: bool,
-    model_fn: Callable[[], Model] | Model,
-    client_optimizer_fn: OptimizerFn,
-    server_optimizer_fn: OptimizerFn | None,
-    client_weighting: ClientWeighting,
-    aggregator: Aggregator,
-    metrics_aggregator: MetricsAggregator | None,
-) -> LearningProcess:
-    if not isinstance(client_weighting, ClientWeighting):
-        raise argument_type_error("client_weighting", owner, "a member of ClientWeighting", client_weighting)
-    if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is not weighted:
-        kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator (is_weighted = False)"
-        raise argument_type_error("model_aggregator", owner, kind, aggregator)
-    model = as_model(model_fn, owner)
-    client_optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
-    server_optimizer = as_optimizer(server_optimizer_fn or build_sgdm(1.0), "server_optimizer_fn", owner)
-    return compose_learning_process(
-        model,
-        LocalTraining(model, client_optimizer, client_weighting),
-        aggregator,
-        server_optimizer,
-        metrics_aggregator,
+        lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM),
+        server_optimizer_fn=server_optimizer_fn,
+        model_aggregator=model_aggregator,
+        metrics_aggregator=metrics_aggregator,
+        engine=engine,
+        weighted=False,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fedsim_np.errors import naming_client
 from fedsim_np.learning import metrics
 from fedsim_np.learning.models import Model, as_model, unfinalized_evaluation
-from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
+from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort, checked_engine
 from fedsim_np.learning.state import (
     LearningAlgorithmState,
     LearningProcessOutput,
@@ -25,6 +25,7 @@ class _EvaluationProcess(LearningProcess):
     """The process of `build_fed_eval`; its ``client_work`` state holds the sums over all rounds."""
 
     model: Model
+    engine: str
 
     def _initialize(self) -> LearningAlgorithmState:
         return LearningAlgorithmState(
@@ -76,7 +77,7 @@ class _EvaluationProcess(LearningProcess):
         return type_of(self._round_metrics(nothing, nothing), integers="int64")
 
 
-def build_fed_eval(model_fn: Callable[[], Model] | Model) -> LearningProcess:
+def build_fed_eval(model_fn: Callable[[], Model] | Model, *, engine: str = "auto") -> LearningProcess:
     """Build federated evaluation.
 
     Set the weights with `set_model_weights`; every call of `next` evaluates them on a cohort's datasets and changes
@@ -85,6 +86,8 @@ def build_fed_eval(model_fn: Callable[[], Model] | Model) -> LearningProcess:
     Parameters
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
+    engine : {"auto", "loop"}
+        Any engine's name: evaluation has one way of its own.
 
     Returns
     -------
@@ -102,4 +105,5 @@ def build_fed_eval(model_fn: Callable[[], Model] | Model) -> LearningProcess:
     >>> metrics["client_work"]["eval"]["total_rounds_metrics"]["num_examples"]
     8
     """
-    return _EvaluationProcess(as_model(model_fn, "build_fed_eval"))
+    owner = "build_fed_eval"
+    return _EvaluationProcess(as_model(model_fn, owner), checked_engine(engine, owner))

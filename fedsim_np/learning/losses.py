@@ -12,8 +12,8 @@ name            loss of one example                                         grad
 =============== =========================================================== =====================================
 
 ``"keras"`` is what Keras's ``SparseCategoricalCrossentropy`` computes of a softmax layer's output, and what the
-tutorial trains. ``"tutorial"`` is the tutorial's hand-written model: once any probability underflows to 0,
-``0 * log 0`` makes the loss and its gradient NaN.
+tutorial trains. ``"tutorial"`` is the tutorial's hand-written model: once any probability underflows to 0, or to a
+subnormal number, which TensorFlow takes for 0, ``0 * log 0`` makes the loss and its gradient NaN.
 
 Shapes: ``z`` and ``p`` are (b, c), ``labels`` (b,) integers in [0, c).
 """
@@ -29,6 +29,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 EPSILON = np.float32(1e-7)
+TINY = np.finfo(np.float32).tiny  # the smallest normal number, 1.2e-38
 _ONE_LESS = np.float32(1) - EPSILON  # 0.9999999, rounded to float32 as Keras does
 
 
@@ -80,8 +81,8 @@ def _stable(z: Array, p: Array, rows: Array, labels: Array) -> Array:
 
 
 def _underflown(p: Array) -> Array:
-    """NaN for an example with a probability of 0, else 1."""
-    return np.where((p == 0).any(axis=-1), np.nan, 1).astype(p.dtype)
+    """NaN for an example with a probability of 0, else 1; TensorFlow flushes subnormal numbers to 0."""
+    return np.where((p < TINY).any(axis=-1), np.nan, 1).astype(p.dtype)
 
 
 def _tutorial(z: Array, p: Array, rows: Array, labels: Array) -> Array:

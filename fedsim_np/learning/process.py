@@ -54,6 +54,7 @@ from fedsim_np.learning.type_signatures import (
     server,
     struct,
     type_of,
+    varying,
 )
 
 ClientBatches = Dataset | Iterable[Mapping[str, npt.ArrayLike]]
@@ -71,9 +72,12 @@ class LearningProcess(abc.ABC):
     Attributes
     ----------
     model : Model
+    engine : str
+        How a round is computed.
     """
 
     model: Model
+    engine: str
 
     @abc.abstractmethod
     def _initialize(self) -> LearningAlgorithmState:
@@ -175,6 +179,13 @@ class LearningProcess(abc.ABC):
         return state
 
 
+def checked_engine(engine: str, owner: str) -> str:
+    """Return the name of the engine that an argument asks for."""
+    if engine not in ("auto", "loop"):
+        raise argument_error("engine", owner, "'auto' or 'loop'", engine)
+    return "loop"
+
+
 def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list[Dataset]:
     """Return the clients' datasets, set to be read in the order of an iteration.
 
@@ -203,6 +214,7 @@ class _ComposedProcess(LearningProcess):
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
+    engine: str
 
     def _initialize(self) -> LearningAlgorithmState:
         weights = initial_weights(self.model)
@@ -230,17 +242,18 @@ class _ComposedProcess(LearningProcess):
             state.aggregator, updates, client_weights
         )
         finalizer_state, trainable, finalizer_metrics = self._finalize(state, aggregate)
+        client_work_state, server_metrics = self.client_work.finish_round(state.client_work)
         new_state = LearningAlgorithmState(
             global_model_weights=frozen(weights._replace(trainable=trainable)),
             distributor=(),
-            client_work=state.client_work,
+            client_work=frozen(client_work_state),
             aggregator=frozen(aggregator_state),
             finalizer=frozen(finalizer_state),
         )
         train = self.metrics_aggregator(self.model.metric_finalizers())(unfinalized)
         round_metrics = OrderedDict(
             distributor=(),
-            client_work=OrderedDict(train=train),
+            client_work=OrderedDict(train=train, **server_metrics),
             aggregator=aggregator_metrics,
             finalizer=finalizer_metrics,
         )
@@ -306,15 +319,24 @@ class _ComposedProcess(LearningProcess):
         return type_of(self._initialize())
 
     def _metrics_type(self) -> Type:
-        # A round of clients that have nothing to say: its metrics have the types of any round's. Ten of them, since
-        # an aggregation rule may need several.
-        state, k = self._initialize(), 10
-        updates = tuple(np.broadcast_to(np.float32(0), (k, *w.shape)) for w in state.global_model_weights.trainable)
-        train = self.metrics_aggregator(self.model.metric_finalizers())([self.model.initial_metrics()])
+        # Two rounds of clients that have nothing to say: their metrics have the types of any round's, with lengths
+        # that vary where theirs do. Ten clients and eleven, since an aggregation rule may need several.
+        state = self._initialize()
+
+        def metrics_of(k: int) -> tuple[metrics_lib.Metrics, metrics_lib.Metrics]:
+            updates = tuple(np.broadcast_to(np.float32(0), (k, *w.shape)) for w in state.global_model_weights.trainable)
+            train = self.metrics_aggregator(self.model.metric_finalizers())([self.model.initial_metrics()] * k)
+            return train, self.aggregator.next(state.aggregator, updates, np.ones(k))[2]
+
+        train, aggregator = varying(metrics_of(10), metrics_of(11))
+        server_metrics = self.client_work.finish_round(state.client_work)[1]
         return struct(
             distributor=type_of(()),
-            client_work=struct(train=type_of(train, integers="int64")),
-            aggregator=type_of(self.aggregator.next(state.aggregator, updates, np.ones(k))[2]),
+            client_work=struct(
+                train=type_of(train, integers="int64"),
+                **{name: type_of(value) for name, value in server_metrics.items()},
+            ),
+            aggregator=type_of(aggregator),
             finalizer=type_of({"update_non_finite": 0}),
         )
 
@@ -340,6 +362,8 @@ def compose_learning_process(
     aggregator: Aggregator,
     finalizer: Optimizer | Callable[[], Optimizer],
     metrics_aggregator: MetricsAggregator | None = None,
+    *,
+    engine: str = "auto",
 ) -> LearningProcess:
     """Compose a learning process of its parts; the builders do no more than this.
 
@@ -355,6 +379,9 @@ def compose_learning_process(
         How that update moves the server's weights. SGD at rate 1 subtracts it: plain averaging.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
+    engine : {"auto", "loop"}
+        How a round is computed: "loop" is the reference, one client after the other; "auto" takes the fastest one that
+        can do this configuration. ``process.engine`` says which it is.
 
     Returns
     -------
@@ -362,8 +389,8 @@ def compose_learning_process(
 
     Raises
     ------
-    TypeError
-        If a part is not what it should be.
+    TypeError, ValueError
+        If a part is not what it should be, or there is no such engine.
 
     Examples
     --------
@@ -384,10 +411,14 @@ def compose_learning_process(
         raise argument_type_error("client_work", owner, "a ClientWork", client_work)
     if not isinstance(aggregator, Aggregator):
         raise argument_type_error("aggregator", owner, "an Aggregator", aggregator)
+    if metrics_aggregator is not None and not callable(metrics_aggregator):
+        rule = "a function such as metrics.sum_then_finalize"
+        raise argument_type_error("metrics_aggregator", owner, rule, metrics_aggregator)
     return _ComposedProcess(
         model=as_model(model_fn, owner),
         client_work=client_work,
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer", owner),
         metrics_aggregator=metrics_aggregator or metrics_lib.sum_then_finalize,
+        engine=checked_engine(engine, owner),
     )

@@ -134,6 +134,24 @@ def type_of(value: Any, integers: str = "int32") -> Type:
     return tensor(python_types.get(type(value), type(value).__name__))
 
 
+def varying(a: Any, b: Any) -> Any:
+    """Return what two values of the same nesting have in common: arrays become specs, with None where lengths differ.
+
+    Examples
+    --------
+    >>> print(type_of(varying({"per_client": np.zeros(2, np.float32)}, {"per_client": np.zeros(3, np.float32)})))
+    <per_client=float32[?]>
+    """
+    if isinstance(a, Mapping):
+        return {name: varying(value, b[name]) for name, value in a.items()}
+    if isinstance(a, tuple | list):
+        parts = [varying(x, y) for x, y in zip(a, b, strict=True)]
+        return type(a)(*parts) if hasattr(a, "_fields") else type(a)(parts)
+    if isinstance(a, np.ndarray) and a.ndim:
+        return ArraySpec(tuple(m if m == n else None for m, n in zip(a.shape, np.shape(b), strict=True)), a.dtype)
+    return a
+
+
 class TypedFunction(Generic[P, R]):
     """A function that knows its TFF type: ``process.next.type_signature``."""
 

@@ -1,0 +1,57 @@
+"""What the builders share: their arguments' checks, and the composition of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedsim_np.errors import argument_type_error
+from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMeanFactory
+from fedsim_np.learning.client_work import ClientWeighting, ClientWork
+from fedsim_np.learning.models import Model, as_model
+from fedsim_np.learning.optimizers import Optimizer, as_optimizer, build_sgdm
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+
+ModelFn = Callable[[], Model] | Model
+OptimizerFn = Optimizer | Callable[[], Optimizer]
+
+
+def build_process(
+    owner: str,
+    model_fn: ModelFn,
+    make_client_work: Callable[[Model], ClientWork],
+    *,
+    server_optimizer_fn: OptimizerFn | None,
+    model_aggregator: Aggregator | None,
+    metrics_aggregator: MetricsAggregator | None,
+    engine: str,
+    weighted: bool = True,
+    server_learning_rate: float = 1.0,
+) -> LearningProcess:
+    """Compose the process of a builder named `owner`; `server_learning_rate` is its default optimizer's, SGD.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind: an optimizer's class for an optimizer, a weighted aggregator for an
+        unweighted one.
+    """
+    aggregator = model_aggregator
+    if aggregator is None:
+        aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
+    if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is not weighted:
+        kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator (is_weighted = False)"
+        raise argument_type_error("model_aggregator", owner, kind, aggregator)
+    model = as_model(model_fn, owner)
+    if server_optimizer_fn is None:
+        server_optimizer_fn = build_sgdm(server_learning_rate)
+    server_optimizer = as_optimizer(server_optimizer_fn, "server_optimizer_fn", owner)
+    return compose_learning_process(
+        model, make_client_work(model), aggregator, server_optimizer, metrics_aggregator, engine=engine
+    )
+
+
+def checked_weighting(owner: str, client_weighting: ClientWeighting) -> ClientWeighting:
+    """Return a client weighting, or raise a TypeError."""
+    if not isinstance(client_weighting, ClientWeighting):
+        raise argument_type_error("client_weighting", owner, "a member of ClientWeighting", client_weighting)
+    return client_weighting

@@ -1,0 +1,138 @@
+r"""FedProx (Li et al. 2018): federated averaging whose clients are held near the server's model.
+
+::
+
+    each client i minimises  F_i(w) + mu/2 |w - w0|^2  instead of  F_i(w)
+    so each local gradient gets  + mu * (w - w0)
+
+With mu = 0 it is federated averaging, bit for bit. TFF 0.87.0 adds ``mu * (w0 - w)`` (``proximal_client_work.py``,
+line 90), which pushes away from the server's model; here the sign is the paper's.
+"""
+
+from __future__ import annotations
+
+from fedsim_np.errors import check_float
+from fedsim_np.learning.aggregators import Aggregator
+from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
+from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
+from fedsim_np.learning.optimizers import as_optimizer
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator
+
+
+def build_weighted_fed_prox(
+    model_fn: ModelFn,
+    proximal_strength: float,
+    client_optimizer_fn: OptimizerFn,
+    server_optimizer_fn: OptimizerFn | None = None,
+    *,
+    client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
+    model_aggregator: Aggregator | None = None,
+    metrics_aggregator: MetricsAggregator | None = None,
+    engine: str = "auto",
+) -> LearningProcess:
+    r"""Build FedProx with clients weighted by their examples.
+
+    .. math:: g \leftarrow \nabla F_i(w) + \mu (w - w_0)
+
+    Parameters
+    ----------
+    model_fn : callable without arguments that returns a Model, or a Model
+    proximal_strength : float
+        :math:`\mu`, finite and >= 0.
+    client_optimizer_fn : Optimizer or callable that returns one
+        Each client's local steps. Its hyperparameters are fixed: `get_hparams` has none for the clients, as in TFF.
+    server_optimizer_fn, client_weighting, model_aggregator, metrics_aggregator, engine
+        As for `build_weighted_fed_avg`.
+
+    Returns
+    -------
+    LearningProcess
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    References
+    ----------
+    Li et al., "Federated optimization in heterogeneous networks", MLSys 2020, https://arxiv.org/abs/1812.06127
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> from fedsim_np.learning.optimizers import build_sgdm
+    >>> batch = {"x": np.ones((1, 1), np.float32), "y": np.zeros((1, 1), np.int32)}
+    >>> for mu in (0.0, 1.0, 10.0):
+    ...     process = build_weighted_fed_prox(lambda: SoftmaxRegression(1, 2), mu, build_sgdm(0.1))
+    ...     state, metrics = process.next(process.initialize(), [[batch] * 5])
+    ...     print(mu, state.global_model_weights.trainable[1].round(3).tolist())
+    0.0 [0.20600000023841858, -0.20600000023841858]
+    1.0 [0.16899999976158142, -0.16899999976158142]
+    10.0 [0.04500000178813934, -0.04500000178813934]
+    """
+    owner = "build_weighted_fed_prox"
+    strength = check_float("proximal_strength", owner, proximal_strength, minimum=0.0)
+    weighting = checked_weighting(owner, client_weighting)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    return build_process(
+        owner,
+        model_fn,
+        lambda model: LocalTraining(model, optimizer, weighting, strength),
+        server_optimizer_fn=server_optimizer_fn,
+        model_aggregator=model_aggregator,
+        metrics_aggregator=metrics_aggregator,
+        engine=engine,
+    )
+
+
+def build_unweighted_fed_prox(
+    model_fn: ModelFn,
+    proximal_strength: float,
+    client_optimizer_fn: OptimizerFn,
+    server_optimizer_fn: OptimizerFn | None = None,
+    *,
+    model_aggregator: Aggregator | None = None,
+    metrics_aggregator: MetricsAggregator | None = None,
+    engine: str = "auto",
+) -> LearningProcess:
+    """Build FedProx in which every client of the cohort counts alike.
+
+    Parameters
+    ----------
+    model_fn, proximal_strength, client_optimizer_fn
+        As for `build_weighted_fed_prox`.
+    server_optimizer_fn, model_aggregator, metrics_aggregator, engine
+        As for `build_unweighted_fed_avg`.
+
+    Returns
+    -------
+    LearningProcess
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> from fedsim_np.learning.optimizers import build_sgdm
+    >>> build_unweighted_fed_prox(SoftmaxRegression, -0.1, build_sgdm(0.1))
+    Traceback (most recent call last):
+    ...
+    ValueError: The 'proximal_strength' of build_unweighted_fed_prox must be a finite float >= 0. Got -0.1.
+    """
+    owner = "build_unweighted_fed_prox"
+    strength = check_float("proximal_strength", owner, proximal_strength, minimum=0.0)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    return build_process(
+        owner,
+        model_fn,
+        lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM, strength),
+        server_optimizer_fn=server_optimizer_fn,
+        model_aggregator=model_aggregator,
+        metrics_aggregator=metrics_aggregator,
+        engine=engine,
+        weighted=False,
+    )
