@@ -117,10 +117,32 @@ def check_float(name: str, owner: str, value: Any, *, minimum: float = -math.inf
     ValueError: The 'momentum' of build_sgdm must be a finite float >= 0 and < 1. Got 1.
     """
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not minimum <= value < below:
+    if not real or not _is_finite(value) or not minimum <= value < below:
         bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"< {below:g}"] * (below < math.inf)
         raise argument_error(name, owner, " ".join(["a finite float", " and ".join(bounds)]).strip(), value)
     return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond the floats
+        return False
+
+
+def check_bool(name: str, owner: str, value: Any) -> bool:
+    """Return `value` if it is True or False, or raise: a text is true too.
+
+    Examples
+    --------
+    >>> check_bool("nesterov", "build_sgdm", "no")
+    Traceback (most recent call last):
+    ...
+    TypeError: The 'nesterov' of build_sgdm must be True or False. Got 'no'.
+    """
+    if not isinstance(value, bool):
+        raise argument_type_error(name, owner, "True or False", value)
+    return value
 
 
 def check_int(name: str, owner: str, value: Any, *, minimum: int | None = None) -> int:

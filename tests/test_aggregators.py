@@ -234,6 +234,20 @@ MEAN = aggregators.MeanFactory()
         (lambda: NO_NOISE(1.0, 0.5, 0.0), ValueError, "'learning_rate' of"),
         (lambda: NO_NOISE(1.0, 0.5, 0.1, multiplier=-1.0), ValueError, "'multiplier' of"),
         (lambda: NO_NOISE(1.0, 0.5, 0.1, increment=-1.0), ValueError, "'increment' of"),
+        (lambda: aggregators.PrivateQuantileEstimationProcess(-1.0, 0.5, 0.1), ValueError, "'initial_estimate' of"),
+        (lambda: aggregators.MeanFactory("no"), TypeError, "'no_nan_division' of MeanFactory must be True or False"),
+        (
+            lambda: aggregators.robust_aggregator(zeroing="no"),
+            TypeError,
+            "'zeroing' of robust_aggregator must be True or",
+        ),
+        (
+            lambda: aggregators.robust_aggregator(debug_measurements_fn=3),
+            TypeError,
+            "'debug_measurements_fn' of robust",
+        ),
+        (lambda: aggregators.zeroing_factory(1.0, MEAN, True), ValueError, "'norm_order' of zeroing_factory must be"),
+        (lambda: aggregators.clipping_factory(1e-60, MEAN), ValueError, "'clipping_norm' of clipping_factory"),
         (
             lambda: aggregators.robust_aggregator(debug_measurements_fn=lambda _: aggregators.UnweightedMeanFactory()),
             TypeError,
@@ -278,5 +292,20 @@ def test_sampled_metrics_of_a_process():
     for wrong in (0, -1, 1.5):
         with pytest.raises(ValueError, match="'sample_size' of finalize_then_sample must be an integer >= 1"):
             finalize_then_sample({}, sample_size=wrong)
-    with pytest.raises(TypeError, match="'metrics_aggregator' of compose_learning_process must be a function such as"):
+    with pytest.raises(TypeError, match="'metrics_aggregator' of build_weighted_fed_avg must be a function such as"):
         fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1), metrics_aggregator=3)
+
+
+def test_a_norm_beyond_float32_is_infinite_as_in_tff():
+    """Measured on TFF 0.87: clipping at 0.5 gives [0.15, 0.2], and the debug measurements inf and NaN."""
+    updates = [[[3e19, 0.0], [0.3, 0.4]]]
+    _, aggregate, _ = once(aggregators.clipping_factory(0.5, aggregators.UnweightedMeanFactory()), updates)
+    assert aggregate[0].tolist() == pytest.approx([0.15, 0.2])
+    metrics = once(aggregators.add_debug_measurements(aggregators.UnweightedMeanFactory()), updates)[2]
+    assert metrics["average_client_norm"] == np.inf
+    assert np.isnan(metrics["std_dev_client_norm"])
+
+
+def test_unweighted_debug_measurements_count_a_client_that_is_left_out_as_zero():
+    aggregator = aggregators.add_debug_measurements(aggregators.UnweightedMeanFactory())
+    assert once(aggregator, [[[4.0], [0.0]]], [1, 0])[2]["average_client_norm"] == 2.0

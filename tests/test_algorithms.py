@@ -1,6 +1,7 @@
 """Every algorithm against runs of TFF 0.87 on the project's own sample; see goldens/make_tff_runs.py."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -94,6 +95,7 @@ def assert_close(stored, got, tolerance, examples=0, path=""):
             assert_close(value, got[i], tolerance, of[i] if of else 0, f"{path}/{i}")
     elif isinstance(stored, int):
         assert stored == got, path
+        assert isinstance(got, int | np.integer), path
     elif "accuracy" in path:
         assert abs(stored - got) * examples <= 2.01, path
     else:
@@ -289,7 +291,7 @@ def test_arguments_of_builders_that_are_wrong(builder, arguments, error, message
 
 @pytest.mark.parametrize("builder", ["build_weighted_fed_avg", "build_unweighted_fed_avg", "build_fed_sgd"])
 def test_an_unknown_engine(builder):
-    with pytest.raises(ValueError, match="The 'engine' of compose_learning_process must be .* Got 'warp'"):
+    with pytest.raises(ValueError, match=f"The 'engine' of {builder} must be .* Got 'warp'"):
         getattr(fed.learning, builder)(fed.learning.models.SoftmaxRegression, SGD, engine="warp")
     with pytest.raises(ValueError, match="The 'engine' of build_fed_eval must be .* Got 'warp'"):
         fed.learning.build_fed_eval(fed.learning.models.SoftmaxRegression, engine="warp")
@@ -319,3 +321,54 @@ def test_a_client_that_is_left_out_of_fed_sgd_and_fed_prox():
         assert output.metrics == alone.metrics
         assert output.clients["status"] == ["ok", "non-finite update", "empty"]
         assert_same_bits(output.state.global_model_weights.trainable, alone.state.global_model_weights.trainable)
+
+
+def toy_clients(sizes):
+    rng = np.random.RandomState(3)
+    return [
+        [{"x": rng.rand(n, 784).astype(np.float32), "y": rng.randint(0, 10, (n, 1)).astype(np.int32)}] for n in sizes
+    ]
+
+
+def test_client_weighting():
+    cohort, model_fn = toy_clients([1, 9]), fed.learning.models.SoftmaxRegression
+    uniform = {"client_weighting": fed.learning.ClientWeighting.UNIFORM}
+    for process, weights in (
+        (fed.learning.build_weighted_fed_prox(model_fn, 0.5, SGD), [1, 9]),
+        (fed.learning.build_weighted_fed_prox(model_fn, 0.5, SGD, **uniform), [1, 1]),
+        (fed.learning.build_unweighted_fed_prox(model_fn, 0.5, SGD), [1, 1]),
+        (fed.learning.build_weighted_fed_avg(model_fn, SGD, **uniform), [1, 1]),
+        (fed.learning.build_unweighted_fed_avg(model_fn, SGD), [1, 1]),
+        (fed.learning.build_fed_sgd(model_fn), [1, 9]),
+    ):
+        assert process.next(process.initialize(), cohort).clients["weight"].tolist() == weights
+
+
+def test_fed_sgd_with_a_single_example():
+    model = fed.learning.models.SoftmaxRegression()
+    ((batch,),) = cohort = toy_clients([1])
+    process = fed.learning.build_fed_sgd(model, optimizers.build_sgdm(1.0))
+    got = process.next(process.initialize(), cohort).state.global_model_weights.trainable
+    weights = model.initial_weights()
+    expected = model.gradient(weights, batch, model.forward_pass(weights, batch))
+    for w, g in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(w, -g)
+
+
+def test_fed_prox_has_no_hyperparameters_on_the_clients():
+    process = fed.learning.build_weighted_fed_prox(fed.learning.models.SoftmaxRegression, 0.5, SGD)
+    state = process.initialize()
+    hparams = process.get_hparams(state)
+    assert hparams == {"client_work": {}, "finalizer": {"learning_rate": 1.0}}
+    hparams["client_work"] = {"learning_rate": 0.5}
+    with pytest.raises(ValueError, match="'hparams' of set_hparams must be empty for this client work"):
+        process.set_hparams(state, hparams)
+    for wrong in (None, {}, {"client_work": 3, "finalizer": {"learning_rate": 1.0}}):
+        with pytest.raises(ValueError, match="'hparams' of set_hparams must be"):
+            process.set_hparams(state, wrong)
+
+
+def test_the_type_of_a_small_sample():
+    sampled = partial(fed.learning.metrics.finalize_then_sample, sample_size=2)
+    process = fed.learning.build_weighted_fed_avg(MODELS["keras"], SGD, metrics_aggregator=sampled)
+    assert "loss=float32[?]," in process.next.type_signature.formatted_representation()

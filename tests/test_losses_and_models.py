@@ -71,18 +71,21 @@ def test_clipping_as_keras_does():
 
 
 def test_a_subnormal_probability_counts_as_an_underflow():
-    """TensorFlow 2.14 flushes it: measured, softmax([0, 0, -87])[2] is 0 and sum(onehot * log p) NaN; at -86 neither."""
+    """Measured on TensorFlow 2.14: softmax([0, 0, -87])[2] is 0 and sum(onehot * log p) NaN; at -86 neither."""
     assert np.isfinite(logits_case("tutorial", [0.0, 0.0, -86.0], 0)[0])
     assert np.isnan(logits_case("tutorial", [0.0, 0.0, -87.0], 0)[0])
+    value, gradient = logits_case("tutorial", [0.0, 0.0, -87.0], 2)
+    assert value == np.inf
+    assert np.isnan(gradient).all()
 
 
 def test_stable_stays_exact_and_tutorial_breaks_when_probabilities_underflow():
     value, gradient = logits_case("stable", [0.0, -200.0], 1)
     assert value == 200
     np.testing.assert_allclose(gradient, [1, -1])
-    for label in (0, 1):  # 0 * log(0) is NaN whichever class underflows
+    for label, loss in ((0, np.nan), (1, np.inf)):  # 0 * log(0), and 1 * log(0)
         value, gradient = logits_case("tutorial", [0.0, -200.0], label)
-        assert np.isnan(value)
+        np.testing.assert_equal(float(value), loss)
         assert np.isnan(gradient).all()
 
 

@@ -72,7 +72,7 @@ def test_an_optimizer_or_what_returns_one():
     optimizer = sgd(0.1)
     assert as_optimizer(optimizer, "a", "b") is optimizer
     assert as_optimizer(lambda: optimizer, "a", "b") is optimizer
-    for wrong in (type(optimizer), lambda: 0.1, 0.1, None):
+    for wrong in (type(optimizer), lambda: 0.1, 0.1, None, optimizers.build_adam):
         with pytest.raises(TypeError, match="The 'a' of b must be an optimizer, or a callable without arguments"):
             as_optimizer(wrong, "a", "b")
 
@@ -227,4 +227,24 @@ def test_schedules_that_are_none():
     for rate in (-1.0, None, float("inf")):
         optimizer = optimizers.schedule_learning_rate(sgd(0.1), lambda t, rate=rate: rate)
         with pytest.raises(ValueError, match="'learning rate of 0' of schedule_learning_rate must be a finite float"):
-            optimizer.initialize(())
+            history(optimizer, [1])
+
+
+def test_the_rate_after_the_last_step_is_not_used():
+    optimizer = optimizers.schedule_learning_rate(sgd(0.1), lambda t: np.where(t < 2, 0.5, -1.0))
+    assert history(optimizer, [1, 1])[0] == [0.5, 0.0]
+    with pytest.raises(ValueError, match=r"'learning rate of 2' of schedule_learning_rate must be .* Got -1.0"):
+        history(optimizer, [1, 1, 1])
+
+
+def test_hyperparameters_count_in_float32():
+    for build, name in (
+        (lambda: optimizers.build_adam(0.1, 0.99999999), "beta_1"),
+        (lambda: sgd(1e39), "learning_rate"),
+    ):
+        with pytest.raises(ValueError, match=f"'{name}' of .* in float32. Got"):
+            build()
+    with pytest.raises(ValueError, match="must be a finite float >= 0. Got 1000"):
+        sgd(10**400)
+    with pytest.raises(TypeError, match="'nesterov' of build_sgdm must be True or False. Got 'no'"):
+        optimizers.build_sgdm(0.1, 0.9, nesterov="no")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,31 @@ from fedsim_np.datasets.stages import (
     start,
 )
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+
+
+class RowBatches(NamedTuple):
+    """A dataset as what it is at heart: rows of columns, in an order, cut into batches, each of which is mapped.
+
+    Attributes
+    ----------
+    source : Source
+        The columns, not yet read.
+    order_key : tuple
+        What the order depends on besides the number of rows; datasets with equal keys share it.
+    make_order : callable
+        ``() -> ndarray of row numbers``, repetitions included.
+    batch_size : int
+    drop_remainder : bool
+    maps : tuple of callable
+        Applied to every batch, one after the other.
+    """
+
+    source: Source
+    order_key: tuple[Any, ...]
+    make_order: Callable[[], npt.NDArray[np.intp]]
+    batch_size: int
+    drop_remainder: bool
+    maps: tuple[Callable[..., Any], ...]
 
 
 class Dataset:
@@ -367,6 +392,45 @@ class Dataset:
             self._orders[key] = order
         return self._read(draw, order)
 
+    def row_batches(self) -> RowBatches | None:
+        """Return the parts of a dataset that reads rows, batches them once and then maps the batches; else None.
+
+        Examples
+        --------
+        >>> parts = Dataset.from_arrays({"x": np.arange(3)}).repeat(2).shuffle(9, seed=1).batch(4).row_batches()
+        >>> parts.make_order().tolist(), parts.batch_size
+        ([1, 2, 1, 2, 0, 0], 4)
+        """
+        depth = next((i for i, stage in enumerate(self._stages) if isinstance(stage, Batch | Map)), None)
+        if isinstance(self._source, ElementSource) or depth is None:
+            return None
+        batch, *maps = self._stages[depth:]
+        order = self._stages[:depth]
+        if not isinstance(batch, Batch) or not all(isinstance(stage, Map) for stage in maps) or is_infinite(order):
+            return None
+        # Of a shuffle's generator the number of its first iteration is all that counts here.
+        key = tuple((*stage[:3], stage.generator.first) if isinstance(stage, Shuffle) else stage for stage in order)
+        rows = range(self._source.num_rows)
+
+        def make_order() -> npt.NDArray[np.intp]:
+            read = start(order, Reader(lambda: iter(rows), stack, _apply, _counter({})))
+            return np.fromiter(read, np.intp)
+
+        functions = tuple(stage.fn for stage in maps if isinstance(stage, Map))
+        return RowBatches(
+            self._source,
+            (len(rows), tuple(map(type, order)), key),
+            make_order,
+            batch.batch_size,
+            batch.drop_remainder,
+            functions,
+        )
+
+    @staticmethod
+    def mapped(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
+        """Return what a map makes of an element, which must be a mapping again."""
+        return _apply(fn, element)
+
     def _numbers(self, iteration: int) -> dict[SeedGenerator, int]:
         """Return the numbers with which an iteration's shuffles start, where they are not their first."""
         if not iteration:
@@ -474,7 +538,7 @@ def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int
     return draw
 
 
-def _apply(fn: Callable[..., Any], element: Element) -> Element:
+def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
     mapped = fn(element)
     if not isinstance(mapped, Mapping):
         raise argument_type_error("fn", "Dataset.map", "a callable that returns a mapping of arrays", mapped)

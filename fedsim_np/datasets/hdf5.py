@@ -162,6 +162,10 @@ class _ClientSource:
     def spec(self) -> ElementSpec:
         return self._schema.spec
 
+    @property
+    def is_loaded(self) -> bool:
+        return self._columns is not None
+
     def columns(self) -> Columns:
         if self._columns is None:
             place = {"path": self._file.path, "client_id": self._client_id}

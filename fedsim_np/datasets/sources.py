@@ -56,6 +56,10 @@ class Source(Protocol):
     def spec(self) -> ElementSpec:
         """Shape and dtype of one example's fields."""
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the arrays are in memory already."""
+
     def columns(self) -> Columns:
         """Return the read-only arrays, each of shape (n, ...)."""
 
@@ -74,6 +78,11 @@ class ArraySource(NamedTuple):
     def spec(self) -> ElementSpec:
         """Shape and dtype of one example's fields."""
         return OrderedDict((name, ArraySpec(a.shape[1:], a.dtype)) for name, a in self.arrays.items())
+
+    @property
+    def is_loaded(self) -> bool:
+        """True."""
+        return True
 
     def columns(self) -> Columns:
         """Return the read-only arrays, each of shape (n, ...)."""

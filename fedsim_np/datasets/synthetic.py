@@ -48,6 +48,10 @@ class _WriterSource:
             array.flags.writeable = False
         return OrderedDict(label=label, pixels=pixels)
 
+    @property
+    def is_loaded(self) -> bool:
+        return "_columns" in self.__dict__
+
     def columns(self) -> Columns:
         return self._columns
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedsim_np.errors import argument_type_error
+from fedsim_np.errors import argument_type_error, check_int
 from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.client_work import ClientWeighting, ClientWork
+from fedsim_np.learning.engines import ExecutorArgument, checked_engine, checked_executor
 from fedsim_np.learning.models import Model, as_model
 from fedsim_np.learning.optimizers import Optimizer, as_optimizer, build_sgdm
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
@@ -24,6 +25,8 @@ def build_process(
     model_aggregator: Aggregator | None,
     metrics_aggregator: MetricsAggregator | None,
     engine: str,
+    executor: ExecutorArgument,
+    cache_bytes: int,
     weighted: bool = True,
     server_learning_rate: float = 1.0,
 ) -> LearningProcess:
@@ -41,12 +44,25 @@ def build_process(
     if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is not weighted:
         kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator (is_weighted = False)"
         raise argument_type_error("model_aggregator", owner, kind, aggregator)
+    checked_engine(engine, owner)
+    checked_executor(executor, owner)
+    check_int("cache_bytes", owner, cache_bytes, minimum=0)
+    if metrics_aggregator is not None and not callable(metrics_aggregator):
+        rule = "a function such as metrics.sum_then_finalize"
+        raise argument_type_error("metrics_aggregator", owner, rule, metrics_aggregator)
     model = as_model(model_fn, owner)
     if server_optimizer_fn is None:
         server_optimizer_fn = build_sgdm(server_learning_rate)
     server_optimizer = as_optimizer(server_optimizer_fn, "server_optimizer_fn", owner)
     return compose_learning_process(
-        model, make_client_work(model), aggregator, server_optimizer, metrics_aggregator, engine=engine
+        model,
+        make_client_work(model),
+        aggregator,
+        server_optimizer,
+        metrics_aggregator,
+        engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
     )
 
 

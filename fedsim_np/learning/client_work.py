@@ -72,6 +72,10 @@ class ClientWork(abc.ABC):
     def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
         """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
 
+    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
+        """Say that this round's work is some `LocalTraining` with a state of its own, which fast engines can do."""
+        return None
+
     def finish_round(self, state: Any) -> tuple[Any, metrics.Metrics]:
         """Return the state for the next round, and what the server reports beside ``train``; nothing by default."""
         return state, OrderedDict()
@@ -83,7 +87,7 @@ class ClientWork(abc.ABC):
     def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
         """Return the state with other hyperparameters."""
         if hparams:
-            raise argument_error("hparams", "set_hparams", "empty for this client work", dict(hparams))
+            raise argument_error("hparams", "set_hparams", "empty for this client work", hparams)
         return state
 
 
@@ -147,6 +151,10 @@ class LocalTraining(ClientWork):
         if self.proximal_strength is not None:
             return super().set_hparams(state, hparams)
         return self.optimizer.set_hparams(state, hparams)
+
+    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
+        """Return itself, unless a subclass has another way to run."""
+        return (self, state) if type(self).run is LocalTraining.run else None
 
     def initial_optimizer_state(self, trainable: Arrays, state: Any) -> State:
         """Return the optimizer's state before a client's first step."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
 from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
 from fedsim_np.learning.optimizers import as_optimizer
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
@@ -30,6 +31,8 @@ def build_weighted_fed_avg(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     r"""Build federated averaging with clients weighted by their examples.
 
@@ -48,8 +51,8 @@ def build_weighted_fed_avg(
         `aggregators.MeanFactory` by default.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
-    engine : {"auto", "loop"}
-        How a round is computed, see `compose_learning_process`.
+    engine, executor, cache_bytes
+        How a round is computed and by whom, see `compose_learning_process`.
 
     Returns
     -------
@@ -89,6 +92,8 @@ def build_weighted_fed_avg(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
     )
 
 
@@ -100,6 +105,8 @@ def build_unweighted_fed_avg(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     r"""Build federated averaging in which every client of the cohort counts alike.
 
@@ -109,7 +116,7 @@ def build_unweighted_fed_avg(
 
     Parameters
     ----------
-    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator, engine
+    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
     model_aggregator : Aggregator, optional
         An unweighted one, `aggregators.UnweightedMeanFactory` by default.
@@ -141,5 +148,7 @@ def build_unweighted_fed_avg(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
         weighted=False,
     )

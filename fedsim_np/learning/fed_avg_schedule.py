@@ -12,6 +12,7 @@ from fedsim_np.errors import argument_type_error
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process
 from fedsim_np.learning.client_work import ClientResult, ClientWork, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
 from fedsim_np.learning.models import Model, ModelWeights
 from fedsim_np.learning.optimizers import Optimizer, as_optimizer
@@ -47,6 +48,11 @@ class ScheduledTraining(ClientWork):
         rate = scheduled_rate(self.learning_rate_fn, state, OWNER)
         return LocalTraining(self.model, as_optimizer(self.optimizer_fn(rate), "client_optimizer_fn", OWNER))
 
+    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
+        """Return the local training of a round, with its optimizer's hyperparameters."""
+        training = self.of_round(state)
+        return training, training.initialize()
+
     def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
         """Train on the dataset once through, at the round's rate."""
         training = self.of_round(state)
@@ -67,6 +73,8 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     r"""Build federated averaging whose clients train at a rate that depends on the round.
 
@@ -80,10 +88,10 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
     client_learning_rate_fn : callable
-        Number of the round, an int from 0, to a finite rate >= 0.
+        Number of the round, an int from 0, to a finite rate >= 0. It is asked for every client: a pure function.
     client_optimizer_fn : callable
         Learning rate to optimizer, such as `optimizers.build_sgdm`.
-    server_optimizer_fn, model_aggregator, metrics_aggregator, engine
+    server_optimizer_fn, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -132,4 +140,6 @@ def build_weighted_fed_avg_with_optimizer_schedule(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
     )

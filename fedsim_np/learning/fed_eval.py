@@ -6,10 +6,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fedsim_np.errors import naming_client
+from fedsim_np.errors import check_int
 from fedsim_np.learning import metrics
-from fedsim_np.learning.models import Model, as_model, unfinalized_evaluation
-from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort, checked_engine
+from fedsim_np.learning.engines import (
+    DEFAULT_CACHE_BYTES,
+    ExecutorArgument,
+    Runner,
+    checked_engine,
+    checked_executor,
+    evaluation_engine,
+)
+from fedsim_np.learning.engines.evaluation import LoopEvaluation
+from fedsim_np.learning.models import Model, as_model
+from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
 from fedsim_np.learning.state import (
     LearningAlgorithmState,
     LearningProcessOutput,
@@ -25,7 +34,12 @@ class _EvaluationProcess(LearningProcess):
     """The process of `build_fed_eval`; its ``client_work`` state holds the sums over all rounds."""
 
     model: Model
-    engine: str
+    runner: Runner
+
+    @property
+    def engine(self) -> str:
+        """How a round is computed."""
+        return self.runner.engine.name
 
     def _initialize(self) -> LearningAlgorithmState:
         return LearningAlgorithmState(
@@ -41,11 +55,8 @@ class _EvaluationProcess(LearningProcess):
     ) -> LearningProcessOutput:
         cohort = as_cohort(data, iteration, "next")
         weights = frozen(state.global_model_weights)
-        evaluated = []
-        for dataset in cohort:
-            with naming_client(dataset.client_id):
-                evaluated.append(unfinalized_evaluation(self.model, weights, dataset))
-        unfinalized, counts = [sums for sums, _ in evaluated], [count for _, count in evaluated]
+        results = self.runner.run(weights, cohort, ())
+        unfinalized, counts = results.metrics, [n or 0 for n in results.num_examples]
         current = metrics.total(unfinalized)
         sums = metrics.add(state.client_work[1], current)
         client_ids = [dataset.client_id for dataset in cohort]
@@ -77,7 +88,13 @@ class _EvaluationProcess(LearningProcess):
         return type_of(self._round_metrics(nothing, nothing), integers="int64")
 
 
-def build_fed_eval(model_fn: Callable[[], Model] | Model, *, engine: str = "auto") -> LearningProcess:
+def build_fed_eval(
+    model_fn: Callable[[], Model] | Model,
+    *,
+    engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> LearningProcess:
     """Build federated evaluation.
 
     Set the weights with `set_model_weights`; every call of `next` evaluates them on a cohort's datasets and changes
@@ -86,8 +103,10 @@ def build_fed_eval(model_fn: Callable[[], Model] | Model, *, engine: str = "auto
     Parameters
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
-    engine : {"auto", "loop"}
-        Any engine's name: evaluation has one way of its own.
+    engine : {"auto", "loop", "cohort", "gram"}
+        "loop" is the reference. For all others evaluation has one fast way of its own, where the model allows it.
+    executor, cache_bytes
+        As for `compose_learning_process`.
 
     Returns
     -------
@@ -106,4 +125,11 @@ def build_fed_eval(model_fn: Callable[[], Model] | Model, *, engine: str = "auto
     8
     """
     owner = "build_fed_eval"
-    return _EvaluationProcess(as_model(model_fn, owner), checked_engine(engine, owner))
+    model = as_model(model_fn, owner)
+    loop = checked_engine(engine, owner) == "loop"
+    runner = Runner(
+        LoopEvaluation(model) if loop else evaluation_engine(model),
+        checked_executor(executor, owner),
+        check_int("cache_bytes", owner, cache_bytes, minimum=0),
+    )
+    return _EvaluationProcess(model, runner)

@@ -11,11 +11,12 @@ line 90), which pushes away from the server's model; here the sign is the paper'
 
 from __future__ import annotations
 
-from fedsim_np.errors import check_float
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
 from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
 from fedsim_np.learning.optimizers import as_optimizer
+from fedsim_np.learning.optimizers.optimizer import check_hparam
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
 
@@ -29,6 +30,8 @@ def build_weighted_fed_prox(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     r"""Build FedProx with clients weighted by their examples.
 
@@ -41,7 +44,7 @@ def build_weighted_fed_prox(
         :math:`\mu`, finite and >= 0.
     client_optimizer_fn : Optimizer or callable that returns one
         Each client's local steps. Its hyperparameters are fixed: `get_hparams` has none for the clients, as in TFF.
-    server_optimizer_fn, client_weighting, model_aggregator, metrics_aggregator, engine
+    server_optimizer_fn, client_weighting, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -72,7 +75,7 @@ def build_weighted_fed_prox(
     10.0 [0.04500000178813934, -0.04500000178813934]
     """
     owner = "build_weighted_fed_prox"
-    strength = check_float("proximal_strength", owner, proximal_strength, minimum=0.0)
+    strength = check_hparam("proximal_strength", owner, proximal_strength)
     weighting = checked_weighting(owner, client_weighting)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
     return build_process(
@@ -83,6 +86,8 @@ def build_weighted_fed_prox(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
     )
 
 
@@ -95,6 +100,8 @@ def build_unweighted_fed_prox(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     """Build FedProx in which every client of the cohort counts alike.
 
@@ -102,7 +109,7 @@ def build_unweighted_fed_prox(
     ----------
     model_fn, proximal_strength, client_optimizer_fn
         As for `build_weighted_fed_prox`.
-    server_optimizer_fn, model_aggregator, metrics_aggregator, engine
+    server_optimizer_fn, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
         As for `build_unweighted_fed_avg`.
 
     Returns
@@ -124,7 +131,7 @@ def build_unweighted_fed_prox(
     ValueError: The 'proximal_strength' of build_unweighted_fed_prox must be a finite float >= 0. Got -0.1.
     """
     owner = "build_unweighted_fed_prox"
-    strength = check_float("proximal_strength", owner, proximal_strength, minimum=0.0)
+    strength = check_hparam("proximal_strength", owner, proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
     return build_process(
         owner,
@@ -134,5 +141,7 @@ def build_unweighted_fed_prox(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
         weighted=False,
     )

@@ -19,6 +19,7 @@ from fedsim_np.learning import metrics
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process
 from fedsim_np.learning.client_work import ClientResult, ClientWork, checked_gradient
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
 from fedsim_np.learning.models import Model, ModelWeights, num_examples, read_batches
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
@@ -62,6 +63,8 @@ def build_fed_sgd(
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     r"""Build FedSGD.
 
@@ -72,7 +75,7 @@ def build_fed_sgd(
     model_fn : callable without arguments that returns a Model, or a Model
     server_optimizer_fn : Optimizer or callable that returns one, optional
         SGD at rate 0.1 by default.
-    model_aggregator, metrics_aggregator, engine
+    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -106,5 +109,7 @@ def build_fed_sgd(
         model_aggregator=model_aggregator,
         metrics_aggregator=metrics_aggregator,
         engine=engine,
+        executor=executor,
+        cache_bytes=cache_bytes,
         server_learning_rate=0.1,
     )

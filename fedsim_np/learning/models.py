@@ -22,7 +22,7 @@ from fedsim_np.datasets import ArraySpec, Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
 from fedsim_np.files import replacing
 from fedsim_np.learning import metrics
-from fedsim_np.learning.losses import LOSSES, softmax
+from fedsim_np.learning.losses import LOSSES, Loss, softmax
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -167,50 +167,98 @@ class SoftmaxRegression(Model):
         kernel, bias = weights.trainable
         return softmax(x @ kernel + bias)
 
-    def _labels(self, batch: Batch) -> Array:
-        labels = np.reshape(batch["y"], -1)
+    def checked_labels(self, labels: Array) -> Array:
+        """Return labels as they are; raise a `DataError` if one is no class."""
         # Seen as unsigned, a negative label is huge: one test finds both kinds of bad label.
         if labels.size and labels.view(f"=u{labels.itemsize}").max() >= self.num_classes:
             bad = labels[(labels < 0) | (labels >= self.num_classes)][0]
             raise data_error(f"labels must lie in [0, {self.num_classes - 1}]", bad, field="y")
         return labels
 
+    def softmax_head(self) -> Loss:
+        """Say that this is softmax regression on ``trainable = (kernel, bias)``, with this loss: engines ask."""
+        return LOSSES[self.loss]
+
     def forward_pass(self, weights: ModelWeights, batch: Batch) -> BatchOutput:
         """Return the mean loss, the probabilities (b, c) and the labels for the backward pass."""
         kernel, bias = weights.trainable
-        labels = self._labels(batch)
+        labels = self.checked_labels(np.reshape(batch["y"], -1))
         logits = batch["x"] @ kernel + bias
         probabilities = softmax(logits)
         rows = np.arange(len(labels))
-        losses = LOSSES[self.loss].examples(logits, probabilities, rows, labels)
+        losses = LOSSES[self.loss].examples(
+            logits, probabilities, logits[rows, labels], probabilities[rows, labels], -1
+        )
         loss = losses.mean() if len(labels) else np.float32(0)
         return BatchOutput(loss, probabilities, len(labels), cache=(rows, labels))
 
     def gradient(self, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
         r"""Return the gradients :math:`x^T e / b` and :math:`\sum_i e_i / b` of the errors e = p - onehot(y)."""
         rows, labels = output.cache
-        errors = output.predictions.copy()
-        errors[rows, labels] -= 1
-        factor = LOSSES[self.loss].factor
-        if factor is not None:
-            errors *= factor(output.predictions, output.predictions[rows, labels])[:, np.newaxis]
+        errors = self._errors(output.predictions, (rows, labels))
         errors /= errors.dtype.type(max(1, len(labels)))
         return batch["x"].T @ errors, errors.sum(axis=0)
 
+    def _errors(self, probabilities: Array, at_labels: tuple[Array, ...]) -> Array:
+        """Return p - onehot(y), times the loss's factor."""
+        errors: Array = probabilities.copy()
+        errors[at_labels] -= 1
+        factor = LOSSES[self.loss].factor
+        factors = None if factor is None else factor(probabilities, probabilities[at_labels], -1)
+        if factors is not None:
+            errors *= factors[..., np.newaxis]
+        return errors
+
+    def stacked_forward_and_gradient(
+        self, weights: Arrays, x: Array, y: Array, mask: Array
+    ) -> tuple[BatchOutput, Arrays]:
+        """Return a batch of each of k clients, forward and backward at once.
+
+        Parameters
+        ----------
+        weights : tuple of ndarray, (k, d, c) and (k, c)
+            Each client's kernel and bias.
+        x, y : ndarray, shapes (k, b, d) and (k, b, 1)
+        mask : ndarray of bool, shape (k, b)
+            Which of the rows are examples; the others count for nothing.
+
+        Returns
+        -------
+        BatchOutput
+            ``loss`` (k,) and ``predictions`` (k, b, c).
+        gradients : tuple of ndarray, (k, d, c) and (k, c)
+        """
+        kernel, bias = weights
+        k, b = mask.shape
+        labels = self.checked_labels(np.reshape(y, (k, b)))
+        logits = np.matmul(x, kernel) + bias[:, np.newaxis]
+        probabilities = softmax(logits)
+        at_labels = np.arange(k)[:, np.newaxis], np.arange(b), labels
+        n = np.maximum(mask.sum(axis=1), 1).astype(probabilities.dtype)
+        losses = LOSSES[self.loss].examples(logits, probabilities, logits[at_labels], probabilities[at_labels], -1)
+        loss = np.where(mask, losses, 0).sum(axis=1) / n
+        errors = self._errors(probabilities, at_labels)
+        errors /= n[:, np.newaxis, np.newaxis]
+        errors[~mask] = 0
+        gradients = np.matmul(x.transpose(0, 2, 1), errors), errors.sum(axis=1)
+        return BatchOutput(loss, probabilities), gradients
+
     def initial_metrics(self) -> metrics.Unfinalized:
         """Return the sums of no examples."""
-        return OrderedDict(sparse_categorical_accuracy=[0.0, 0.0], loss=[0.0, 0.0], num_examples=[0], num_batches=[0])
+        return self.metrics_of_sums(0.0, 0.0, 0, 0)
 
     def unfinalized_metrics(self, batch: Batch, output: BatchOutput) -> metrics.Unfinalized:
         """Return Keras's metrics as sums; a tie in argmax counts for the lowest class."""
-        labels = output.cache[1]
+        labels = np.reshape(batch["y"], -1)
         n = len(labels)
         correct = float(np.count_nonzero(output.predictions.argmax(axis=1) == labels))
+        return self.metrics_of_sums(correct, float(output.loss) * n, n, 1)
+
+    def metrics_of_sums(self, correct: float, loss: float, examples: int, batches: int) -> metrics.Unfinalized:
+        """Return the unfinalized metrics of correct predictions, the sum of losses, examples and batches."""
+        n = float(examples)
         return OrderedDict(
-            sparse_categorical_accuracy=[correct, float(n)],
-            loss=[float(output.loss) * n, float(n)],
-            num_examples=[n],
-            num_batches=[1],
+            sparse_categorical_accuracy=[correct, n], loss=[loss, n], num_examples=[examples], num_batches=[batches]
         )
 
     def metric_finalizers(self) -> metrics.Finalizers:
@@ -267,11 +315,12 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
     Got float64 of shape (1, 2).
     """
     for batch in dataset.batches():
-        _check_batch(model.input_spec, batch, dataset.client_id)
+        check_batch(model.input_spec, batch, dataset.client_id)
         yield batch
 
 
-def _check_batch(input_spec: Mapping[str, ArraySpec], batch: Batch, client_id: str | None) -> None:
+def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], client_id: str | None) -> None:
+    """Raise a `DataError` unless a batch is what a model takes, see `read_batches`."""
     lengths = set()
     for name, spec in input_spec.items():
         if name not in batch:

@@ -33,10 +33,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int, naming_client
+from fedsim_np.errors import argument_error, argument_type_error, check_int
 from fedsim_np.learning import metrics as metrics_lib
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.client_work import ClientResult, ClientWork
+from fedsim_np.learning.client_work import ClientWork
+from fedsim_np.learning.engines import (
+    DEFAULT_CACHE_BYTES,
+    ChunkResult,
+    ExecutorArgument,
+    Runner,
+    checked_engine,
+    checked_executor,
+    choose_engine,
+)
 from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights, as_dataset, as_model
 from fedsim_np.learning.optimizers import Optimizer, as_optimizer
 from fedsim_np.learning.state import (
@@ -72,12 +81,14 @@ class LearningProcess(abc.ABC):
     Attributes
     ----------
     model : Model
-    engine : str
-        How a round is computed.
     """
 
     model: Model
-    engine: str
+
+    @property
+    @abc.abstractmethod
+    def engine(self) -> str:
+        """How a round is computed."""
 
     @abc.abstractmethod
     def _initialize(self) -> LearningAlgorithmState:
@@ -179,13 +190,6 @@ class LearningProcess(abc.ABC):
         return state
 
 
-def checked_engine(engine: str, owner: str) -> str:
-    """Return the name of the engine that an argument asks for."""
-    if engine not in ("auto", "loop"):
-        raise argument_error("engine", owner, "'auto' or 'loop'", engine)
-    return "loop"
-
-
 def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list[Dataset]:
     """Return the clients' datasets, set to be read in the order of an iteration.
 
@@ -214,7 +218,12 @@ class _ComposedProcess(LearningProcess):
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
-    engine: str
+    runner: Runner
+
+    @property
+    def engine(self) -> str:
+        """How a round is computed."""
+        return self.runner.engine.name
 
     def _initialize(self) -> LearningAlgorithmState:
         weights = initial_weights(self.model)
@@ -232,12 +241,8 @@ class _ComposedProcess(LearningProcess):
         cohort = as_cohort(data, iteration, "next")
         state = frozen(state)  # an unpickled one is writable
         weights = state.global_model_weights
-        results = []
-        for dataset in cohort:
-            with naming_client(dataset.client_id):
-                results.append(self.client_work.run(weights, dataset, state.client_work))
-        sent = _stack_updates(results, cohort, weights.trainable)
-        updates, client_weights, unfinalized, norms = self._leave_out_non_finite(sent, results)
+        results = self.runner.run(weights, cohort, state.client_work)
+        updates, client_weights, unfinalized, norms = self._leave_out_non_finite(results)
         aggregator_state, aggregate, aggregator_metrics = self.aggregator.next(
             state.aggregator, updates, client_weights
         )
@@ -258,32 +263,26 @@ class _ComposedProcess(LearningProcess):
             finalizer=finalizer_metrics,
         )
         client_ids = [dataset.client_id for dataset in cohort]
-        sizes = [d if r.num_examples is None else r.num_examples for d, r in zip(cohort, results, strict=True)]
+        sizes = [d if n is None else n for d, n in zip(cohort, results.num_examples, strict=True)]
         return LearningProcessOutput(
             new_state,
             round_metrics,
             lambda: clients_table(client_ids, sizes, unfinalized, weight=client_weights, update_norm=norms),
         )
 
-    def _leave_out_non_finite(
-        self, sent: Arrays, results: Sequence[ClientResult]
-    ) -> tuple[Arrays, Array, list[metrics_lib.Unfinalized], Array]:
+    def _leave_out_non_finite(self, results: ChunkResult) -> tuple[Arrays, Array, list[metrics_lib.Unfinalized], Array]:
         """Zero the update, the weight and the metrics of every client whose update is not finite."""
-        with np.errstate(all="ignore"):
-            squares = [np.einsum("kd,kd->k", u, u, dtype=np.float64) for u in (u.reshape(len(u), -1) for u in sent)]
-        # In float64 the squares of finite float32 numbers cannot overflow: a norm is finite just if the update is.
-        norms = np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(len(results))
+        updates, weights, unfinalized = results.updates, results.weights, results.metrics
+        norms = _norms(updates, len(weights))
         bad = ~np.isfinite(norms)
-        weights = np.array([result.weight for result in results], np.float64)
-        unfinalized = [result.metrics for result in results]
         if bad.any():
-            for update in sent:
+            for update in updates:
                 update[bad] = 0
             weights[bad] = 0
             unfinalized = [self.model.initial_metrics() if b else m for b, m in zip(bad, unfinalized, strict=True)]
-        for array in (*sent, weights):
+        for array in (*updates, weights):
             array.flags.writeable = False
-        return sent, weights, unfinalized, norms
+        return updates, weights, unfinalized, norms
 
     def _finalize(self, state: LearningAlgorithmState, aggregate: Arrays) -> tuple[Any, Arrays, metrics_lib.Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are."""
@@ -295,7 +294,8 @@ class _ComposedProcess(LearningProcess):
             raise argument_error("aggregate", f"{kind}.next", rule, shapes)
         finalizer_state = state.finalizer
         with np.errstate(all="ignore"):
-            gradients = tuple(np.asarray(a, np.float32) for a in aggregate)
+            # In C order whatever the engine's is: a matrix product's bits depend on the order.
+            gradients = tuple(np.ascontiguousarray(a, np.float32).reshape(np.shape(a)) for a in aggregate)
             finite = all(np.isfinite(g).all() for g in gradients)
             if finite:
                 finalizer_state, trainable = self.finalizer.next(finalizer_state, trainable, gradients)
@@ -308,8 +308,8 @@ class _ComposedProcess(LearningProcess):
         )
 
     def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
-        if set(hparams) != {"client_work", "finalizer"}:
-            raise argument_error("hparams", "set_hparams", "of the form that get_hparams gives", dict(hparams))
+        if not isinstance(hparams, Mapping) or set(hparams) != {"client_work", "finalizer"}:
+            raise argument_error("hparams", "set_hparams", "of the form that get_hparams gives", hparams)
         return state._replace(
             client_work=self.client_work.set_hparams(state.client_work, hparams["client_work"]),
             finalizer=self.finalizer.set_hparams(state.finalizer, hparams["finalizer"]),
@@ -325,7 +325,9 @@ class _ComposedProcess(LearningProcess):
 
         def metrics_of(k: int) -> tuple[metrics_lib.Metrics, metrics_lib.Metrics]:
             updates = tuple(np.broadcast_to(np.float32(0), (k, *w.shape)) for w in state.global_model_weights.trainable)
-            train = self.metrics_aggregator(self.model.metric_finalizers())([self.model.initial_metrics()] * k)
+            # One client or ten: a sample of the clients varies where they are few.
+            clients = [self.model.initial_metrics()] * (1 if k == 10 else k)
+            train = self.metrics_aggregator(self.model.metric_finalizers())(clients)
             return train, self.aggregator.next(state.aggregator, updates, np.ones(k))[2]
 
         train, aggregator = varying(metrics_of(10), metrics_of(11))
@@ -341,19 +343,20 @@ class _ComposedProcess(LearningProcess):
         )
 
 
-def _stack_updates(results: Sequence[ClientResult], cohort: Sequence[Dataset], trainable: Arrays) -> Arrays:
-    """Return the clients' updates as one float32 array (k, ...) per tensor."""
-    shapes = [w.shape for w in trainable]
-    for result, dataset in zip(results, cohort, strict=True):
-        owner = "a ClientResult" if dataset.client_id is None else f"the ClientResult of '{dataset.client_id}'"
-        got = [np.shape(u) for u in result.update]
-        if got != shapes:
-            raise argument_error("update", owner, f"arrays of the shapes {shapes}", got)
-        check_float("weight", owner, result.weight, minimum=0.0)
-    with np.errstate(over="ignore"):
-        return tuple(
-            np.stack([np.asarray(result.update[i], np.float32) for result in results]) for i in range(len(shapes))
-        )
+def _norms(updates: Arrays, k: int) -> Array:
+    """Return the l2 norm of each client's update over all tensors, (k,); not finite just if the update is not."""
+    with np.errstate(all="ignore"):
+        squares = sum((_squares(u).astype(np.float64) for u in updates), start=np.zeros(k))
+        large = ~np.isfinite(squares)
+        if large.any():
+            # In float64 the squares of finite float32 numbers cannot overflow.
+            squares[large] = sum(_squares(u[large].astype(np.float64)) for u in updates)
+        return np.asarray(np.sqrt(squares))
+
+
+def _squares(update: Array) -> Array:
+    axes = list(range(update.ndim))
+    return np.asarray(np.einsum(update, axes, update, axes, [0]))
 
 
 def compose_learning_process(
@@ -364,6 +367,8 @@ def compose_learning_process(
     metrics_aggregator: MetricsAggregator | None = None,
     *,
     engine: str = "auto",
+    executor: ExecutorArgument = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
     """Compose a learning process of its parts; the builders do no more than this.
 
@@ -379,9 +384,15 @@ def compose_learning_process(
         How that update moves the server's weights. SGD at rate 1 subtracts it: plain averaging.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
-    engine : {"auto", "loop"}
-        How a round is computed: "loop" is the reference, one client after the other; "auto" takes the fastest one that
-        can do this configuration. ``process.engine`` says which it is.
+    engine : {"auto", "loop", "cohort", "gram"}
+        How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
+        "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named
+        engine that cannot is an error, now.
+    executor : None, "serial" or concurrent.futures.Executor
+        Who computes. None takes the cores by threads where a round is wide enough, "serial" one thread; an executor's
+        workers may be threads, processes or a cluster. It changes no bit of the result.
+    cache_bytes : int
+        How much may be kept between rounds. It changes no bit of the result.
 
     Returns
     -------
@@ -390,7 +401,7 @@ def compose_learning_process(
     Raises
     ------
     TypeError, ValueError
-        If a part is not what it should be, or there is no such engine.
+        If a part is not what it should be, or the engine cannot do this configuration.
 
     Examples
     --------
@@ -414,11 +425,16 @@ def compose_learning_process(
     if metrics_aggregator is not None and not callable(metrics_aggregator):
         rule = "a function such as metrics.sum_then_finalize"
         raise argument_type_error("metrics_aggregator", owner, rule, metrics_aggregator)
+    model = as_model(model_fn, owner)
     return _ComposedProcess(
-        model=as_model(model_fn, owner),
+        model=model,
         client_work=client_work,
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer", owner),
         metrics_aggregator=metrics_aggregator or metrics_lib.sum_then_finalize,
-        engine=checked_engine(engine, owner),
+        runner=Runner(
+            choose_engine(checked_engine(engine, owner), client_work, model),
+            checked_executor(executor, owner),
+            check_int("cache_bytes", owner, cache_bytes, minimum=0),
+        ),
     )

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np.errors import check_bool
 from fedsim_np.learning.aggregators.aggregator import Aggregator
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.learning.models import Array, Arrays
 
 
 def _weighted_sum(update: Array, weights: Array) -> Array:
-    """Return sum_i weights[i] * update[i] in float64, client by client: no (k, ...) copy in float64 is made."""
-    total = np.zeros(update.shape[1:], np.float64)
-    for row, weight in zip(update, weights, strict=True):
-        total += np.multiply(row, weight, dtype=np.float64)
-    return total
+    """Return sum_i weights[i] * update[i] in float64, in cohort order: no (k, ...) copy in float64 is made."""
+    return np.asarray(np.einsum(np.asarray(weights, np.float64), [0], update, [0, ...], [...]))
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,10 @@ class MeanFactory(Aggregator):
     """
 
     no_nan_division: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the argument."""
+        check_bool("no_nan_division", "MeanFactory", self.no_nan_division)
 
     def initialize(self, weights: Arrays) -> Any:
         """Return TFF's state of a mean: two sums that remember nothing."""

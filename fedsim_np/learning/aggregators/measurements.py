@@ -38,9 +38,9 @@ class _Measured(Aggregator):
         measured = OrderedDict(
             average_client_norm=mean,
             std_dev_client_norm=deviation,
-            server_update_max=max(float(np.max(a)) for a in aggregate),
+            server_update_max=float(np.max([np.max(a) for a in aggregate if a.size])),
             server_update_norm=float(update_norms(tuple(np.asarray(a)[np.newaxis] for a in aggregate))[0]),
-            server_update_min=min(float(np.min(a)) for a in aggregate),
+            server_update_min=float(np.min([np.min(a) for a in aggregate if a.size])),
         )
         added = OrderedDict((name, as_float32_prints(value)) for name, value in measured.items())
         return state, aggregate, OrderedDict(metrics or {}, **added)

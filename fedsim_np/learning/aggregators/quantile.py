@@ -67,6 +67,17 @@ class PrivateQuantileEstimationProcess(EstimationProcess):
     multiplier: float = 1.0
     increment: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        owner = "PrivateQuantileEstimationProcess.no_noise"
+        for name in ("initial_estimate", "learning_rate", "multiplier"):
+            value = getattr(self, name)
+            if check_float(name, owner, value, minimum=0.0) == 0:
+                raise argument_error(name, owner, "a finite float > 0", value)
+        if check_float("target_quantile", owner, self.target_quantile, minimum=0.0) > 1:
+            raise argument_error("target_quantile", owner, "a float in [0, 1]", self.target_quantile)
+        check_float("increment", owner, self.increment, minimum=0.0)
+
     @classmethod
     def no_noise(
         cls,
@@ -105,14 +116,6 @@ class PrivateQuantileEstimationProcess(EstimationProcess):
         >>> estimate.report(estimate.next(state, np.float32([2.0, 3.0])))
         2.0
         """
-        owner = "PrivateQuantileEstimationProcess.no_noise"
-        positive = {"initial_estimate": initial_estimate, "learning_rate": learning_rate, "multiplier": multiplier}
-        for name, value in positive.items():
-            if check_float(name, owner, value, minimum=0.0) == 0:
-                raise argument_error(name, owner, "a finite float > 0", value)
-        if check_float("target_quantile", owner, target_quantile, minimum=0.0) > 1:
-            raise argument_error("target_quantile", owner, "a float in [0, 1]", target_quantile)
-        check_float("increment", owner, increment, minimum=0.0)
         return cls(initial_estimate, target_quantile, learning_rate, multiplier, increment)
 
     def initialize(self) -> tuple[QuantileState, tuple[()]]:

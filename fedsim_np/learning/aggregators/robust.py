@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.errors import argument_error, argument_type_error, check_bool
 from fedsim_np.learning.aggregators.aggregator import Aggregator
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.aggregators.quantile import EstimationProcess, PrivateQuantileEstimationProcess
@@ -46,8 +46,9 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
     rows = [u.reshape(len(u), -1) for u in updates]
     with np.errstate(over="ignore"):  # a norm beyond float32 is infinite, and above every limit
         if order == 2:
-            squares = [np.einsum("kd,kd->k", u, u, dtype=np.float64) for u in rows]
-            return np.sqrt(np.sum(squares, axis=0)).astype(np.float32)
+            # Summed in float64, and float32 from there on as in TFF: a square beyond it makes an infinite norm.
+            squares = [np.einsum("kd,kd->k", u, u, dtype=np.float64).astype(np.float32) for u in rows]
+            return np.asarray(np.sqrt(np.sum(squares, axis=0, dtype=np.float32)))
         if order == 1:
             return np.sum([np.abs(u).sum(axis=1, dtype=np.float64) for u in rows], axis=0).astype(np.float32)
         return np.asarray(np.max([np.abs(u).max(axis=1, initial=0) for u in rows], axis=0), np.float32)
@@ -149,9 +150,10 @@ def _checked_norm(name: str, owner: str, norm: float | EstimationProcess, zero: 
     if isinstance(norm, EstimationProcess):
         return norm
     number = isinstance(norm, int | float | np.floating | np.integer) and not isinstance(norm, bool)
-    if not number or not (norm > 0 or (zero and norm == 0)):
-        raise argument_error(name, owner, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
-    return float(norm)
+    with np.errstate(over="ignore"):
+        if not number or not (np.float32(norm) > 0 or (zero and norm == 0)):
+            raise argument_error(name, owner, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
+        return float(np.float32(norm))
 
 
 def _checked_inner(owner: str, inner: Aggregator) -> Aggregator:
@@ -234,7 +236,7 @@ def zeroing_factory(
     ([0.0, 0.25], 1)
     """
     owner = "zeroing_factory"
-    if norm_order not in (1, 2, math.inf):
+    if isinstance(norm_order, bool) or not isinstance(norm_order, int | float) or norm_order not in (1, 2, math.inf):
         raise argument_error("norm_order", owner, "1.0, 2.0 or infinity", norm_order)
     norm = _checked_norm("zeroing_norm", owner, zeroing_norm, zero=True)
     return Zeroing(norm, _checked_inner(owner, inner_agg_factory), float(norm_order))
@@ -283,8 +285,13 @@ def robust_aggregator(
     >>> aggregate[0].tolist(), metrics["zeroing_norm"], metrics["zeroed_count"]
     ([0.25], 21.0, 1)
     """
+    for name, flag in {"zeroing": zeroing, "clipping": clipping, "weighted": weighted}.items():
+        check_bool(name, "robust_aggregator", flag)
     aggregator: Aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
     if debug_measurements_fn is not None:
+        if not callable(debug_measurements_fn):
+            rule = "a function such as add_debug_measurements"
+            raise argument_type_error("debug_measurements_fn", "robust_aggregator", rule, debug_measurements_fn)
         measured = debug_measurements_fn(aggregator)
         if not isinstance(measured, Aggregator) or measured.is_weighted is not aggregator.is_weighted:
             kind = "a weighted" if weighted else "an unweighted"

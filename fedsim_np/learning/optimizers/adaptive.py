@@ -40,6 +40,7 @@ def _filled(weights: Arrays, value: float) -> Arrays:
 class Adagrad(Optimizer):
     """Made by `build_adagrad`."""
 
+    is_elementwise = True
     learning_rate: float
     initial_preconditioner_value: float
     epsilon: float
@@ -62,6 +63,7 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """Made by `build_rmsprop`."""
 
+    is_elementwise = True
     learning_rate: float
     decay: float
     epsilon: float
@@ -110,6 +112,7 @@ def _power(base: float, exponent: int) -> np.float32:
 class Adam(Optimizer):
     """Made by `build_adam`."""
 
+    is_elementwise = True
     learning_rate: float
     beta_1: float
     beta_2: float

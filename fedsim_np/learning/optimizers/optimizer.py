@@ -12,10 +12,13 @@ The rules are elementwise and in float32: they serve one client's weights and, w
 from __future__ import annotations
 
 import abc
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error, check_float
 from fedsim_np.learning.models import Arrays
@@ -39,11 +42,25 @@ def check_hparam(name: str, owner: str, value: Any) -> float:
     ...
     ValueError: The 'beta_1' of build_adam must be a finite float >= 0 and < 1. Got 1.0.
     """
-    return check_float(name, owner, value, minimum=0.0, below=1.0 if name in _FRACTIONS else math.inf)
+    below = 1.0 if name in _FRACTIONS else math.inf
+    number = check_float(name, owner, value, minimum=0.0, below=below)
+    with np.errstate(over="ignore"):
+        if not np.float32(number) < below:  # it counts in float32: 0.99999999 is 1 there, and 1e39 infinite
+            raise argument_error(name, owner, f"a finite float >= 0{' and < 1' * (below == 1)} in float32", value)
+    return number
 
 
 class Optimizer(abc.ABC):
-    """The protocol for an optimizer."""
+    """The protocol for an optimizer.
+
+    Attributes
+    ----------
+    is_elementwise : bool
+        Whether each weight moves by its own gradient and accumulators alone, the latter being tuples of arrays shaped
+        like the weights. Then a whole cohort can be stepped at once, with a client axis in front.
+    """
+
+    is_elementwise: bool = False
 
     @abc.abstractmethod
     def initialize(self, weights: Arrays) -> State:
@@ -70,11 +87,20 @@ class Optimizer(abc.ABC):
         ValueError
             If `hparams` has other names than `get_hparams` gives, or a value is out of range.
         """
-        if set(hparams) != set(self.hparam_names):
-            raise argument_error("hparams", "set_hparams", f"a mapping of {list(self.hparam_names)}", dict(hparams))
-        for name, value in hparams.items():
-            check_hparam(name, "set_hparams", value)
-        return OrderedDict((name, hparams.get(name, value)) for name, value in state.items())
+        if not isinstance(hparams, Mapping) or set(hparams) != set(self.hparam_names):
+            raise argument_error("hparams", "set_hparams", f"a mapping of {list(self.hparam_names)}", hparams)
+        checked = {name: check_hparam(name, "set_hparams", value) for name, value in hparams.items()}
+        return OrderedDict((name, checked.get(name, value)) for name, value in state.items())
+
+
+def _needs_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that does not say
+        return True
+    return True
 
 
 def as_optimizer(optimizer: Optimizer | Callable[[], Optimizer], name: str, owner: str) -> Optimizer:
@@ -87,7 +113,7 @@ def as_optimizer(optimizer: Optimizer | Callable[[], Optimizer], name: str, owne
     SGDM(learning_rate=0.1, momentum=None, nesterov=False)
     """
     made = optimizer
-    if callable(optimizer) and not isinstance(optimizer, type | Optimizer):
+    if callable(optimizer) and not isinstance(optimizer, type | Optimizer) and _needs_nothing(optimizer):
         made = optimizer()
     if not isinstance(made, Optimizer):
         rule = "an optimizer, or a callable without arguments that returns one"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error
 from fedsim_np.learning.models import Arrays
@@ -16,7 +19,12 @@ ScheduleFn = Callable[[int], float]
 
 def scheduled_rate(schedule_fn: ScheduleFn, number: int, owner: str) -> float:
     """Return the rate of a step or round, checked."""
-    return check_hparam(f"learning rate of {number}", owner, schedule_fn(number))
+    return check_hparam(f"learning rate of {number}", owner, _plain(schedule_fn(number)))
+
+
+def _plain(rate: Any) -> Any:
+    """Return an array without axes, such as np.where gives, as its number."""
+    return rate.item() if isinstance(rate, np.ndarray) and not rate.ndim else rate
 
 
 @dataclass(frozen=True)
@@ -27,17 +35,25 @@ class Scheduled(Optimizer):
     schedule_fn: ScheduleFn
     hparam_names = ()
 
+    @property
+    def is_elementwise(self) -> bool:  # type: ignore[override]
+        """As the optimizer."""
+        return self.optimizer.is_elementwise
+
     def initialize(self, weights: Arrays) -> State:
         """Return the number 0 and the optimizer's state with the first rate."""
         return self._at(0, self.optimizer.initialize(weights))
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step, and set the next step's rate."""
+        number = state["round_num"]
+        check_hparam(f"learning rate of {number}", "schedule_learning_rate", state["optimizer"][LEARNING_RATE_KEY])
         inner, weights = self.optimizer.next(state["optimizer"], weights, gradients)
-        return self._at(state["round_num"] + 1, inner), weights
+        return self._at(number + 1, inner), weights
 
     def _at(self, number: int, inner: State) -> State:
-        rate = scheduled_rate(self.schedule_fn, number, "schedule_learning_rate")
+        # Checked when it is used: the rate after the last step never is.
+        rate = _plain(self.schedule_fn(number))
         return OrderedDict(round_num=number, optimizer=OrderedDict(inner, learning_rate=rate))
 
 
@@ -55,7 +71,8 @@ def schedule_learning_rate(optimizer: Optimizer, schedule_fn: ScheduleFn) -> Opt
     optimizer : Optimizer
         One with a learning rate; its own is not used.
     schedule_fn : callable
-        Number of the step, an int from 0, to a finite rate >= 0.
+        Number of the step, an int from 0, to a finite rate >= 0. As in TFF it is asked one step ahead, so also for the
+        step after the last, whose rate is not used.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import argument_error, check_bool
 from fedsim_np.learning.models import Arrays
 from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
 
@@ -16,6 +16,7 @@ from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer
 class SGDM(Optimizer):
     """Stochastic gradient descent, with or without momentum; made by `build_sgdm`."""
 
+    is_elementwise = True
     learning_rate: float
     momentum: float | None = None
     nesterov: bool = False
@@ -91,6 +92,7 @@ def build_sgdm(learning_rate: float = 0.01, momentum: float | None = None, *, ne
     rate = check_hparam("learning_rate", "build_sgdm", learning_rate)
     if momentum is not None:
         momentum = check_hparam("momentum", "build_sgdm", momentum)
+    check_bool("nesterov", "build_sgdm", nesterov)
     if nesterov and not momentum:
         raise argument_error("nesterov", "build_sgdm", "False where there is no momentum", nesterov)
-    return SGDM(rate, momentum or None, bool(nesterov))
+    return SGDM(rate, momentum or None, nesterov)

@@ -1,0 +1,110 @@
+"""What engines keep between rounds, within a budget of bytes.
+
+An entry belongs to an array and to the description of a pipeline. The array is held weakly: once it is gone its
+entries are never found again, and age out. Whatever is kept could be computed again with the same bits, so a cache
+changes when things are computed and never what comes out.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fedsim_np.learning.models import Array
+
+T = TypeVar("T")
+
+
+class Cache:
+    """Values by key, the least recently used ones out first; threads may share it.
+
+    Parameters
+    ----------
+    budget : int
+        Bytes to keep at most.
+
+    Examples
+    --------
+    >>> cache = Cache(budget=10)
+    >>> [cache.get(key, lambda: key.upper(), size=4) for key in ("a", "b", "a", "c")]
+    ['A', 'B', 'A', 'C']
+    >>> "a" in cache, "b" in cache
+    (True, False)
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self._bytes = budget, 0
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def find(self, key: Hashable) -> Any:
+        """Return the value of a key, or None."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key][0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keep a value of so many bytes, if it fits into the budget at all."""
+        if size > self.budget:
+            return
+        with self._lock:
+            self.drop(key)
+            self._entries[key] = value, size
+            self._bytes += size
+            while self._bytes > self.budget:
+                self._bytes -= self._entries.popitem(last=False)[1][1]
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a key."""
+        with self._lock:
+            if key in self._entries:
+                self._bytes -= self._entries.pop(key)[1]
+
+    def get(self, key: Hashable, make: Callable[[], T], size: int) -> T:
+        """Return the value of a key, made and kept if there is none."""
+        value = self.find(key)
+        if value is None:
+            value = make()
+            self.put(key, value, size)
+        found: T = value
+        return found
+
+
+class WeakKey:
+    """Stands for an array in a key: equal for the same memory read in the same way, and only while that lives.
+
+    Examples
+    --------
+    >>> array = np.arange(4.0)
+    >>> WeakKey(array) == WeakKey(array[:]), WeakKey(array) == WeakKey(array[1:]), WeakKey(array) == WeakKey(array + 0)
+    (True, False, False)
+    """
+
+    __slots__ = ("_hash", "_layout", "_owner")
+
+    def __init__(self, array: Array) -> None:
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        self._owner = weakref.ref(owner)
+        self._layout = array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+        self._hash = hash(self._layout)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WeakKey):
+            return NotImplemented
+        owner = self._owner()
+        return owner is not None and self._layout == other._layout and other._owner() is owner

@@ -1,0 +1,131 @@
+"""What an engine is: a way to do the client work of many clients, and the plain one.
+
+An engine is given *chunks* of the cohort, cut in cohort order by its size alone, and returns what each client of the
+chunk sends to the server. A chunk's result depends on nothing but the chunk: so the same bits come out whoever
+computes it, in whatever order, on however many cores.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np.datasets import Dataset
+from fedsim_np.errors import argument_error, check_float, naming_client
+from fedsim_np.learning import metrics
+from fedsim_np.learning.client_work import ClientResult, ClientWork
+from fedsim_np.learning.engines.cache import Cache
+from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights
+
+Client = Dataset | ClientColumns
+"""A client of a chunk: a dataset to be read, or one that has been."""
+
+
+class ChunkResult(NamedTuple):
+    """What k clients send to the server.
+
+    Attributes
+    ----------
+    updates : tuple of ndarray, each (k, ...)
+        One float32 array per trainable tensor, in any memory order.
+    weights : ndarray, shape (k,), float64
+    metrics : list of OrderedDict
+        Unfinalized, one per client.
+    num_examples : list of int or None
+        Examples that each has read; None stands for all that its dataset has.
+    """
+
+    updates: Arrays
+    weights: Array
+    metrics: list[metrics.Unfinalized]
+    num_examples: list[int | None]
+
+
+class Engine(abc.ABC):
+    """A way to do client work.
+
+    Attributes
+    ----------
+    model : Model
+    name : str
+    chunk_size : int
+        Clients in a chunk, at most.
+    takes_columns : bool
+        Whether a client that was read already, as `ClientColumns`, is taken as well as a dataset.
+    """
+
+    model: Any
+    name: str
+    chunk_size: int
+    takes_columns: bool
+
+    @abc.abstractmethod
+    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
+        """Do the work of a chunk."""
+
+
+@dataclass(frozen=True)
+class LoopEngine(Engine):
+    """The reference: `ClientWork.run`, one client after the other."""
+
+    client_work: ClientWork
+    model: Model
+    name = "loop"
+    chunk_size = 8
+    takes_columns = False
+
+    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
+        """Run client by client."""
+        results = []
+        for dataset in clients:
+            assert isinstance(dataset, Dataset)
+            with naming_client(dataset.client_id):
+                results.append(self.client_work.run(weights, dataset, state))
+            _check_result(results[-1], dataset.client_id, weights.trainable)
+        with np.errstate(over="ignore"):
+            updates = tuple(
+                np.stack([np.asarray(result.update[i], np.float32) for result in results])
+                for i in range(len(weights.trainable))
+            )
+        client_weights = np.array([result.weight for result in results], np.float64)
+        return ChunkResult(updates, client_weights, [r.metrics for r in results], [r.num_examples for r in results])
+
+
+def _check_result(result: ClientResult, client_id: str | None, trainable: Arrays) -> None:
+    owner = "a ClientResult" if client_id is None else f"the ClientResult of '{client_id}'"
+    shapes, got = [w.shape for w in trainable], [np.shape(u) for u in result.update]
+    if got != shapes:
+        raise argument_error("update", owner, f"arrays of the shapes {shapes}", got)
+    check_float("weight", owner, result.weight, minimum=0.0)
+
+
+def fast_method(model: Any, name: str, instead_of: Sequence[str]) -> Any:
+    """Return a model's method of that name, if it still speaks for the plain methods that it stands for; else None.
+
+    A class that inherits the fast method and overrides a plain one has left the fast one behind.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> class Scaled(SoftmaxRegression):
+    ...     def gradient(self, weights, batch, output):
+    ...         return tuple(2 * g for g in super().gradient(weights, batch, output))
+    >>> fast_method(SoftmaxRegression(), "softmax_head", ["gradient"])().name
+    'keras'
+    >>> fast_method(Scaled(), "softmax_head", ["gradient"]) is None
+    True
+    """
+    method = getattr(model, name, None)
+    if method is None:
+        return None
+    for owner in type(model).__mro__:
+        if name in vars(owner):
+            return method
+        if any(plain in vars(owner) for plain in instead_of):
+            return None
+    return method

@@ -1,0 +1,203 @@
+"""From a cohort to its results: chunks, and who computes them.
+
+::
+
+    cohort --cut in cohort order--> chunks --> this thread, threads, processes or a cluster --> results, joined in order
+
+The cut depends on the size of the cohort and the engine alone, and a chunk's result on the chunk alone: the number of
+workers, and the order in which they finish, change nothing. Datasets are read here, in cohort order and by one
+thread, wherever a map of the user's is in play; threads get what was read. What goes to other processes is pickled:
+a dataset as its description if that is possible (HDF5 files and simulated writers are), as arrays otherwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+
+from fedsim_np.datasets import Dataset
+from fedsim_np.errors import argument_type_error, naming_client
+from fedsim_np.learning.engines.blas import one_blas_thread
+from fedsim_np.learning.engines.cache import Cache
+from fedsim_np.learning.engines.columns import read_columns
+from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
+from fedsim_np.learning.models import ModelWeights
+
+ExecutorArgument = Executor | Literal["serial"] | None
+"""None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
+
+
+def checked_executor(executor: ExecutorArgument, owner: str) -> ExecutorArgument:
+    """Return an executor argument, or raise a TypeError."""
+    if executor is None or executor == "serial" or isinstance(executor, Executor):
+        return executor
+    raise argument_type_error("executor", owner, "None, 'serial' or a concurrent.futures.Executor", executor)
+
+
+def cut(cohort: Sequence[Dataset], chunk_size: int) -> list[Sequence[Dataset]]:
+    """Cut a cohort into as few chunks as possible, of nearly equal sizes.
+
+    Examples
+    --------
+    >>> [len(chunk) for chunk in cut(range(100), 32)]
+    [25, 25, 25, 25]
+    """
+    count = -(-len(cohort) // chunk_size)
+    edges = [len(cohort) * i // count for i in range(count + 1)]
+    return [cohort[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Runner:
+    """Runs an engine on cohorts; it keeps a cache, and threads once it needs them. Pickles without either.
+
+    Parameters
+    ----------
+    engine : Engine
+    executor : ExecutorArgument
+    cache_bytes : int
+        What may be kept between rounds.
+    """
+
+    def __init__(self, engine: Engine, executor: ExecutorArgument, cache_bytes: int) -> None:
+        self.engine, self._executor, self._cache = engine, executor, Cache(cache_bytes)
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        executor = self._executor if self._executor == "serial" else None  # an executor cannot travel
+        return Runner, (self.engine, executor, self._cache.budget)
+
+    def run(self, weights: ModelWeights, cohort: Sequence[Dataset], state: Any) -> ChunkResult:
+        """Return the results of all clients, in cohort order."""
+        chunks = cut(cohort, self.engine.chunk_size)
+        with one_blas_thread():
+            results = list(self._results(weights, chunks, state))
+        return _joined(results)
+
+    def _results(self, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any) -> Iterator[ChunkResult]:
+        executor = self._executor
+        if executor is None and len(chunks) > 1 and self.engine.takes_columns and _cores() > 1:
+            executor = self._own_threads()
+        if executor is None or executor == "serial":
+            return (self.engine.run_chunk(weights, chunk, state, self._cache) for chunk in chunks)
+        if isinstance(executor, ThreadPoolExecutor):
+            tasks = self._thread_tasks(executor, weights, chunks, state)
+        else:
+            tasks = self._pickled_tasks(executor, weights, chunks, state)
+        return _finished(tasks, executor)
+
+    def _own_threads(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
+            weakref.finalize(self, self._threads.shutdown, wait=False)
+        return self._threads
+
+    def _thread_tasks(
+        self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+    ) -> Iterator[Future[ChunkResult]]:
+        loads = _load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
+        for chunk in chunks:
+            next(loads, None)
+            clients: Sequence[Client] = chunk
+            if self.engine.takes_columns:
+                clients = [self._read(dataset) for dataset in chunk]
+            yield executor.submit(self.engine.run_chunk, weights, clients, state, self._cache)
+
+    def _read(self, dataset: Dataset) -> Client:
+        with naming_client(dataset.client_id):
+            return read_columns(self.engine.model, dataset, self._cache)
+
+    def _pickled_tasks(
+        self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+    ) -> Iterator[Future[ChunkResult]]:
+        try:
+            work = pickle.dumps((self.engine, weights, state))
+        except Exception as error:  # pickling runs code of the user's: anything may be raised
+            raise TypeError(
+                f"The model {type(self.engine.model).__name__}, or its client work, cannot be pickled, and so not be "
+                f"sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
+                "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
+            ) from error
+        for chunk in chunks:
+            yield executor.submit(_run_pickled, work, [self._pickled(dataset) for dataset in chunk])
+
+    def _pickled(self, dataset: Dataset) -> bytes:
+        """Return a dataset's description, or, if a map of it cannot be pickled, what it makes of the data."""
+        try:
+            return pickle.dumps(dataset)
+        except Exception:  # a lambda, a local function, an open file: each has an error of its own
+            if self.engine.takes_columns:
+                return pickle.dumps(self._read(dataset)._replace(key=None))  # type: ignore[union-attr]
+            return pickle.dumps(Dataset.from_batches(dataset.batches(), dataset.client_id))
+
+
+def _load_ahead(executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
+    """Have the columns of the chunks loaded by the executor, two chunks ahead; each `next` waits for one chunk's."""
+
+    def load(chunk: Sequence[Dataset]) -> list[Future[Any]]:
+        sources = [parts.source for parts in (dataset.row_batches() for dataset in chunk) if parts is not None]
+        return [executor.submit(source.columns) for source in sources if not source.is_loaded]
+
+    pending = [load(chunk) for chunk in chunks[:2]]
+    for i in range(len(chunks)):
+        for future in pending.pop(0):
+            future.exception()  # an error is raised where the client is read, in cohort order
+        if i + 2 < len(chunks):
+            pending.append(load(chunks[i + 2]))
+        yield
+
+
+def _run_pickled(work: bytes, clients: Iterable[bytes]) -> ChunkResult:
+    """Run a chunk in another process."""
+    engine, weights, state = pickle.loads(work)
+    with one_blas_thread():
+        result: ChunkResult = engine.run_chunk(weights, [pickle.loads(client) for client in clients], state, Cache(0))
+    return result
+
+
+def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Iterator[ChunkResult]:
+    """Yield results in order; if one fails, the others are cancelled."""
+    futures: list[Future[ChunkResult]] = []
+    try:
+        futures.extend(tasks)
+        for future in futures:
+            yield future.result()
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "
+            "finished and no state was changed: repeat it with a new executor."
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _joined(results: Sequence[ChunkResult]) -> ChunkResult:
+    if len(results) == 1:
+        return results[0]
+    k = sum(len(result.weights) for result in results)
+    updates = []
+    for parts in zip(*(result.updates for result in results), strict=True):
+        whole, start = np.empty_like(parts[0], shape=(k, *parts[0].shape[1:])), 0
+        for part in parts:
+            whole[start : start + len(part)] = part
+            start += len(part)
+        updates.append(whole)
+    return ChunkResult(
+        tuple(updates),
+        np.concatenate([result.weights for result in results]),
+        [sums for result in results for sums in result.metrics],
+        [n for result in results for n in result.num_examples],
+    )
