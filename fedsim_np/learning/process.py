@@ -205,8 +205,7 @@ def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list
     if not cohort:
         raise argument_error("data", owner, "a list with at least one client", [])
     iteration = check_int("iteration", owner, iteration, minimum=0)
-    # Copies have counters of their own: whatever the client work does, the caller's datasets stay as they are.
-    return [dataset.skip_iterations(iteration) for dataset in cohort]
+    return [dataset.skip_iterations(iteration) for dataset in cohort] if iteration else cohort
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ class Cache:
     def __init__(self, budget: int) -> None:
         self.budget, self._bytes = budget, 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._of_objects: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -69,6 +70,15 @@ class Cache:
         with self._lock:
             if key in self._entries:
                 self._bytes -= self._entries.pop(key)[1]
+
+    def find_of(self, owner: Any) -> Any:
+        """Return what was kept for as long as an object lives, or None."""
+        return self._of_objects.get(owner)
+
+    def put_of(self, owner: Any, value: Any) -> None:
+        """Keep views of what an object holds anyway for as long as it lives; nothing if the budget is 0."""
+        if self.budget:
+            self._of_objects[owner] = value
 
     def get(self, key: Hashable, make: Callable[[], T], size: int) -> T:
         """Return the value of a key, made and kept if there is none."""

@@ -45,6 +45,8 @@ class ClientColumns(NamedTuple):
         The visits of each batch; they add up to v.
     key : hashable or None
         What may be remembered about x is remembered under this key; None stands for nothing.
+    visits_key : hashable or None
+        Equal for clients with as many rows in the same order; None stands for nothing.
     """
 
     x: Array
@@ -52,6 +54,7 @@ class ClientColumns(NamedTuple):
     rows: Array
     lengths: Array
     key: Hashable | None = None
+    visits_key: Hashable | None = None
 
 
 class _Recipe(NamedTuple):
@@ -131,6 +134,9 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     >>> client.x.tolist(), client.rows.tolist(), client.lengths.tolist()
     ([[1.0], [2.0], [3.0]], [1, 2, 1, 2, 0, 0], [4, 2])
     """
+    known: ClientColumns | None = cache.find_of(dataset)
+    if known is not None:
+        return known
     parts = dataset.row_batches()
     if parts is None:
         batches = [(np.asarray(b["x"]), np.asarray(b["y"])) for b in read_batches(model, dataset)]
@@ -148,7 +154,10 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
             return _checked(model, _of_rows(batches, rows, lengths, (data_key, map_key), model))
         cache.put(key, recipe, _SMALL)
     x, y = (columns[name].reshape(-1, *shape) for name, shape in (recipe.x, recipe.y))
-    return _checked(model, ClientColumns(x, y, rows, lengths, (data_key, map_key)))
+    visits_key = parts.order_key, parts.batch_size, parts.drop_remainder
+    client = _checked(model, ClientColumns(x, y, rows, lengths, (data_key, map_key), visits_key))
+    cache.put_of(dataset, client)
+    return client
 
 
 def _checked(model: Any, client: ClientColumns) -> ClientColumns:

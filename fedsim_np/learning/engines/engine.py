@@ -84,8 +84,10 @@ class LoopEngine(Engine):
         results = []
         for dataset in clients:
             assert isinstance(dataset, Dataset)
+            # A copy has counters of its own: whatever the client work does, the caller's datasets stay as they are.
+            copied = dataset.skip_iterations(0)
             with naming_client(dataset.client_id):
-                results.append(self.client_work.run(weights, dataset, state))
+                results.append(self.client_work.run(weights, copied, state))
             _check_result(results[-1], dataset.client_id, weights.trainable)
         with np.errstate(over="ignore"):
             updates = tuple(

@@ -32,7 +32,7 @@ from fedsim_np.learning.engines import cohort
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, columns_of
 from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
-from fedsim_np.learning.engines.lockstep import Visits, client_metrics, padded_labels, visits_of
+from fedsim_np.learning.engines.lockstep import Visits, client_metrics, labels_by_row, visits_of
 from fedsim_np.learning.losses import Loss
 from fedsim_np.learning.models import Array, ModelWeights
 
@@ -81,15 +81,15 @@ def _train(
 ) -> ChunkResult:
     kernel, bias = weights.trainable
     c, k, num_rows = kernel.shape[1], len(clients), max(len(client.x) for client in clients)
-    visits = visits_of(clients)
-    if not visits.rows.size:  # nobody has an example
+    if not num_rows or not any(len(client.rows) for client in clients):  # nobody has an example
         return cohort.train(training, hparams, weights, clients)
-    labels = padded_labels(clients, num_rows, visits)
     logits, prints = _first_logits(kernel, bias, clients, num_rows)
-    grams = _gram_matrices(clients, num_rows, prints, cache) if len(visits.rows) > 1 else None
+    labels = model.checked_labels(labels_by_row(clients, num_rows).reshape(-1)).reshape(k, num_rows)
+    plan = _plan(clients, num_rows, labels, prints, cache)
+    visits = plan.visits
     recursion = _Recursion.of(training, hparams)
-    steps = _Lockstep(model.softmax_head(), recursion, logits, grams, visits, labels).run()
-    coefficients = _coefficients(steps.errors, recursion, visits, num_rows)
+    steps = _Lockstep(model.softmax_head(), recursion, logits, plan).run()
+    coefficients = _coefficients(steps.errors, recursion, plan, num_rows)
     kernels, biases = np.empty((k, c, len(kernel)), np.float32), np.empty((k, c), np.float32)
     for i, client in enumerate(clients):
         of_client = coefficients[:, i, : len(client.x)]
@@ -154,8 +154,64 @@ def _first_logits(kernel: Array, bias: Array, clients: Sequence[ClientColumns], 
     return logits, products[c]
 
 
+class _Plan(NamedTuple):
+    """What a chunk's steps need besides the weights; kept where the same chunk comes again.
+
+    Attributes
+    ----------
+    visits : Visits
+    labels, at_label : ndarray of intp, shape (T, k b)
+        The label of each visit, and where its logit is in an array (c, k b).
+    rows : ndarray of intp, shape (T, k b)
+        The row of each visit among all rows of the chunk, k N.
+    mask : ndarray of bool, shape (T, k b)
+    padded : list of bool
+        Whether a step has padding.
+    grams : ndarray, shape (k N, N), or None
+        G, for clients that take more than one step.
+    row_labels, prints : ndarray, shape (k, N)
+        What the rows were when this was made.
+    """
+
+    visits: Visits
+    labels: Array
+    at_label: Array
+    rows: Array
+    mask: Array
+    padded: list[bool]
+    grams: Array | None
+    row_labels: Array
+    prints: Array
+
+
+def _plan(clients: Sequence[ClientColumns], num_rows: int, row_labels: Array, prints: Array, cache: Cache) -> _Plan:
+    """Return the chunk's plan, a kept one if it is of the same rows to the bit."""
+    keys = tuple((client.key, client.visits_key) for client in clients)
+    known = all(client.visits_key is not None for client in clients)
+    kept: _Plan | None = cache.find((keys, "plan")) if known else None
+    if kept and np.array_equal(kept.prints, prints) and np.array_equal(kept.row_labels, row_labels):
+        return kept
+    k, visits = len(clients), visits_of(clients)
+    visited = k * visits.rows.shape[2]
+    rows = (visits.rows + (np.arange(k, dtype=np.intp) * num_rows)[:, np.newaxis]).reshape(-1, visited)
+    labels = row_labels.reshape(-1)[rows]
+    mask = visits.mask.reshape(-1, visited)
+    grams = _gram_matrices(clients, num_rows, prints, cache) if len(rows) > 1 else None
+    at_label = labels * visited + np.arange(visited)
+    padded = (~mask.all(axis=1)).tolist()
+    plan = _Plan(visits, labels, at_label, rows, mask, padded, grams, row_labels, prints.copy())
+    if known:
+        # Only a chunk that comes again is worth it: of clients that are drawn anew, the Gram matrices are kept alone.
+        if cache.find((keys, "seen")):
+            size = sum(a.nbytes for a in (labels, at_label, rows, mask, row_labels, plan.prints, *visits))
+            cache.put((keys, "plan"), plan, size + (0 if grams is None else grams.nbytes))
+        else:
+            cache.put((keys, "seen"), True, 128 * k)
+    return plan
+
+
 def _gram_matrices(clients: Sequence[ClientColumns], num_rows: int, prints: Array, cache: Cache) -> Array:
-    """Return each client's G = X X^T + 1, (k, N, N)."""
+    """Return the rows of each client's G = X X^T + 1, (k N, N)."""
     grams = np.zeros((len(clients), num_rows, num_rows), np.float32)
     for i, client in enumerate(clients):
         n = len(client.x)
@@ -170,7 +226,7 @@ def _gram_matrices(clients: Sequence[ClientColumns], num_rows: int, prints: Arra
         grams[i, :n, :n] = gram
         if client.key is not None:
             cache.put(key, (fingerprint.copy(), gram), gram.nbytes + fingerprint.nbytes)
-    return grams
+    return grams.reshape(-1, num_rows)
 
 
 class _Steps(NamedTuple):
@@ -178,7 +234,7 @@ class _Steps(NamedTuple):
 
     Attributes
     ----------
-    errors : ndarray, shape (T, c, k, b)
+    errors : ndarray, shape (T, c, k b)
         Rate times the gradient in the logits, of each visit.
     losses : ndarray, shape (T, k)
         Mean loss of each batch.
@@ -195,21 +251,12 @@ class _Steps(NamedTuple):
 class _Lockstep:
     """The steps of a chunk: `logits` (c, k, N) move with the weights, `errors` and predictions are kept."""
 
-    def __init__(
-        self, head: Loss, recursion: _Recursion, logits: Array, grams: Array | None, visits: Visits, labels: Array
-    ) -> None:
+    def __init__(self, head: Loss, recursion: _Recursion, logits: Array, plan: _Plan) -> None:
         c, k, num_rows = logits.shape
-        steps, _, self._b = visits.rows.shape
-        visited = k * self._b
-        self._head, self._recursion, self._logits, self._visits = head, recursion, logits, visits
-        self._rows = (visits.rows + (np.arange(k, dtype=np.intp) * num_rows)[:, np.newaxis]).reshape(steps, visited)
-        self._mask = visits.mask.reshape(steps, visited)
-        self._padded = ~self._mask.all(axis=1)
-        scale = np.float32(recursion.rate) / np.maximum(visits.lengths, 1).astype(np.float32)
-        self._scale = np.repeat(scale, self._b, axis=1)
-        self._labels = labels.reshape(steps, visited)
-        self._at_label = self._labels * visited + np.arange(visited)
-        self._grams = None if grams is None else grams.reshape(k * num_rows, num_rows)
+        steps, visited = plan.rows.shape
+        self._head, self._recursion, self._logits, self._plan = head, recursion, logits, plan
+        scale = np.float32(recursion.rate) / np.maximum(plan.visits.lengths, 1).astype(np.float32)
+        self._scale = np.repeat(scale, visited // k, axis=1)
         self._first = logits.copy() if recursion.pull else None
         self._velocity = np.zeros_like(logits) if recursion.momentum else None
         self._moved = np.empty((c, k, num_rows), np.float32)
@@ -222,35 +269,36 @@ class _Lockstep:
         """Take all steps."""
         for t in range(len(self._p)):
             self._find_errors(t)
-            if self._grams is not None and t + 1 < len(self._p):
+            if t + 1 < len(self._p):
                 self._move_logits(t)
         return self._measured()
 
     def _find_errors(self, t: int) -> None:
         """Compute the probabilities and errors of step t."""
         z, p, e = self._z[t if self._head.uses_logits else 0], self._p[t], self._e[t]
-        self._logits.reshape(len(p), -1).take(self._rows[t], axis=1, out=z, mode="clip")
+        plan, total, p_label = self._plan, self._totals[t], self._p_label[t]
+        at_label = plan.at_label[t]
+        self._logits.reshape(len(p), -1).take(plan.rows[t], axis=1, out=z, mode="clip")
         np.subtract(z, z.max(axis=0), out=p)
         np.exp(p, out=p)
-        p.sum(axis=0, out=self._totals[t])
-        np.divide(p, self._totals[t], out=p)
-        p.reshape(-1).take(self._at_label[t], out=self._p_label[t], mode="clip")
+        p.sum(axis=0, out=total)
+        np.divide(p, total, out=p)
+        p.reshape(-1).take(at_label, out=p_label, mode="clip")
         if self._head.uses_logits:
-            z.reshape(-1).take(self._at_label[t], out=self._z_label[t], mode="clip")
-        np.copyto(e, p)
-        e.reshape(-1)[self._at_label[t]] -= 1
-        factor = None if self._head.factor is None else self._head.factor(p, self._p_label[t], 0)
-        if factor is not None:
-            e *= factor
-        e *= self._scale[t]
-        if self._padded[t]:
-            e[:, ~self._mask[t]] = 0  # not times 0: a client that has finished may have diverged since
+            z.reshape(-1).take(at_label, out=self._z_label[t], mode="clip")
+        factor = None if self._head.factor is None else self._head.factor(p, p_label, 0)
+        scale = self._scale[t] if factor is None else self._scale[t] * factor
+        np.multiply(p, scale, out=e)
+        # p - 1 for the label, rounded before the factor as the loop does it.
+        e.reshape(-1)[at_label] = (p_label - 1) * scale
+        if plan.padded[t]:
+            e[:, ~plan.mask[t]] = 0  # not times 0: a client that has finished may have diverged since
 
     def _move_logits(self, t: int) -> None:
         """Move the logits of all rows as step t moves the weights."""
-        assert self._grams is not None
+        assert self._plan.grams is not None
         c, k, num_rows = self._logits.shape
-        self._grams.take(self._rows[t], axis=0, out=self._gram_rows, mode="clip")
+        self._plan.grams.take(self._plan.rows[t], axis=0, out=self._gram_rows, mode="clip")
         by_client, gram_rows = self._e[t].reshape(c, k, -1).transpose(1, 0, 2), self._gram_rows.reshape(k, -1, num_rows)
         moved, momentum = self._moved, np.float32(self._recursion.momentum)
         np.matmul(by_client, gram_rows, out=moved.transpose(1, 0, 2))
@@ -265,14 +313,16 @@ class _Lockstep:
 
     def _measured(self) -> _Steps:
         steps, c, visited = self._p.shape
-        of_clients = steps, visited // self._b, self._b
+        visits, k = self._plan.visits, self._logits.shape[1]
+        of_clients = steps, k, visited // k
         losses = self._head.examples(self._z, self._p, self._z_label, self._p_label, 1).reshape(of_clients)
-        lengths = np.maximum(self._visits.lengths, 1).astype(np.float32)
-        means = np.where(self._visits.mask, losses, 0).sum(axis=2) / lengths
-        hits = correct_predictions(self._p, self._p_label, np.float32(1) / self._totals, self._labels) & self._mask
+        lengths = np.maximum(visits.lengths, 1).astype(np.float32)
+        means = np.where(visits.mask, losses, 0).sum(axis=2) / lengths
+        p_top = np.float32(1) / self._totals
+        hits = correct_predictions(self._p, self._p_label, p_top, self._plan.labels) & self._plan.mask
         correct = np.count_nonzero(hits.reshape(of_clients), axis=(0, 2))
-        errors, p = (array.reshape(steps, c, *of_clients[1:]) for array in (self._e, self._p))
-        return _Steps(errors, means, p.transpose(0, 2, 3, 1), correct)
+        p = self._p.reshape(steps, c, *of_clients[1:]).transpose(0, 2, 3, 1)
+        return _Steps(self._e, means, p, correct)
 
 
 def correct_predictions(p: Array, p_label: Array, p_top: Array, labels: Array) -> Array:
@@ -301,16 +351,16 @@ def correct_predictions(p: Array, p_label: Array, p_top: Array, labels: Array) -
     return hit
 
 
-def _coefficients(errors: Array, recursion: _Recursion, visits: Visits, num_rows: int) -> Array:
+def _coefficients(errors: Array, recursion: _Recursion, plan: _Plan, num_rows: int) -> Array:
     """Return A, the weight of each row in the final update, (c, k, N) float32."""
-    steps, c, k, _ = errors.shape
+    steps, c, visited = errors.shape
+    k = len(plan.visits.batches)
     if not recursion.is_plain:
         # Step t of a client with T batches is followed by T - 1 - t others.
-        age = visits.batches - 1 - np.arange(steps)[:, np.newaxis]
+        age = plan.visits.batches - 1 - np.arange(steps)[:, np.newaxis]
         response = recursion.impulse_response(steps)[np.maximum(age, 0)].astype(np.float32)
-        errors = errors * response[:, np.newaxis, :, np.newaxis]
-    rows = (visits.rows + (np.arange(k, dtype=np.intp) * num_rows)[:, np.newaxis]).reshape(-1)
-    by_class = errors.transpose(1, 0, 2, 3).reshape(c, -1)
+        errors = errors * np.repeat(response, visited // k, axis=1)[:, np.newaxis]
+    rows, by_class = plan.rows.reshape(-1), errors.transpose(1, 0, 2).reshape(c, -1)
     sums = np.empty((c, k * num_rows), np.float32)
     for of_class, out in zip(by_class, sums, strict=True):
         out[:] = np.bincount(rows, of_class, minlength=k * num_rows)

@@ -73,14 +73,12 @@ def visits_of(clients: Sequence[ClientColumns]) -> Visits:
     return Visits(np.ascontiguousarray(rows.transpose(1, 0, 2)), np.ascontiguousarray(lengths.T), batches)
 
 
-def padded_labels(clients: Sequence[ClientColumns], num_rows: int, visits: Visits) -> Array:
-    """Return the label of each visit, (T, k, b)."""
+def labels_by_row(clients: Sequence[ClientColumns], num_rows: int) -> Array:
+    """Return the label of each row, (k, N), 0 for padding."""
     labels = np.zeros((len(clients), num_rows), np.intp)
-    for i, client in enumerate(clients):
-        labels[i, : len(client.y)] = client.y.reshape(-1)
-    offsets = np.arange(len(clients), dtype=np.intp)[:, np.newaxis] * num_rows
-    found: Array = labels.reshape(-1)[visits.rows + offsets] if labels.size else visits.rows
-    return found
+    for row, client in zip(labels, clients, strict=True):
+        row[: len(client.y)] = client.y.reshape(-1)
+    return labels
 
 
 def client_metrics(

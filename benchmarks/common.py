@@ -1,0 +1,71 @@
+"""What the benchmarks share: fair timing, and what a stored result says about where it comes from."""
+
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+# One BLAS thread for everybody: matrices are small here, and more threads make every contender slower.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def interleaved(contenders, repeats):
+    """Return each contender's times in ms; they take turns, so that all see the same machine."""
+    times = {name: [] for name in contenders}
+    for contender in contenders.values():
+        contender()
+    gc.disable()
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            started = time.perf_counter()
+            contender()
+            times[name].append((time.perf_counter() - started) * 1e3)
+        gc.collect()
+    gc.enable()
+    return times
+
+
+def medians(times):
+    """Return medians, rounded."""
+    return {name: round(statistics.median(values), 3) for name, values in times.items()}
+
+
+def origin():
+    """Return versions and machine."""
+    import h5py
+    import numpy as np
+
+    import fedsim_np as fed
+
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), model)
+    return {
+        "versions": {
+            "fedsim_np": fed.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "h5py": h5py.__version__,
+        },
+        "machine": f"{platform.system()} {platform.machine()}, {model}, {cores()} cores, one BLAS thread",
+    }
+
+
+def store(result, path):
+    """Print a result, and store it if there is a path."""
+    text = json.dumps(result, indent=2)
+    print(text)
+    if path:
+        Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
