@@ -16,13 +16,14 @@ import os
 import threading
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
@@ -36,6 +37,7 @@ _GROUP = "examples"
 _CHUNK_BYTES = 2**20
 _MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
 _LEVEL = 4  # of gzip: above it files hardly get smaller
+_SMALL = 2**14  # bytes that HDF5 reads as fast as anyone
 _WRITERS = 2  # threads that read and compress
 
 
@@ -48,6 +50,18 @@ def _reading(rule: str, **place: Any) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise data_error(rule, error, **place) from error
+
+
+class _Header(NamedTuple):
+    """An array in a file, its values not read: h5py's high-level object takes ten times as long to make."""
+
+    id: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the values, by HDF5."""
+        return np.asarray(h5py.Dataset(self.id)[...])
 
 
 class _File:
@@ -98,20 +112,36 @@ class _File:
             raise data_error(f"must have a group '{name}'", found, path=self.path, **place)
         return group
 
-    def fields(self, client_id: str, names: Iterable[str] | None = None) -> dict[str, h5py.Dataset]:
+    def fields(self, client_id: str, names: Iterable[str] | None = None) -> dict[str, _Header]:
         """Return a client's arrays as they are in the file, headers and no values: those named, or all there are."""
         place = {"path": self.path, "client_id": client_id}
         with _reading("must be readable", **place):
+            at_once = None if names is None else self._found_at_once(client_id, names)
+            if at_once is not None:
+                return at_once
             group = self._group(self._group(self._open(), _GROUP), client_id, client_id=client_id)
             fields = {}
             for name in list(group) if names is None else names:
                 item = group.get(_text(name, "a field's name", **place))
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
-                    fields[name] = item
+                    fields[name] = _Header(item.id, item.shape, item.dtype)
                 elif item is not None and names is not None:
                     found = "a group" if isinstance(item, h5py.Group) else "no values"
                     raise data_error("must be an array", found, field=name, **place)
             return fields
+
+    def _found_at_once(self, client_id: str, names: Iterable[str]) -> dict[str, _Header] | None:
+        """Return the arrays if everything is as it should be; to say what is not takes longer."""
+        file, found = self._open().id, {}
+        for name in names:
+            try:
+                stored = h5py.h5d.open(file, f"{_GROUP}/{client_id}/{name}".encode())
+            except (KeyError, ValueError, OSError, RuntimeError):
+                return None
+            if stored.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:
+                return None
+            found[name] = _Header(stored, stored.shape, stored.dtype)
+        return found
 
 
 def _text(name: object, kind: str, **place: Any) -> str:
@@ -121,34 +151,70 @@ def _text(name: object, kind: str, **place: Any) -> str:
     return name
 
 
-def _check_stored(values: h5py.Dataset, size: int, **place: Any) -> None:
+def _check_stored(values: _Header, size: int, **place: Any) -> None:
     """Check that the values that a header claims are in the file.
 
     HDF5 invents what was never stored, and fetches what a header says is in other files: a few bytes could claim
     gigabytes. `size` is the file's, in bytes.
     """
-    claimed = values.dtype.itemsize * math.prod(values.shape)
-    if values.is_virtual or values.external:
+    shape, itemsize, layout = values.shape, values.dtype.itemsize, values.id.get_create_plist()
+    claimed = itemsize * math.prod(shape)
+    if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
         raise data_error("values must be stored in the file itself", "a reference to others", **place)
-    if not claimed and values.shape[0]:
-        raise data_error("an example must have values", f"shape {values.shape}", **place)
-    claimed = max(claimed, values.dtype.itemsize * math.prod(values.chunks or ()))  # a piece is read whole
+    if not claimed and shape[0]:
+        raise data_error("an example must have values", f"shape {shape}", **place)
+    chunks = layout.get_chunk() if layout.get_layout() == h5py.h5d.CHUNKED else None
+    claimed = max(claimed, itemsize * math.prod(chunks or ()))  # a piece is read whole
     if claimed > _MOST_COMPRESSED * size:
         raise data_error("values must be stored in the file", f"{claimed} bytes claimed by one of {size}", **place)
-    if values.chunks is None:
-        complete = values.id.get_storage_size() >= values.nbytes
+    if chunks is None:
+        complete = values.id.get_storage_size() >= itemsize * math.prod(shape)
     else:
-        pieces = math.prod(-(-n // chunk) for n, chunk in zip(values.shape, values.chunks, strict=True))
+        pieces = math.prod(-(-n // chunk) for n, chunk in zip(shape, chunks, strict=True))
         complete = values.id.get_num_chunks() >= pieces
     if not complete:
         raise data_error("values must be stored in the file", "some that never were", **place)
 
 
+def _reader(stored: _Header) -> Callable[[], npt.NDArray[Any]]:
+    """Read an array as it is stored, and return the function that unpacks it.
+
+    HDF5 lets one thread in at a time, and unpacking takes longest. So a large array of a single gzipped piece, which is
+    how `write_hdf5` stores clients, is unpacked by zlib, which threads can do side by side.
+    """
+    shape, dtype = stored.shape, stored.dtype
+    size, layout = dtype.itemsize * math.prod(shape), stored.id.get_create_plist()
+    one_piece = layout.get_layout() == h5py.h5d.CHUNKED and layout.get_chunk() == shape
+    gzipped = one_piece and layout.get_nfilters() == 1 and layout.get_filter(0)[0] == h5py.h5z.FILTER_DEFLATE
+    if not gzipped or size <= _SMALL or not dtype.isnative or dtype.kind not in "fiu":
+        values = stored.read()
+        return lambda: values
+    skipped, raw = stored.id.read_direct_chunk((0,) * len(shape))
+
+    def unpack() -> npt.NDArray[Any]:
+        with contextlib.suppress(zlib.error):  # damaged: HDF5 shall say so
+            unpacked = b"" if skipped else zlib.decompress(raw, bufsize=size + 1)
+            if len(unpacked) == size:
+                return np.asarray(np.frombuffer(unpacked, dtype).reshape(shape))
+        return stored.read()
+
+    return unpack
+
+
 class _ClientSource:
     """One client's rows in a file; they are read at first use, and not pickled."""
 
-    def __init__(self, file: _File, schema: Schema, client_id: str, num_rows: int) -> None:
+    def __init__(
+        self,
+        file: _File,
+        schema: Schema,
+        client_id: str,
+        num_rows: int,
+        headers: Mapping[str, _Header] | None = None,
+    ) -> None:
         self._file, self._schema, self._client_id, self._num_rows = file, schema, client_id, num_rows
+        self._headers = headers, os.getpid()
+        self._unpacked: dict[str, Callable[[], npt.NDArray[Any]]] | None = None
         self._columns: Columns | None = None
 
     def __reduce__(self) -> tuple[type[_ClientSource], tuple[_File, Schema, str, int]]:
@@ -162,23 +228,34 @@ class _ClientSource:
     def spec(self) -> ElementSpec:
         return self._schema.spec
 
-    @property
-    def is_loaded(self) -> bool:
-        return self._columns is not None
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Read what is stored now, and have others unpack it; `columns` waits for them."""
+        if self._columns is None and self._unpacked is None:
+            readers = self._readers()
+            self._unpacked = {name: submit(read).result for name, read in readers.items()}
+
+    def _readers(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
+        headers, process = self._headers
+        if headers is None or process != os.getpid() or not all(header.id.valid for header in headers.values()):
+            headers = self._file.fields(self._client_id, self._schema.fields)
+        readers = {}
+        for name in self._schema.fields:
+            with _reading("values must be readable", field=name, path=self._file.path, client_id=self._client_id):
+                readers[name] = _reader(headers[name])
+        return readers
 
     def columns(self) -> Columns:
         if self._columns is None:
             place = {"path": self._file.path, "client_id": self._client_id}
-            headers = self._file.fields(self._client_id, self._schema.fields)
             columns: Columns = OrderedDict()
-            for name, field in self._schema.fields.items():
+            for name, unpacked in (self._unpacked or self._readers()).items():
+                field = self._schema.fields[name]
                 with _reading("values must be readable", field=name, **place):
-                    values = np.asarray(headers[name][...], dtype=field.dtype)
-                    values = values.reshape(self._num_rows, *field.shape)
+                    values = np.asarray(unpacked(), dtype=field.dtype).reshape(self._num_rows, *field.shape)
                 self._schema.check_values(name, values, **place)
                 values.flags.writeable = False
                 columns[name] = values
-            self._columns = columns
+            self._columns, self._headers, self._unpacked = columns, (None, 0), None
         return self._columns
 
 
@@ -269,7 +346,7 @@ class HDF5ClientData(ClientData):
             num_rows = self._schema.check_structure(fields, **place)
             for name, values in fields.items():
                 _check_stored(values, self._size, field=name, **place)
-        return Dataset(_ClientSource(self._file, self._schema, client_id, num_rows), (), client_id)
+        return Dataset(_ClientSource(self._file, self._schema, client_id, num_rows, fields), (), client_id)
 
     def close(self) -> None:
         """Close the file; what has been read stays usable."""

@@ -139,8 +139,9 @@ class Schema(NamedTuple):
         field = self.fields[name]
         if not values.size:
             return
-        self.check_finite(name, values, **place)
         low, high = values.min(), values.max()
+        if not np.isfinite([low, high]).all():
+            self.check_finite(name, values, **place)
         minimum = -np.inf if field.minimum is None else field.minimum
         maximum = np.inf if field.maximum is None else field.maximum
         if low < minimum or high > maximum:

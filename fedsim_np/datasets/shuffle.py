@@ -15,6 +15,7 @@ give out the front and advance. This is not the textbook "swap with the last", a
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -73,6 +74,13 @@ def random_words(key: tuple[int, int], count: int, start: int = 0) -> npt.NDArra
     return np.stack(words, axis=1).reshape(-1)[:count]
 
 
+@functools.lru_cache(maxsize=64)
+def _some_words(key: tuple[int, int], start: int) -> list[int]:
+    """Return the words of `_CHUNK` blocks; the clients of a cohort are shuffled with one seed, and share them."""
+    words: list[int] = random_words(key, 4 * _CHUNK, start).tolist()
+    return words
+
+
 def iteration_key(seed: int, iteration: int) -> tuple[int, int]:
     """Return the key of a shuffle's stream in its iteration number `iteration` (from 0).
 
@@ -122,10 +130,10 @@ def shuffled(elements: Iterable[T], buffer_size: int, key: tuple[int, int]) -> I
     source = iter(elements)
     ring: list[Any] = list(itertools.islice(source, buffer_size))
     size, front, held, exhausted = len(ring), 0, len(ring), len(ring) < buffer_size
-    drawn, blocks = 0, min(_CHUNK, 1 + size // 4)
+    drawn = 0
     while held:
-        words = random_words(key, 4 * blocks, drawn).tolist()
-        drawn, blocks = drawn + blocks, _CHUNK
+        words = _some_words(key, drawn)
+        drawn += _CHUNK
         for word in words:
             if not held:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -56,9 +57,8 @@ class Source(Protocol):
     def spec(self) -> ElementSpec:
         """Shape and dtype of one example's fields."""
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the arrays are in memory already."""
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Have an executor's `submit` do in other threads what `columns` would do; it waits for them then."""
 
     def columns(self) -> Columns:
         """Return the read-only arrays, each of shape (n, ...)."""
@@ -79,10 +79,8 @@ class ArraySource(NamedTuple):
         """Shape and dtype of one example's fields."""
         return OrderedDict((name, ArraySpec(a.shape[1:], a.dtype)) for name, a in self.arrays.items())
 
-    @property
-    def is_loaded(self) -> bool:
-        """True."""
-        return True
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Do nothing: all is here."""
 
     def columns(self) -> Columns:
         """Return the read-only arrays, each of shape (n, ...)."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, overload
 
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
@@ -26,6 +27,7 @@ class _WriterSource:
 
     def __init__(self, writer: int, split: str, seed: int, normalize: bool) -> None:
         self._key = writer, split, seed, normalize
+        self._drawing: Future[Columns] | None = None
 
     def __reduce__(self) -> tuple[type[_WriterSource], tuple[int, str, int, bool]]:
         return _WriterSource, self._key
@@ -48,11 +50,15 @@ class _WriterSource:
             array.flags.writeable = False
         return OrderedDict(label=label, pixels=pixels)
 
-    @property
-    def is_loaded(self) -> bool:
-        return "_columns" in self.__dict__
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Have the images drawn."""
+        if self._drawing is None and "_columns" not in self.__dict__:
+            self._drawing = submit(lambda: self._columns)
 
     def columns(self) -> Columns:
+        if self._drawing is not None:
+            self._drawing.result()
+            self._drawing = None
         return self._columns
 
 

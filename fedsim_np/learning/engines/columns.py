@@ -202,32 +202,50 @@ def _read_batches(
     model: Model, dataset: Dataset, parts: RowBatches, columns: Columns, rows: Array, lengths: Array
 ) -> tuple[list[tuple[Array, Array]], _Recipe | None]:
     """Send every batch through the map; return them, and the recipe if all that it does is to rename and reshape."""
-    batches, made, start = [], set(), 0
+    gathered = OrderedDict((name, column[rows]) for name, column in columns.items())
+    batches: list[tuple[Array, Array]] = []
+    made: set[tuple[Any, Any]] = set()
+    memory = [(name, _address(c), c.nbytes // max(1, len(c)), c) for name, c in gathered.items()]
+    seen, start = None, 0
     for length in lengths.tolist():
-        index = rows[start : start + length]
-        start += length
-        gathered = OrderedDict((name, column[index]) for name, column in columns.items())
-        batch: Mapping[str, Any] = gathered
+        given = OrderedDict((name, column[start : start + length]) for name, column in gathered.items())
+        batch: Mapping[str, Any] = given
         for fn in parts.maps:
             batch = dataset.mapped(fn, batch)
-        check_batch(model.input_spec, batch, dataset.client_id)
-        x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
+        x, y = np.asarray(batch.get("x")), np.asarray(batch.get("y"))
+        form = x.shape[1:], x.dtype, y.shape[1:], y.dtype
+        if form != seen or len(x) != len(y):
+            check_batch(model.input_spec, batch, dataset.client_id)
+            seen = form
         batches.append((x, y))
-        made.add((_reshaped(x, gathered, columns, index), _reshaped(y, gathered, columns, index)))
+        made.add((_reshaped(x, memory, start, length), _reshaped(y, memory, start, length)))
+        start += length
     if len(made) != 1:
         return batches, None
     x_made, y_made = made.pop()
-    return batches, None if x_made is None or y_made is None else _Recipe(x_made, y_made, rows, lengths)
+    if x_made is None or y_made is None:
+        return batches, None
+    for name in {x_made[0], y_made[0]}:  # a map may have written into what it was given
+        if not np.array_equal(gathered[name], columns[name][rows]):
+            return batches, None
+    return batches, _Recipe(x_made, y_made, rows, lengths)
 
 
-def _reshaped(array: Array, gathered: Columns, columns: Columns, index: Array) -> tuple[str, tuple[int, ...]] | None:
-    """Return which gathered column an array is, row by row in the same memory, and the shape of its rows."""
-    address = array.__array_interface__["data"][0]
-    for name, column in gathered.items():
-        same = address == column.__array_interface__["data"][0] and array.dtype == column.dtype
-        if same and array.nbytes == column.nbytes and array.shape[0] == len(column) and array.flags.c_contiguous:
-            # A map may have written into what it was given.
-            return (name, array.shape[1:]) if np.array_equal(column, columns[name][index]) else None
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _reshaped(
+    array: Array, memory: Sequence[tuple[str, int, int, Array]], start: int, length: int
+) -> tuple[str, tuple[int, ...]] | None:
+    """Return which gathered column a batch's array is, row by row in the same memory, and the shape of its rows."""
+    if array.base is None or not array.flags.c_contiguous or len(array) != length:
+        return None
+    address = _address(array)
+    for name, first, row_bytes, column in memory:
+        if address == first + start * row_bytes and array.nbytes == length * row_bytes and array.dtype == column.dtype:
+            return name, array.shape[1:]
     return None
 
 

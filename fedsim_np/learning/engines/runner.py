@@ -12,13 +12,14 @@ a dataset as its description if that is possible (HDF5 files and simulated write
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from fedsim_np.learning.engines.blas import one_blas_thread
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
-from fedsim_np.learning.models import ModelWeights
+from fedsim_np.learning.models import Array, ModelWeights
 
 ExecutorArgument = Executor | Literal["serial"] | None
 """None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
@@ -108,6 +109,7 @@ class Runner:
         self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
     ) -> Iterator[Future[ChunkResult]]:
         loads = _load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
+        next(loads, None)
         for chunk in chunks:
             next(loads, None)
             clients: Sequence[Client] = chunk
@@ -144,27 +146,39 @@ class Runner:
 
 
 def _load_ahead(executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
-    """Have the columns of the chunks loaded by the executor, two chunks ahead; each `next` waits for one chunk's."""
-
-    def load(chunk: Sequence[Dataset]) -> list[Future[Any]]:
-        sources = [parts.source for parts in (dataset.row_batches() for dataset in chunk) if parts is not None]
-        return [executor.submit(source.columns) for source in sources if not source.is_loaded]
-
-    pending = [load(chunk) for chunk in chunks[:2]]
-    for i in range(len(chunks)):
-        for future in pending.pop(0):
-            future.exception()  # an error is raised where the client is read, in cohort order
-        if i + 2 < len(chunks):
-            pending.append(load(chunks[i + 2]))
+    """Have the columns of the chunks loaded by the executor; each `next` starts one chunk more."""
+    for chunk in chunks:
+        for dataset in chunk:
+            parts = dataset.row_batches()
+            if parts is not None:
+                with contextlib.suppress(Exception):  # it is raised again where the client is read, in cohort order
+                    parts.source.load_ahead(executor.submit)
         yield
 
 
-def _run_pickled(work: bytes, clients: Iterable[bytes]) -> ChunkResult:
-    """Run a chunk in another process."""
+def _run_pickled(work: bytes, clients: Iterable[bytes]) -> Any:
+    """Run a chunk in another process; return its `ChunkResult`, with updates that keep their memory order."""
     engine, weights, state = pickle.loads(work)
     with one_blas_thread():
         result: ChunkResult = engine.run_chunk(weights, [pickle.loads(client) for client in clients], state, Cache(0))
-    return result
+    travelling: Any = tuple(_Travelling.of(update) for update in result.updates)
+    return result._replace(updates=travelling)
+
+
+class _Travelling(NamedTuple):
+    """An array that keeps its memory order when it is pickled: sums over it have the same bits everywhere."""
+
+    array: Array
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: Array) -> _Travelling:
+        axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        return cls(np.ascontiguousarray(array.transpose(axes)), tuple(np.argsort(axes).tolist()))
+
+    def arrived(self) -> Array:
+        """Return the array."""
+        return np.asarray(self.array.transpose(self.axes))
 
 
 def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Iterator[ChunkResult]:
@@ -173,7 +187,9 @@ def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Itera
     try:
         futures.extend(tasks)
         for future in futures:
-            yield future.result()
+            result = future.result()
+            arrived = (u.arrived() if isinstance(u, _Travelling) else u for u in result.updates)
+            yield result._replace(updates=tuple(arrived))
     except BrokenExecutor as error:
         raise RuntimeError(
             f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "

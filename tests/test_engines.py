@@ -1,0 +1,676 @@
+"""Fast engines held to the reference loop, and the same bits whoever computes."""
+
+import functools
+import gc
+import pickle
+import random
+import time
+import weakref
+from collections import OrderedDict
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from conftest import TOY_X, TOY_Y, random_cohort, toy_batches, toy_model
+from hypothesis import HealthCheck, given, settings
+
+import fedsim_np as fed
+from fedsim_np.datasets import Dataset
+from fedsim_np.learning import engines, optimizers
+from fedsim_np.learning.engines.blas import _openblas, one_blas_thread
+from fedsim_np.learning.engines.cache import Cache, WeakKey
+from fedsim_np.learning.engines.columns import function_key
+
+SGD = optimizers.build_sgdm(0.1)
+BUILDERS = {
+    "sgd": functools.partial(fed.learning.build_weighted_fed_avg, client_optimizer_fn=SGD),
+    "momentum": functools.partial(
+        fed.learning.build_weighted_fed_avg, client_optimizer_fn=optimizers.build_sgdm(0.05, 0.9)
+    ),
+    "nesterov": functools.partial(
+        fed.learning.build_unweighted_fed_avg, client_optimizer_fn=optimizers.build_sgdm(0.05, 0.5, nesterov=True)
+    ),
+    "proximal": functools.partial(fed.learning.build_weighted_fed_prox, proximal_strength=0.7, client_optimizer_fn=SGD),
+    "proximal momentum": functools.partial(
+        fed.learning.build_unweighted_fed_prox,
+        proximal_strength=1.5,
+        client_optimizer_fn=optimizers.build_sgdm(0.05, 0.9),
+    ),
+    "scheduled": functools.partial(
+        fed.learning.build_weighted_fed_avg_with_optimizer_schedule,
+        client_learning_rate_fn=lambda t: 0.1 / (1 + t),
+        client_optimizer_fn=optimizers.build_sgdm,
+    ),
+    "adam": functools.partial(
+        fed.learning.build_weighted_fed_avg, client_optimizer_fn=optimizers.build_adam(0.01, epsilon=0.01)
+    ),
+    "scheduled adagrad": functools.partial(
+        fed.learning.build_weighted_fed_avg,
+        client_optimizer_fn=optimizers.schedule_learning_rate(optimizers.build_adagrad(1.0), lambda t: 0.1 / (1 + t)),
+    ),
+}
+FAST = {name: ["cohort"] if "ada" in name else ["cohort", "gram"] for name in BUILDERS}
+
+
+def clients(sizes, seed=0, features=4, classes=3):
+    """Client data with that many examples each."""
+    rng = np.random.RandomState(seed)
+    return [
+        {
+            "pixels": rng.rand(n, features // 2, 2).astype(np.float32),
+            "label": rng.randint(0, classes, n).astype(np.int32),
+        }
+        for n in sizes
+    ]
+
+
+def flatten(element):
+    """The tutorial's map."""
+    n = len(element["label"])
+    return {"x": element["pixels"].reshape(n, -1), "y": element["label"].reshape(n, 1)}
+
+
+def cohort_of(data, epochs=2, batch=5, fn=flatten, buffer=100):
+    """Datasets as the tutorial makes them."""
+    return [
+        Dataset.from_arrays(arrays, f"c{i}").repeat(epochs).shuffle(buffer, seed=1).batch(batch).map(fn)
+        for i, arrays in enumerate(data)
+    ]
+
+
+def rounds(process, cohorts):
+    """Weights, metrics and clients after some rounds."""
+    state, outputs = process.initialize(), []
+    for cohort in cohorts:
+        outputs.append(process.next(state, cohort))
+        state = outputs[-1].state
+    return outputs
+
+
+def assert_agree(outputs, reference):
+    """Equal to rounding."""
+    for got, expected in zip(outputs, reference, strict=True):
+        for a, b in zip(
+            got.state.global_model_weights.trainable, expected.state.global_model_weights.trainable, strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=5e-6)
+            assert a.flags.c_contiguous
+        train, of_loop = (o.metrics["client_work"]["train"] for o in (got, expected))
+        assert list(train) == list(of_loop)
+        n = of_loop["num_examples"]
+        for name, value in of_loop.items():
+            if name == "loss":
+                assert train[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+            elif "accuracy" in name:
+                assert abs(train[name] - value) * n <= 2.01
+            else:
+                assert (train[name], type(train[name])) == (value, type(value))
+        for column in ("client_id", "status"):
+            assert got.clients[column] == expected.clients[column]
+        for column in ("num_examples", "weight"):
+            assert got.clients[column].tolist() == expected.clients[column].tolist()
+        np.testing.assert_allclose(got.clients["update_norm"], expected.clients["update_norm"], rtol=1e-4, atol=1e-6)
+
+
+def assert_same_bits(outputs, reference):
+    for got, expected in zip(outputs, reference, strict=True):
+        a, b = (o.state.global_model_weights.trainable for o in (got, expected))
+        assert [w.tobytes() for w in a] == [w.tobytes() for w in b]
+        assert got.metrics == expected.metrics
+        for column, value in expected.clients.items():
+            same = value.tobytes() == got.clients[column].tobytes() if isinstance(value, np.ndarray) else None
+            assert got.clients[column] == value if same is None else same
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(0, 130), min_size=1, max_size=6),
+    epochs=st.integers(1, 7),
+    batch=st.sampled_from([1, 7, 20, 200]),
+    buffer=st.sampled_from([1, 10, 1000]),
+    loss=st.sampled_from(["keras", "stable", "tutorial"]),
+    seed=st.integers(0, 99),
+)
+def test_fast_engines_agree_with_the_loop(name, sizes, epochs, batch, buffer, loss, seed):
+    cohorts = [cohort_of(clients(sizes, seed + r), epochs, batch, buffer=buffer) for r in range(2)]
+    make = functools.partial(BUILDERS[name], lambda: toy_model(loss))
+    reference = rounds(make(engine="loop"), cohorts)
+    for engine in FAST[name]:
+        assert_agree(rounds(make(engine=engine), cohorts), reference)
+
+
+def test_a_cohort_larger_than_a_chunk():
+    cohort = cohort_of(clients([1 + i % 9 for i in range(70)]))
+    for name, make in BUILDERS.items():
+        reference = rounds(make(toy_model, engine="loop"), [cohort, cohort])
+        for engine in FAST[name]:
+            assert_agree(rounds(make(toy_model, engine=engine), [cohort, cohort]), reference)
+
+
+def test_auto_says_which_engine_it_is():
+    class Mine(fed.learning.models.SoftmaxRegression):
+        def gradient(self, weights, batch, output):
+            return tuple(2 * g for g in super().gradient(weights, batch, output))
+
+    class OtherMetrics(fed.learning.models.SoftmaxRegression):
+        def metric_finalizers(self):
+            return {"n": lambda sums: sums[0]}
+
+        def initial_metrics(self):
+            return OrderedDict(n=[0])
+
+        def unfinalized_metrics(self, batch, output):
+            assert batch["x"].shape == (len(output.predictions), 4)
+            return OrderedDict(n=[len(batch["y"])])
+
+    found = {name: make(toy_model).engine for name, make in BUILDERS.items()}
+    assert found == {name: "cohort" if "ada" in name else "gram" for name in BUILDERS}
+    assert BUILDERS["sgd"](lambda: Mine(4, 3)).engine == "loop"
+    assert BUILDERS["sgd"](lambda: OtherMetrics(4, 3)).engine == "gram"
+    assert fed.learning.build_fed_sgd(toy_model).engine == "loop"
+    assert fed.learning.build_fed_eval(toy_model).engine == "columns"
+    assert fed.learning.build_fed_eval(toy_model, engine="loop").engine == "loop"
+    assert fed.learning.build_fed_eval(lambda: OtherMetrics(4, 3), engine="gram").engine == "loop"
+    cohort = cohort_of(clients([3, 8]))
+    for engine in ("loop", "cohort", "gram"):
+        output = rounds(BUILDERS["sgd"](lambda: OtherMetrics(4, 3), engine=engine), [cohort])[0]
+        assert output.metrics["client_work"]["train"] == {"n": 22}
+        doubled = [
+            rounds(BUILDERS["sgd"](lambda: Mine(4, 3)), [cohort])[0],
+            rounds(BUILDERS["sgd"](toy_model), [cohort])[0],
+        ]
+    assert (
+        np.abs(doubled[0].state.global_model_weights.trainable[0]).sum()
+        > 1.2 * np.abs(doubled[1].state.global_model_weights.trainable[0]).sum()
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "builder", "model_fn", "message"),
+    [
+        ("gram", "adam", toy_model, "engine='gram' cannot use Adam, only SGD: use engine='auto'."),
+        ("gram", "sgd", "Plain", "engine='gram' cannot use Plain, which has no softmax_head of its own"),
+        ("cohort", "sgd", "Plain", "engine='cohort' cannot use Plain, which has no stacked_forward_and_grad"),
+    ],
+)
+def test_a_named_engine_that_cannot(engine, builder, model_fn, message):
+    with pytest.raises(ValueError, match=message):
+        BUILDERS[builder](Plain if model_fn == "Plain" else model_fn, engine=engine)
+
+
+def test_a_client_work_of_ones_own_is_looped():
+    class Work(fed.learning.ClientWork):
+        def initialize(self):
+            return ()
+
+        def run(self, weights, dataset, state):
+            raise NotImplementedError
+
+    parts = (fed.learning.aggregators.MeanFactory(), SGD)
+    assert fed.learning.compose_learning_process(toy_model, Work(), *parts).engine == "loop"
+    with pytest.raises(ValueError, match="engine='cohort' cannot do the client work Work: use engine='auto'"):
+        fed.learning.compose_learning_process(toy_model, Work(), *parts, engine="cohort")
+
+
+class Plain(fed.learning.models.Model):
+    """Softmax regression by its plain methods alone."""
+
+    def __init__(self):
+        self._model = toy_model()
+        self.input_spec = self._model.input_spec
+
+    def initial_weights(self):
+        return self._model.initial_weights()
+
+    def predict_on_batch(self, weights, x):
+        return self._model.predict_on_batch(weights, x)
+
+    def forward_pass(self, weights, batch):
+        return self._model.forward_pass(weights, batch)
+
+    def gradient(self, weights, batch, output):
+        return self._model.gradient(weights, batch, output)
+
+    def initial_metrics(self):
+        return self._model.initial_metrics()
+
+    def unfinalized_metrics(self, batch, output):
+        return self._model.unfinalized_metrics(batch, output)
+
+    def metric_finalizers(self):
+        return self._model.metric_finalizers()
+
+
+class Stacked(Plain):
+    """A model of one's own that can step a cohort, and has nothing else that is fast."""
+
+    def stacked_forward_and_gradient(self, weights, x, y, mask):
+        return self._model.stacked_forward_and_gradient(weights, x, y, mask)
+
+
+def test_a_model_of_ones_own_with_a_stacked_method():
+    cohort = cohort_of(clients([3, 8, 0, 21]))
+    process = BUILDERS["adam"](Stacked)
+    assert process.engine == "cohort"
+    assert_agree(rounds(process, [cohort] * 2), rounds(BUILDERS["adam"](Plain), [cohort] * 2))
+
+
+class WholeTensor(fed.learning.optimizers.Optimizer):
+    """Steps of unit length: not elementwise, so it cannot be stepped for all clients at once."""
+
+    hparam_names = ()
+
+    def initialize(self, weights):
+        return OrderedDict()
+
+    def next(self, state, weights, gradients):
+        norm = np.sqrt(sum(np.square(g).sum() for g in gradients)) + 1e-6
+        return state, tuple(w - np.float32(0.1) * g / norm for w, g in zip(weights, gradients, strict=True))
+
+
+def test_an_optimizer_that_is_not_elementwise():
+    cohort = cohort_of(clients([3, 8, 0, 21]))
+    make = functools.partial(fed.learning.build_weighted_fed_avg, toy_model, WholeTensor())
+    assert make().engine == "cohort"
+    assert_agree(rounds(make(), [cohort] * 2), rounds(make(engine="loop"), [cohort] * 2))
+
+
+# --- maps
+
+
+def minus_the_mean(element):
+    batch = flatten(element)
+    return {"x": batch["x"] - batch["x"].mean(axis=0), "y": batch["y"]}
+
+
+def in_place(element):
+    element["pixels"] *= 2
+    return flatten(element)
+
+
+def sometimes_reversed(element):
+    batch = flatten(element)
+    return {"x": batch["x"][::-1] if batch["x"].sum() > 9 else batch["x"], "y": batch["y"]}
+
+
+@pytest.mark.parametrize("fn", [minus_the_mean, in_place, sometimes_reversed])
+def test_maps_that_do_not_work_row_by_row(fn):
+    data = clients([3, 8, 0, 31, 12])
+    cohorts = [cohort_of(data, fn=fn)] * 3
+    reference = rounds(BUILDERS["sgd"](toy_model, engine="loop"), cohorts)
+    plain = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort_of(data)] * 3)
+    difference = reference[0].state.global_model_weights.trainable[0] - plain[0].state.global_model_weights.trainable[0]
+    assert np.abs(difference).max() > 1e-4
+    for engine in ("auto", "cohort", "gram"):
+        assert_agree(rounds(BUILDERS["sgd"](toy_model, engine=engine), cohorts), reference)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_map_that_draws_random_numbers_is_called_as_the_loop_calls_it(epochs, wide):
+    data = clients([3, 8, 0, 31, 12] * (8 if wide else 1))
+
+    def outputs(engine):
+        rng = np.random.RandomState(7)
+
+        def noisy(element):
+            batch = flatten(element)
+            return {"x": batch["x"] + rng.randn(*batch["x"].shape).astype(np.float32), "y": batch["y"]}
+
+        return rounds(BUILDERS["sgd"](toy_model, engine=engine), [cohort_of(data, epochs, fn=noisy)] * 3)
+
+    reference = outputs("loop")
+    for engine in ("auto", "cohort", "gram"):
+        assert_agree(outputs(engine), reference)
+
+
+def test_a_flip_by_chance_is_not_remembered():
+    rng = np.random.RandomState(0)
+
+    def flipping(element):
+        batch = flatten(element)
+        return {"x": batch["x"][:, ::-1] if rng.rand() < 0.5 else batch["x"], "y": batch["y"]}
+
+    cohorts = [cohort_of(clients([30, 30]), fn=flipping)] * 3
+    got = rounds(BUILDERS["sgd"](toy_model), cohorts)
+    rng = np.random.RandomState(0)
+    assert_agree(got, rounds(BUILDERS["sgd"](toy_model, engine="loop"), cohorts))
+
+
+def test_data_that_change_between_rounds_are_seen():
+    data = clients([30, 12])
+    cohort = cohort_of(data)
+    process, reference = BUILDERS["sgd"](toy_model), BUILDERS["sgd"](toy_model, engine="loop")
+    state = process.initialize()
+    for _ in range(3):
+        process.next(state, cohort)
+    data[0]["pixels"][3] += 1
+    data[1]["label"][:] = 2
+    assert_agree([process.next(state, cohort)], [reference.next(state, cohort)])
+
+
+def test_functions_with_equal_code_are_told_apart_by_what_they_capture():
+    def make(n, rng=None):
+        return lambda element: {"x": element["x"] * n, "rng": rng}
+
+    a, b = np.random.RandomState(0), np.random.RandomState(0)
+    assert function_key(make(2)) == function_key(make(2))
+    for other in (make(2.0), make(3), make(True), make(2, a)):
+        assert function_key(make(2)) != function_key(other)
+    assert function_key(make(2, a)) != function_key(make(2, b))
+    assert function_key(make(2, a)) == function_key(make(2, a))
+    assert function_key(functools.partial(make, 2)) != function_key(functools.partial(make, 2))
+
+
+def test_bad_labels_name_the_client_in_every_engine():
+    data = clients([5, 5])
+    data[1]["label"][2] = 3
+    for engine in engines.ENGINES:
+        process = BUILDERS["sgd"](toy_model, engine=engine)
+        with pytest.raises(fed.DataError, match=r"client 'c1', field 'y': labels must lie in \[0, 2\]. Got 3"):
+            process.next(process.initialize(), cohort_of(data))
+        evaluation = fed.learning.build_fed_eval(toy_model, engine=engine)
+        with pytest.raises(fed.DataError, match=r"client 'c1', field 'y': labels must lie in \[0, 2\]. Got 3"):
+            evaluation.next(evaluation.initialize(), cohort_of(data))
+
+
+def test_bad_batches_name_the_client_in_every_engine():
+    cohort = [Dataset.from_arrays({"x": TOY_X[:, :3], "y": TOY_Y}, "ann").batch(2)]
+    for engine in engines.ENGINES:
+        process = BUILDERS["sgd"](toy_model, engine=engine)
+        with pytest.raises(fed.DataError, match="client 'ann', field 'x': a batch must be float32 of shape"):
+            process.next(process.initialize(), cohort)
+
+
+def test_clients_that_diverge_are_left_out_by_every_engine():
+    bad = {"pixels": np.full((9, 2, 2), np.inf, np.float32), "label": np.zeros(9, np.int32)}
+    cohort = cohort_of([clients([8])[0], bad, *clients([0, 3])])
+    reference = rounds(BUILDERS["momentum"](toy_model, engine="loop"), [cohort] * 2)
+    assert reference[0].clients["status"] == ["ok", "non-finite update", "empty", "ok"]
+    for engine in ("cohort", "gram"):
+        assert_agree_but_norms(rounds(BUILDERS["momentum"](toy_model, engine=engine), [cohort] * 2), reference)
+
+
+def assert_agree_but_norms(outputs, reference):
+    for output, expected in zip(outputs, reference, strict=True):
+        output.clients["update_norm"] = expected.clients["update_norm"]
+    assert_agree(outputs, reference)
+
+
+def test_plain_batches_and_single_elements():
+    cohort = [toy_batches(), [], toy_batches(size=5), [*toy_batches(), {"x": TOY_X[:0], "y": TOY_Y[:0]}]]
+    for name, make in BUILDERS.items():
+        reference = rounds(make(toy_model, engine="loop"), [cohort] * 2)
+        for engine in FAST[name]:
+            assert_agree(rounds(make(toy_model, engine=engine), [cohort] * 2), reference)
+
+
+def test_labels_that_are_not_batched_row_by_row():
+    dataset = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).take(3).repeat(2).batch(2, drop_remainder=True)
+    shuffled = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2).shuffle(3, seed=2).repeat(2)
+    cohort = [dataset, shuffled]
+    reference = rounds(BUILDERS["momentum"](toy_model, engine="loop"), [cohort] * 2)
+    for engine in ("cohort", "gram"):
+        assert_agree(rounds(BUILDERS["momentum"](toy_model, engine=engine), [cohort] * 2), reference)
+
+
+def test_clients_with_many_rows_are_stepped_under_auto():
+    cohort = cohort_of(clients([2000, 30]), epochs=1, batch=50)
+    reference = rounds(BUILDERS["momentum"](toy_model, engine="loop"), [cohort])
+    assert_agree(rounds(BUILDERS["momentum"](toy_model), [cohort]), reference)
+    assert_same_bits(
+        rounds(BUILDERS["momentum"](toy_model), [cohort]),
+        rounds(BUILDERS["momentum"](toy_model, engine="cohort"), [cohort]),
+    )
+
+
+@settings(max_examples=25)
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=60),
+    epochs=st.integers(1, 3),
+    take=st.sampled_from([-1, 0, 3]),
+    loss=st.sampled_from(["keras", "stable", "tutorial"]),
+    seed=st.integers(0, 99),
+)
+def test_evaluation_on_columns_agrees_with_the_loop(sizes, epochs, take, loss, seed):
+    cohort = [
+        Dataset.from_arrays(arrays).repeat(epochs).shuffle(10, seed=1).take(take).batch(4).map(flatten)
+        for arrays in clients(sizes, seed)
+    ]
+    model = toy_model(loss)
+    rng = np.random.RandomState(seed)
+    weights = fed.learning.models.ModelWeights((rng.randn(4, 3), rng.randn(3)))
+    results = []
+    for engine in ("loop", "auto"):
+        process = fed.learning.build_fed_eval(model, engine=engine)
+        state = process.set_model_weights(process.initialize(), weights)
+        results.append(process.next(state, cohort).metrics["client_work"]["eval"]["current_round_metrics"])
+    for name, value in results[0].items():
+        exact = "num" in name
+        assert results[1][name] == (value if exact else pytest.approx(value, rel=2e-6, abs=1e-6)), name
+
+
+# --- what is kept
+
+
+def test_a_budget_is_kept_and_the_least_recently_used_goes():
+    cache = Cache(100)
+    for key in "abc":
+        cache.put(key, key, 40)
+    assert [key for key in "abc" if key in cache] == ["b", "c"]
+    cache.find("b")
+    cache.put("d", "d", 40)
+    assert [key for key in "abcd" if key in cache] == ["b", "d"]
+    cache.put("e", "e", 101)
+    assert "e" not in cache
+    assert "b" in cache
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 60)), max_size=60))
+def test_a_cache_never_exceeds_its_budget(entries):
+    cache = Cache(100)
+    for key, size in entries:
+        cache.put(key, key, size)
+        assert sum(size for _, size in cache._entries.values()) == cache._bytes <= 100
+        assert cache.find(key) in (key, None)
+
+
+def test_a_weak_key_does_not_keep_its_array():
+    array = np.zeros(5)
+    key, gone = WeakKey(array), weakref.ref(array)
+    assert key == WeakKey(array)
+    del array
+    gc.collect()
+    assert gone() is None
+    assert key != WeakKey(np.zeros(5))
+
+
+def test_clients_are_not_kept_by_a_process():
+    process = BUILDERS["sgd"](toy_model)
+    data = clients([8, 9])
+    gone = [weakref.ref(arrays["pixels"]) for arrays in data]
+    state = process.initialize()
+    for _ in range(3):
+        state = process.next(state, cohort_of(data)).state
+    del data, state
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+def test_the_same_bits_whatever_is_kept(engine):
+    data = clients([1 + i % 40 for i in range(60)])
+    cohorts = [cohort_of(data), cohort_of(data[:30]), cohort_of(data), cohort_of(data[:30]), cohort_of(data)]
+    make = functools.partial(BUILDERS["momentum"], toy_model, engine=engine)
+    reference = rounds(make(), cohorts)
+    assert_same_bits(rounds(make(cache_bytes=0), cohorts), reference)
+    assert_same_bits(rounds(make(cache_bytes=20_000), cohorts), reference)
+    fresh, state = make(), reference[1].state
+    for cohort, expected in zip(cohorts[2:], reference[2:], strict=True):  # a process started in mid-run
+        output = fresh.next(pickle.loads(pickle.dumps(state)), cohort)
+        assert_same_bits([output], [expected])
+        state = output.state
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, None])
+def test_a_budget_that_is_none(value):
+    with pytest.raises(ValueError, match="The 'cache_bytes' of build_weighted_fed_avg must be an integer >= 0"):
+        BUILDERS["sgd"](toy_model, cache_bytes=value)
+
+
+def test_a_process_pickles_without_what_it_keeps():
+    process = fed.learning.build_weighted_fed_avg(toy_model, SGD, executor=ThreadPoolExecutor(1))
+    cohort = cohort_of(clients([8, 30]))
+    output = rounds(process, [cohort])[0]
+    copied = pickle.loads(pickle.dumps(process))
+    assert copied.engine == "gram"
+    assert_same_bits([copied.next(copied.initialize(), cohort)], [output])
+
+
+# --- executors
+
+
+class Shuffled(ThreadPoolExecutor):
+    """An executor whose workers finish in a random order."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        return super().submit(_after_a_while, fn, *args, **kwargs)
+
+
+def _after_a_while(fn, *args, **kwargs):
+    time.sleep(random.random() / 100)
+    return fn(*args, **kwargs)
+
+
+class Inline(fed.learning.engines.runner.Executor):
+    """Any other executor: what it is given must be picklable."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        fn, args = pickle.loads(pickle.dumps((fn, args)))
+        try:
+            future.set_result(pickle.loads(pickle.dumps(fn(*args, **kwargs))))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+SIZES = [1 + 7 * i % 40 for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def two_processes():
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("fn", [flatten, lambda element: {**flatten(element)}, minus_the_mean])
+def test_the_same_bits_whoever_computes(engine, fn, two_processes):
+    cohorts = [cohort_of(clients(SIZES), fn=fn)] * 2
+    make = functools.partial(BUILDERS["momentum"], toy_model, engine=engine)
+    reference = rounds(make(executor="serial"), cohorts)
+    assert_same_bits(rounds(make(), cohorts), reference)
+    assert_same_bits(rounds(make(executor=Inline()), cohorts), reference)
+    assert_same_bits(rounds(make(executor=two_processes), cohorts), reference)
+    for workers in (1, 2, 3, 4):
+        with Shuffled(workers) as executor:
+            assert_same_bits(rounds(make(executor=executor), cohorts), reference)
+
+
+def test_evaluation_has_the_same_bits_whoever_computes(two_processes):
+    cohort = cohort_of(clients(SIZES))
+    for engine in ("loop", "auto"):
+        results = []
+        for executor in ("serial", None, two_processes, Inline()):
+            process = fed.learning.build_fed_eval(toy_model, engine=engine, executor=executor)
+            results.append(process.next(process.initialize(), cohort).metrics)
+        assert all(result == results[0] for result in results)
+
+
+def test_clients_of_files_and_simulated_ones_travel_as_their_description(folder, two_processes):
+    source = fed.datasets.SyntheticClientData(30)
+    fed.datasets.write_hdf5(folder / "writers.h5", source)
+    model_fn = fed.learning.models.SoftmaxRegression
+    with fed.datasets.HDF5ClientData(folder / "writers.h5") as file:
+        for data in (source, file):
+            cohort = [data.create_dataset_for_client(c).batch(20).map(flatten) for c in data.client_ids]
+            assert max(len(pickle.dumps(dataset)) for dataset in cohort) < 2000
+            reference = rounds(BUILDERS["sgd"](model_fn, executor="serial"), [cohort])
+            again = [data.create_dataset_for_client(c).batch(20).map(flatten) for c in data.client_ids]
+            assert_same_bits(rounds(BUILDERS["sgd"](model_fn, executor=two_processes), [again]), reference)
+
+
+def test_a_model_that_cannot_be_pickled():
+    class Local(fed.learning.models.SoftmaxRegression):
+        pass
+
+    process = BUILDERS["sgd"](lambda: Local(4, 3), executor=Inline())
+    with pytest.raises(TypeError, match=r"The model Local, or its client work, cannot be pickled.* or use threads"):
+        process.next(process.initialize(), cohort_of(clients([5])))
+    with ThreadPoolExecutor(1) as executor:
+        assert rounds(BUILDERS["sgd"](lambda: Local(4, 3), executor=executor), [cohort_of(clients([5]))])
+
+
+@pytest.mark.parametrize("executor", ["threads", 2, ThreadPoolExecutor])
+def test_what_is_no_executor(executor):
+    for owner, build in (("build_weighted_fed_avg", BUILDERS["sgd"]), ("build_fed_eval", fed.learning.build_fed_eval)):
+        with pytest.raises(
+            TypeError, match=f"The 'executor' of {owner} must be None, 'serial' or a concurrent.futures"
+        ):
+            build(toy_model, executor=executor)
+
+
+def test_errors_in_workers_arrive(two_processes):
+    data = clients([5] * 60)
+    data[40]["label"][2] = 3
+    for executor in (None, two_processes, Inline()):
+        process = BUILDERS["sgd"](toy_model, executor=executor)
+        with pytest.raises(fed.DataError, match=r"client 'c40', field 'y': labels must lie in \[0, 2\]. Got 3"):
+            process.next(process.initialize(), cohort_of(data))
+
+
+class Fatal(Stacked):
+    """Ends the worker in which its gradient is computed."""
+
+    def stacked_forward_and_gradient(self, weights, x, y, mask):
+        import os
+
+        os._exit(1)
+
+
+def test_a_worker_that_dies_in_a_round_is_an_error_that_says_so():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        process = BUILDERS["adam"](Fatal, executor=executor)
+        state = process.initialize()
+        with pytest.raises(RuntimeError, match="A worker of ProcessPoolExecutor ended while a round was computed"):
+            process.next(state, cohort_of(clients([5] * 40)))
+
+
+def test_blas_threads_are_lowered_and_restored():
+    functions = _openblas()
+    if functions is None:
+        pytest.skip("NumPy's BLAS is not OpenBLAS here")
+    get, set_ = functions
+    before = get()
+    try:
+        set_(2)
+        with one_blas_thread():
+            assert get() == 1
+            with one_blas_thread():
+                assert get() == 1
+            assert get() == 1
+        assert get() == 2
+    finally:
+        set_(before)
+
+
+def test_random_cohorts_of_the_other_tests_agree_too():
+    cohort = random_cohort([0, 3, 17, 40], batch=6)
+    for name, make in BUILDERS.items():
+        reference = rounds(make(toy_model, engine="loop"), [cohort])
+        for engine in FAST[name]:
+            assert_agree(rounds(make(toy_model, engine=engine), [cohort]), reference)
