@@ -1,10 +1,11 @@
 """Rounds and evaluations against plain_numpy.py, interleaved in one run.
 
-usage: bench_round.py [--repeats N] [--json FILE] [--quick]
+usage: bench_round.py [--repeats N] [--json FILE] [--quick] [--export FILE]
 
 The clients are simulated writers in memory, read in the tutorial's way: repeat, shuffle, batches of 20, a map that
 flattens. plain_numpy.py is given ready arrays and ready orders; fedsim_np is given datasets. "loop" is this project's
-own reference engine. Ratios are medians of the ratios within each turn.
+own reference engine. Ratios are medians of the ratios within each turn. --export writes the clients' arrays for the
+scripts in peers/, which make the same rounds in other frameworks.
 """
 
 import argparse
@@ -68,10 +69,16 @@ def main():
     parser.add_argument("--repeats", type=int, default=31)
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--quick", action="store_true", help="few clients and turns, to see that it runs")
+    parser.add_argument("--export", help="write the clients as arrays (.npz), and measure nothing")
     arguments = parser.parse_args()
     repeats, wide, many = (3, 30, 30) if arguments.quick else (arguments.repeats, 100, 400)
     source = fed.datasets.SyntheticClientData(max(wide, many))
     data = {c: dict(source.create_dataset_for_client(c).to_arrays()) for c in source.client_ids}
+    if arguments.export:
+        arrays = {f"x{i}": d["pixels"].reshape(-1, 784) for i, d in enumerate(data.values())}
+        labels = {f"y{i}": d["label"] for i, d in enumerate(data.values())}
+        np.savez_compressed(arguments.export, **arrays, **labels)
+        return
     first = lambda k: dict(list(data.items())[:k])  # noqa: E731
     works = {
         "tutorial round: 10 clients x 5 epochs": training(first(10), 5),

@@ -674,3 +674,23 @@ def test_random_cohorts_of_the_other_tests_agree_too():
         reference = rounds(make(toy_model, engine="loop"), [cohort])
         for engine in FAST[name]:
             assert_agree(rounds(make(toy_model, engine=engine), [cohort]), reference)
+
+
+def test_a_model_that_does_both_at_once():
+    class Both(Plain):
+        calls = 0
+
+        def forward_and_gradient(self, weights, batch):
+            Both.calls += 1
+            output = self._model.forward_pass(weights, batch)
+            return output, self._model.gradient(weights, batch, output)
+
+    class Left(Both):
+        def gradient(self, weights, batch, output):
+            return tuple(2 * g for g in super().gradient(weights, batch, output))
+
+    cohort = [toy_batches()]
+    assert_same_bits(rounds(BUILDERS["sgd"](Both), [cohort]), rounds(BUILDERS["sgd"](Plain), [cohort]))
+    assert Both.calls == len(toy_batches())
+    rounds(BUILDERS["sgd"](Left), [cohort])
+    assert Both.calls == len(toy_batches())

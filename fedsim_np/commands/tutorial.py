@@ -145,6 +145,7 @@ def _config(arguments: argparse.Namespace, train: HDF5ClientData) -> dict[str, A
         "shuffle_buffer": tutorial.SHUFFLE_BUFFER,
         "shuffle_seed": tutorial.SHUFFLE_SEED,
         "algorithm": "build_weighted_fed_avg",
+        "engine": tutorial.build_training_process().engine,
         "model": "SoftmaxRegression(784, 10, loss='keras')",
         "client_optimizer": {"name": "sgdm", "learning_rate": tutorial.CLIENT_LEARNING_RATE},
         "server_optimizer": {"name": "sgdm", "learning_rate": tutorial.SERVER_LEARNING_RATE},

@@ -1,7 +1,8 @@
 """Weights in, weights out: from a model and the clients' datasets to rounds of federated learning.
 
 To read it in the order of the computation: `models`, `losses`, `metrics`, `optimizers`, `client_work`,
-`aggregators`, `process`, `fed_avg`, `fed_eval`; then `fed_prox`, `fed_sgd`, `fed_avg_schedule`.
+`aggregators`, `process`, `fed_avg`, `fed_eval`; then `fed_prox`, `fed_sgd`, `fed_avg_schedule`. `engines` does the same
+faster, and is read last.
 """
 
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers

@@ -19,7 +19,7 @@ import numpy as np
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
-from fedsim_np.learning.models import Arrays, Batch, BatchOutput, Model, ModelWeights, num_examples, read_batches
+from fedsim_np.learning.models import Arrays, Model, ModelWeights, forward_and_gradient, num_examples, read_batches
 from fedsim_np.learning.optimizers import Optimizer
 from fedsim_np.learning.optimizers.optimizer import State
 
@@ -50,15 +50,6 @@ class ClientResult(NamedTuple):
     weight: float
     metrics: metrics.Unfinalized
     num_examples: int | None = None
-
-
-def checked_gradient(model: Model, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
-    """Return a model's gradient, whose arrays must have the shapes of the trainable weights."""
-    gradients = model.gradient(weights, batch, output)
-    if any(np.shape(g) != w.shape for g, w in zip(gradients, weights.trainable, strict=True)):
-        shapes = [np.shape(g) for g in gradients]
-        raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
-    return gradients
 
 
 class ClientWork(abc.ABC):
@@ -172,8 +163,7 @@ class LocalTraining(ClientWork):
         local, sums, examples = weights, model.initial_metrics(), 0
         with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
             for batch in read_batches(model, dataset):
-                output = model.forward_pass(local, batch)
-                gradients = checked_gradient(model, local, batch, output)
+                output, gradients = forward_and_gradient(model, local, batch)
                 if mu:
                     drift = (w - w0 for w, w0 in zip(local.trainable, weights.trainable, strict=True))
                     gradients = tuple(g + mu * d for g, d in zip(gradients, drift, strict=True))

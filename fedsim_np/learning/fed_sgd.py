@@ -18,9 +18,9 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
 from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process
-from fedsim_np.learning.client_work import ClientResult, ClientWork, checked_gradient
+from fedsim_np.learning.client_work import ClientResult, ClientWork
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
-from fedsim_np.learning.models import Model, ModelWeights, num_examples, read_batches
+from fedsim_np.learning.models import Model, ModelWeights, forward_and_gradient, num_examples, read_batches
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
 
@@ -46,9 +46,8 @@ class AverageGradient(ClientWork):
         sums, examples = model.initial_metrics(), 0
         with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
             for batch in read_batches(model, dataset):
-                output = model.forward_pass(weights, batch)
+                output, gradients = forward_and_gradient(model, weights, batch)
                 n = num_examples(output)
-                gradients = checked_gradient(model, weights, batch, output)
                 gradient_sums = tuple(s + np.float32(n) * g for s, g in zip(gradient_sums, gradients, strict=True))
                 sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
                 examples += n

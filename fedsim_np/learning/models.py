@@ -68,6 +68,16 @@ class BatchOutput(NamedTuple):
 class Model(abc.ABC):
     """The protocol for a model of one's own; `SoftmaxRegression` is an example of it.
 
+    A model may offer more, which makes it fast. Engines ask for these methods, never for the class:
+
+    ``forward_and_gradient(weights, batch) -> (BatchOutput, gradients)``
+        Both at once.
+    ``stacked_forward_and_gradient(weights, x, y, mask) -> (BatchOutput, gradients)``
+        A batch of each of k clients: weights and gradients (k, ...), x and y (k, b, ...), ``mask`` (k, b) says which
+        rows count; the output's loss is (k,), its predictions (k, b, ...). For a model whose fields are x and y.
+    ``softmax_head() -> Loss``, ``metrics_of_sums(correct, loss, examples, batches)``, ``checked_labels(labels)``
+        Of softmax regression alone, see `SoftmaxRegression`.
+
     Attributes
     ----------
     input_spec : mapping of str to ArraySpec
@@ -268,6 +278,52 @@ class SoftmaxRegression(Model):
 
 def _only(sums: Sequence[Any]) -> Any:
     return sums[0]
+
+
+def fast_method(model: Any, name: str, instead_of: Sequence[str]) -> Any:
+    """Return a model's method of that name, if it still speaks for the plain methods that it stands for; else None.
+
+    A class that inherits the fast method and overrides a plain one has left the fast one behind.
+
+    Examples
+    --------
+    >>> class Scaled(SoftmaxRegression):
+    ...     def gradient(self, weights, batch, output):
+    ...         return tuple(2 * g for g in super().gradient(weights, batch, output))
+    >>> fast_method(SoftmaxRegression(), "softmax_head", ["gradient"])().name
+    'keras'
+    >>> fast_method(Scaled(), "softmax_head", ["gradient"]) is None
+    True
+    """
+    method = getattr(model, name, None)
+    if method is None:
+        return None
+    for owner in type(model).__mro__:
+        if name in vars(owner):
+            return method
+        if any(plain in vars(owner) for plain in instead_of):
+            return None
+    return method
+
+
+def forward_and_gradient(model: Model, weights: ModelWeights, batch: Batch) -> tuple[BatchOutput, Arrays]:
+    """Return a batch's forward pass and the gradients, by the model's own method for both if it has one.
+
+    Raises
+    ------
+    ValueError
+        If the gradients are not shaped as the trainable weights.
+    """
+    at_once = fast_method(model, "forward_and_gradient", ("forward_pass", "gradient"))
+    if at_once is not None:
+        output, gradients = at_once(weights, batch)
+    else:
+        output = model.forward_pass(weights, batch)
+        gradients = model.gradient(weights, batch, output)
+    if any(np.shape(g) != w.shape for g, w in zip(gradients, weights.trainable, strict=True)):
+        shapes = [np.shape(g) for g in gradients]
+        raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
+    return output, gradients
 
 
 def as_model(model_fn: Callable[[], Model] | Model, owner: str) -> Model:

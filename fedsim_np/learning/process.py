@@ -4,7 +4,8 @@
 
     state.global_model_weights --+------------------------------------------+
                                  |                                          |
-    client datasets --> [client work]  one client at a time                 |
+    client datasets --> [client work]  done by an engine, client by client  |
+                                 |     or for many clients at once          |
                                  |  update, weight, unfinalized metrics     |
                          non-finite updates are left out                    |
                                  |             |                            |

@@ -17,11 +17,11 @@ from fedsim_np.errors import argument_error
 from fedsim_np.learning.client_work import ClientWork
 from fedsim_np.learning.engines.cohort import CohortEngine
 from fedsim_np.learning.engines.columns import stacks
-from fedsim_np.learning.engines.engine import ChunkResult, Engine, LoopEngine, fast_method
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, LoopEngine
 from fedsim_np.learning.engines.evaluation import evaluation_engine
 from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, checked_executor
-from fedsim_np.learning.models import Model
+from fedsim_np.learning.models import Model, fast_method
 from fedsim_np.learning.optimizers import SGDM
 
 ENGINES = ("auto", "loop", "cohort", "gram")

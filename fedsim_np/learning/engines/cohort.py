@@ -16,10 +16,10 @@ from fedsim_np.errors import argument_error
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, columns_of
-from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine, fast_method
+from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
 from fedsim_np.learning.engines.lockstep import Visits, visits_of
 from fedsim_np.learning.metrics import Unfinalized, add
-from fedsim_np.learning.models import Array, Arrays, BatchOutput, ModelWeights
+from fedsim_np.learning.models import Array, Arrays, BatchOutput, ModelWeights, fast_method
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CohortEngine(Engine):
     model: Any
     client_work: ClientWork
     name = "cohort"
-    chunk_size = 16
+    chunk_size = 32
     takes_columns = True
 
     def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:

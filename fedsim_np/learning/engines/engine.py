@@ -104,30 +104,3 @@ def _check_result(result: ClientResult, client_id: str | None, trainable: Arrays
     if got != shapes:
         raise argument_error("update", owner, f"arrays of the shapes {shapes}", got)
     check_float("weight", owner, result.weight, minimum=0.0)
-
-
-def fast_method(model: Any, name: str, instead_of: Sequence[str]) -> Any:
-    """Return a model's method of that name, if it still speaks for the plain methods that it stands for; else None.
-
-    A class that inherits the fast method and overrides a plain one has left the fast one behind.
-
-    Examples
-    --------
-    >>> from fedsim_np.learning.models import SoftmaxRegression
-    >>> class Scaled(SoftmaxRegression):
-    ...     def gradient(self, weights, batch, output):
-    ...         return tuple(2 * g for g in super().gradient(weights, batch, output))
-    >>> fast_method(SoftmaxRegression(), "softmax_head", ["gradient"])().name
-    'keras'
-    >>> fast_method(Scaled(), "softmax_head", ["gradient"]) is None
-    True
-    """
-    method = getattr(model, name, None)
-    if method is None:
-        return None
-    for owner in type(model).__mro__:
-        if name in vars(owner):
-            return method
-        if any(plain in vars(owner) for plain in instead_of):
-            return None
-    return method

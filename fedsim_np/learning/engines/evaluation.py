@@ -12,11 +12,11 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import naming_client
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import columns_of, stacks
-from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine, fast_method
+from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
 from fedsim_np.learning.engines.gram import correct_predictions
 from fedsim_np.learning.losses import softmax
 from fedsim_np.learning.metrics import Unfinalized
-from fedsim_np.learning.models import Model, ModelWeights, unfinalized_evaluation
+from fedsim_np.learning.models import Model, ModelWeights, fast_method, unfinalized_evaluation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ColumnEvaluation(Engine):
 
     model: Any
     name = "columns"
-    chunk_size = 25
+    chunk_size = 50
     takes_columns = True
 
     def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:

@@ -56,7 +56,7 @@ class GramEngine(Engine):
     client_work: ClientWork
     may_step: bool = False
     name = "gram"
-    chunk_size = 25
+    chunk_size = 100
     takes_columns = True
 
     def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
@@ -91,7 +91,7 @@ def _train(
     steps = _Lockstep(model.softmax_head(), recursion, logits, plan).run()
     coefficients = _coefficients(steps.errors, recursion, plan, num_rows)
     kernels, biases = np.empty((k, c, len(kernel)), np.float32), np.empty((k, c), np.float32)
-    for i, client in enumerate(clients):
+    for i, client in reversed(list(enumerate(clients))):  # the last one's data are still in the cache
         of_client = coefficients[:, i, : len(client.x)]
         np.matmul(of_client, client.x.reshape(-1, len(kernel)), out=kernels[i])
         biases[i] = of_client.sum(axis=1)

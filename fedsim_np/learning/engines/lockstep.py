@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np.learning.engines.columns import ClientColumns
-from fedsim_np.learning.engines.engine import fast_method
 from fedsim_np.learning.metrics import Unfinalized, add
-from fedsim_np.learning.models import Array, BatchOutput, Model
+from fedsim_np.learning.models import Array, BatchOutput, Model, fast_method
 
 
 class Visits(NamedTuple):

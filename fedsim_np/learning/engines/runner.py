@@ -43,14 +43,14 @@ def checked_executor(executor: ExecutorArgument, owner: str) -> ExecutorArgument
 
 
 def cut(cohort: Sequence[Dataset], chunk_size: int) -> list[Sequence[Dataset]]:
-    """Cut a cohort into as few chunks as possible, of nearly equal sizes.
+    """Cut a cohort into chunks of nearly equal sizes: large ones cost least, but there should be some for every core.
 
     Examples
     --------
-    >>> [len(chunk) for chunk in cut(range(100), 32)]
-    [25, 25, 25, 25]
+    >>> [[len(chunk) for chunk in cut(range(k), 100)] for k in (30, 100, 900)]
+    [[30], [50, 50], [100, 100, 100, 100, 100, 100, 100, 100, 100]]
     """
-    count = -(-len(cohort) // chunk_size)
+    count = max(-(-len(cohort) // chunk_size), min(8, -(-2 * len(cohort) // chunk_size)))
     edges = [len(cohort) * i // count for i in range(count + 1)]
     return [cohort[a:b] for a, b in itertools.pairwise(edges)]
 
