@@ -133,9 +133,12 @@ class _File:
     def _found_at_once(self, client_id: str, names: Iterable[str]) -> dict[str, _Header] | None:
         """Return the arrays if everything is as it should be; to say what is not takes longer."""
         file, found = self._open().id, {}
+        # Every piece is read once: the cache that HDF5 makes for each open array would only take memory.
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_chunk_cache(1, 0, 1.0)
         for name in names:
             try:
-                stored = h5py.h5d.open(file, f"{_GROUP}/{client_id}/{name}".encode())
+                stored = h5py.h5d.open(file, f"{_GROUP}/{client_id}/{name}".encode(), access)
             except (KeyError, ValueError, OSError, RuntimeError):
                 return None
             if stored.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:

@@ -85,8 +85,10 @@ _PLAIN = {int, float}
 
 def _total(values: Sequence[Any]) -> Any:
     """Add in order; lists of plain numbers, which is what nearly all sums are, column by column."""
-    if all(type(value) is list and {type(number) for number in value} <= _PLAIN for value in values):
-        return [functools.reduce(operator.add, column) for column in zip(*values, strict=True)]
+    if set(map(type, values)) == {list}:
+        columns = list(zip(*values, strict=True))
+        if all(set(map(type, column)) <= _PLAIN for column in columns):
+            return [functools.reduce(operator.add, column) for column in columns]
     return functools.reduce(_add, values)
 
 

@@ -273,7 +273,7 @@ class _ComposedProcess(LearningProcess):
     def _leave_out_non_finite(self, results: ChunkResult) -> tuple[Arrays, Array, list[metrics_lib.Unfinalized], Array]:
         """Zero the update, the weight and the metrics of every client whose update is not finite."""
         updates, weights, unfinalized = results.updates, results.weights, results.metrics
-        norms = _norms(updates, len(weights))
+        norms = results.norms
         bad = ~np.isfinite(norms)
         if bad.any():
             for update in updates:
@@ -341,22 +341,6 @@ class _ComposedProcess(LearningProcess):
             aggregator=type_of(aggregator),
             finalizer=type_of({"update_non_finite": 0}),
         )
-
-
-def _norms(updates: Arrays, k: int) -> Array:
-    """Return the l2 norm of each client's update over all tensors, (k,); not finite just if the update is not."""
-    with np.errstate(all="ignore"):
-        squares = sum((_squares(u).astype(np.float64) for u in updates), start=np.zeros(k))
-        large = ~np.isfinite(squares)
-        if large.any():
-            # In float64 the squares of finite float32 numbers cannot overflow.
-            squares[large] = sum(_squares(u[large].astype(np.float64)) for u in updates)
-        return np.asarray(np.sqrt(squares))
-
-
-def _squares(update: Array) -> Array:
-    axes = list(range(update.ndim))
-    return np.asarray(np.einsum(update, axes, update, axes, [0]))
 
 
 def compose_learning_process(

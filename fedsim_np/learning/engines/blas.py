@@ -1,4 +1,4 @@
-"""One BLAS thread while a round is computed.
+"""One BLAS thread while a round is computed, and Python threads that do not wait for each other.
 
 The matrices here are small: more BLAS threads gain nothing, and on a busy machine they wait for each other. The cores
 are used by computing several clients at once instead. NumPy's own OpenBLAS is asked directly; for another BLAS set
@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +35,37 @@ def _openblas() -> tuple[Any, Any] | None:
     return None
 
 
-class _OneThread:
-    """The number of threads belongs to the whole Python process: the first to come lowers it, the last restores it."""
+class _While:
+    """A setting of the whole Python process, changed for as long as anyone needs it: the last one restores it."""
 
-    def __init__(self) -> None:
-        self._lock, self._users, self._before = threading.Lock(), 0, 0
+    def __init__(self, functions: Callable[[], tuple[Any, Any] | None], value: float) -> None:
+        self._functions, self._value = functions, value
+        self._lock, self._users, self._before = threading.Lock(), 0, value
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        functions = _openblas()
+        functions = self._functions()
         if functions is None:
             yield
             return
         get, set_ = functions
         with self._lock:
             if not self._users:
-                self._before = int(get())
-                if self._before != 1:
-                    set_(1)
+                self._before = get()
+                if self._before != self._value:
+                    set_(self._value)
             self._users += 1
         try:
             yield
         finally:
             with self._lock:
                 self._users -= 1
-                if not self._users and self._before != 1:
+                if not self._users and self._before != self._value:
                     set_(self._before)
 
 
-one_blas_thread = _OneThread()
+one_blas_thread = _While(_openblas, 1)
 """``with one_blas_thread(): ...``"""
+
+quick_switching = _While(lambda: (sys.getswitchinterval, sys.setswitchinterval), 5e-5)
+"""``with quick_switching(): ...``: a thread that comes back from a product waits 0.05 ms for Python's lock, not 5."""

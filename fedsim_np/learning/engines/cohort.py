@@ -88,7 +88,7 @@ def train(
     examples = visits.examples[back].tolist()
     client_weights = np.array([training.weight(n) for n in examples])
     sums = measure.sums()
-    return ChunkResult(updates, client_weights, [sums[i] for i in back], examples)
+    return ChunkResult.of(updates, client_weights, [sums[i] for i in back], [*examples])
 
 
 def _gathered(clients: Sequence[ClientColumns], name: str, rows: Array) -> Array:

@@ -16,10 +16,10 @@ import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, check_float, naming_client
-from fedsim_np.learning import metrics
 from fedsim_np.learning.client_work import ClientResult, ClientWork
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.metrics import Unfinalized
 from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights
 
 Client = Dataset | ClientColumns
@@ -38,12 +38,38 @@ class ChunkResult(NamedTuple):
         Unfinalized, one per client.
     num_examples : list of int or None
         Examples that each has read; None stands for all that its dataset has.
+    norms : ndarray, shape (k,), float64
+        l2 norm of each update over all tensors; not finite just if the update is not.
     """
 
     updates: Arrays
     weights: Array
-    metrics: list[metrics.Unfinalized]
+    metrics: list[Unfinalized]
     num_examples: list[int | None]
+    norms: Array
+
+    @classmethod
+    def of(
+        cls, updates: Arrays, weights: Array, sums: list[Unfinalized], num_examples: list[int | None]
+    ) -> ChunkResult:
+        """Measure the updates."""
+        return cls(updates, weights, sums, num_examples, _norms(updates, len(weights)))
+
+
+def _norms(updates: Arrays, k: int) -> Array:
+    """Return the l2 norm of each client's update over all tensors, (k,); not finite just if the update is not."""
+    with np.errstate(all="ignore"):
+        squares = sum((_squares(u).astype(np.float64) for u in updates), start=np.zeros(k))
+        large = ~np.isfinite(squares)
+        if large.any():
+            # In float64 the squares of finite float32 numbers cannot overflow.
+            squares[large] = sum(_squares(u[large].astype(np.float64)) for u in updates)
+        return np.asarray(np.sqrt(squares))
+
+
+def _squares(update: Array) -> Array:
+    axes = list(range(update.ndim))
+    return np.asarray(np.einsum(update, axes, update, axes, [0]))
 
 
 class Engine(abc.ABC):
@@ -95,7 +121,7 @@ class LoopEngine(Engine):
                 for i in range(len(weights.trainable))
             )
         client_weights = np.array([result.weight for result in results], np.float64)
-        return ChunkResult(updates, client_weights, [r.metrics for r in results], [r.num_examples for r in results])
+        return ChunkResult.of(updates, client_weights, [r.metrics for r in results], [r.num_examples for r in results])
 
 
 def _check_result(result: ClientResult, client_id: str | None, trainable: Arrays) -> None:

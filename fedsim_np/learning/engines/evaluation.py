@@ -35,7 +35,8 @@ class LoopEvaluation(Engine):
             assert isinstance(dataset, Dataset)
             with naming_client(dataset.client_id):
                 evaluated.append(unfinalized_evaluation(self.model, weights, dataset))
-        return ChunkResult((), np.zeros(len(evaluated)), [sums for sums, _ in evaluated], [n for _, n in evaluated])
+        nothing = np.zeros(len(evaluated))
+        return ChunkResult((), nothing, [sums for sums, _ in evaluated], [n for _, n in evaluated], nothing)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class ColumnEvaluation(Engine):
             for client, start, end in zip(columns, ends[:-1], ends[1:], strict=True):
                 sums.append(self._sums(client, losses[start:end], hits[0, start:end]))
         examples: list[int | None] = [len(client.rows) for client in columns]
-        return ChunkResult((), np.zeros(len(columns)), sums, examples)
+        nothing = np.zeros(len(columns))
+        return ChunkResult((), nothing, sums, examples, nothing)
 
     def _sums(self, client: Any, losses: Any, hits: Any) -> Unfinalized:
         n, visits = len(losses), len(client.rows)

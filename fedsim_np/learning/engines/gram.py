@@ -98,7 +98,7 @@ def _train(
     examples = visits.examples
     client_weights = np.array([training.weight(n) for n in examples.tolist()])
     sums = client_metrics(model, clients, visits, steps.losses, steps.predictions, steps.correct)
-    return ChunkResult((kernels.transpose(0, 2, 1), biases), client_weights, sums, examples.tolist())
+    return ChunkResult.of((kernels.transpose(0, 2, 1), biases), client_weights, sums, examples.tolist())
 
 
 class _Recursion(NamedTuple):

@@ -25,7 +25,7 @@ import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_type_error, naming_client
-from fedsim_np.learning.engines.blas import one_blas_thread
+from fedsim_np.learning.engines.blas import one_blas_thread, quick_switching
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
@@ -83,15 +83,20 @@ class Runner:
     def run(self, weights: ModelWeights, cohort: Sequence[Dataset], state: Any) -> ChunkResult:
         """Return the results of all clients, in cohort order."""
         chunks = cut(cohort, self.engine.chunk_size)
-        with one_blas_thread():
-            results = list(self._results(weights, chunks, state))
-        return _joined(results)
+        executor = self._executor_for(chunks)
+        in_threads = isinstance(executor, ThreadPoolExecutor)
+        with one_blas_thread(), quick_switching() if in_threads else contextlib.nullcontext():
+            return _joined(self._results(executor, weights, chunks, state), len(cohort))
 
-    def _results(self, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any) -> Iterator[ChunkResult]:
-        executor = self._executor
-        if executor is None and len(chunks) > 1 and self.engine.takes_columns and _cores() > 1:
-            executor = self._own_threads()
-        if executor is None or executor == "serial":
+    def _executor_for(self, chunks: Sequence[Sequence[Dataset]]) -> Executor | None:
+        if self._executor is None and len(chunks) > 1 and self.engine.takes_columns and _cores() > 1:
+            return self._own_threads()
+        return self._executor if isinstance(self._executor, Executor) else None
+
+    def _results(
+        self, executor: Executor | None, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+    ) -> Iterator[ChunkResult]:
+        if executor is None:
             return (self.engine.run_chunk(weights, chunk, state, self._cache) for chunk in chunks)
         if isinstance(executor, ThreadPoolExecutor):
             tasks = self._thread_tasks(executor, weights, chunks, state)
@@ -108,7 +113,7 @@ class Runner:
     def _thread_tasks(
         self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
     ) -> Iterator[Future[ChunkResult]]:
-        loads = _load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
+        loads = self._load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
         next(loads, None)
         for chunk in chunks:
             next(loads, None)
@@ -116,6 +121,16 @@ class Runner:
             if self.engine.takes_columns:
                 clients = [self._read(dataset) for dataset in chunk]
             yield executor.submit(self.engine.run_chunk, weights, clients, state, self._cache)
+
+    def _load_ahead(self, executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
+        """Have the columns of the chunks loaded by the executor; each `next` starts one chunk more."""
+        for chunk in chunks:
+            for dataset in chunk:
+                parts = None if self._cache.find_of(dataset) is not None else dataset.row_batches()
+                if parts is not None:
+                    with contextlib.suppress(Exception):  # it is raised again where the client is read, in order
+                        parts.source.load_ahead(executor.submit)
+            yield
 
     def _read(self, dataset: Dataset) -> Client:
         with naming_client(dataset.client_id):
@@ -143,17 +158,6 @@ class Runner:
             if self.engine.takes_columns:
                 return pickle.dumps(self._read(dataset)._replace(key=None))  # type: ignore[union-attr]
             return pickle.dumps(Dataset.from_batches(dataset.batches(), dataset.client_id))
-
-
-def _load_ahead(executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
-    """Have the columns of the chunks loaded by the executor; each `next` starts one chunk more."""
-    for chunk in chunks:
-        for dataset in chunk:
-            parts = dataset.row_batches()
-            if parts is not None:
-                with contextlib.suppress(Exception):  # it is raised again where the client is read, in cohort order
-                    parts.source.load_ahead(executor.submit)
-        yield
 
 
 def _run_pickled(work: bytes, clients: Iterable[bytes]) -> Any:
@@ -186,8 +190,9 @@ def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Itera
     futures: list[Future[ChunkResult]] = []
     try:
         futures.extend(tasks)
-        for future in futures:
-            result = future.result()
+        futures.reverse()
+        while futures:
+            result = futures.pop().result()
             arrived = (u.arrived() if isinstance(u, _Travelling) else u for u in result.updates)
             yield result._replace(updates=tuple(arrived))
     except BrokenExecutor as error:
@@ -200,20 +205,21 @@ def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Itera
             future.cancel()
 
 
-def _joined(results: Sequence[ChunkResult]) -> ChunkResult:
-    if len(results) == 1:
-        return results[0]
-    k = sum(len(result.weights) for result in results)
-    updates = []
-    for parts in zip(*(result.updates for result in results), strict=True):
-        whole, start = np.empty_like(parts[0], shape=(k, *parts[0].shape[1:])), 0
-        for part in parts:
-            whole[start : start + len(part)] = part
-            start += len(part)
-        updates.append(whole)
-    return ChunkResult(
-        tuple(updates),
-        np.concatenate([result.weights for result in results]),
-        [sums for result in results for sums in result.metrics],
-        [n for result in results for n in result.num_examples],
-    )
+def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
+    """Join the results of all chunks as they arrive, so that no update is held twice."""
+    first = next(results)
+    if len(first.weights) == k:
+        return first
+    updates = tuple(np.empty_like(u, shape=(k, *u.shape[1:])) for u in first.updates)
+    weights, norms, sums, examples = np.empty(k), np.empty(k), [*first.metrics], [*first.num_examples]
+    start, result = 0, first
+    while True:
+        end = start + len(result.weights)
+        weights[start:end], norms[start:end] = result.weights, result.norms
+        for whole, part in zip(updates, result.updates, strict=True):
+            whole[start:end] = part
+        if end == k:
+            return ChunkResult(updates, weights, sums, examples, norms)
+        start, result = end, next(results)
+        sums += result.metrics
+        examples += result.num_examples
