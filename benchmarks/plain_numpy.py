@@ -1,7 +1,4 @@
-"""The yardstick: rounds of federated averaging as one would write them in plain NumPy, on ready arrays and orders.
-
-usage: plain_numpy.py [--quick]    prints milliseconds a round of ten clients with random pixels
-"""
+"""The yardstick: federated averaging in plain NumPy, on ready arrays and orders. Usage: plain_numpy.py [--quick]."""
 
 import sys
 import time

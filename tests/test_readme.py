@@ -18,7 +18,7 @@ def blocks(language):
 
 
 def test_the_tutorial_in_twenty_lines(folder, monkeypatch, capsys):
-    (code,) = blocks("python")
+    code = blocks("python")[0]
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 22
     for seed, split in enumerate(("train", "test")):
@@ -59,6 +59,22 @@ def test_the_shown_figures_are_the_stored_ones():
         else:
             assert f"| {value:.3f} |" in README
             assert f"| {value:.3f} |" in card
+    work = json.loads((results / "round.json").read_text(encoding="utf-8"))["work"]
+    peers = json.loads((results / "peers.json").read_text(encoding="utf-8"))["peers"]
+    for name, measured in work.items():
+        ms, ratio = measured["ms"], measured["times as fast as plain_numpy.py"]["auto"]
+        key, frameworks = name.split()[0].rstrip(":"), ("TensorFlow Federated", "PyTorch", "FedJAX", "Flower")
+        others = [peers[framework]["ms"][key] for framework in frameworks]
+        cells = [f"{ms['auto']:.1f}", f"{ratio:.1f}", f"{ms['plain_numpy']:.0f}", f"{ms['loop']:.0f}"]
+        assert f"| {name} | {' | '.join([*cells, *(f'{other:,.0f}' for other in others)])} |" in README
+    scale = json.loads((results / "scale.json").read_text(encoding="utf-8"))
+    cohorts = scale["cohort, from HDF5, 5 epochs"]
+    assert f"take {cohorts['3383']['seconds']:.1f} s, {scale['seconds per 1,000 clients']['3383']:.1f} s per" in README
+    assert f"with a peak of {cohorts['3383']['peak MB']:,} MB" in README
+    two = scale["workers, 1000 clients in memory, 1 epoch, warm"]["two workers against one"]
+    assert f"Two threads are {two:.2f} times as fast as one" in README
+    cold = json.loads((results / "load.json").read_text(encoding="utf-8"))["round of 100 clients x 1 epoch"]["ms"]
+    assert f"before take {cold['cold round']:.0f} ms, of which h5py alone would need {cold['h5py alone']:.0f}" in README
     assert f"takes {startup['import fedsim_np beyond numpy and h5py']:.2f} s more" in README
     assert f"of ten clients, {startup['seconds']['tutorial command']:.1f} s" in README
 
@@ -68,3 +84,12 @@ def test_the_data_commands(folder, monkeypatch, capsys):
     for line in blocks("bash")[1].splitlines():
         assert main([word if word != "3383" else "3" for word in line.split()[1:]]) == 0
     assert "3 (0 without examples)" in capsys.readouterr().out
+
+
+def test_the_executor_lines(monkeypatch):
+    code = blocks("python")[1]
+    names = {"fed": fed, "model_fn": fed.learning.models.SoftmaxRegression}
+    names["optimizer"] = fed.learning.optimizers.build_sgdm(0.1)
+    exec(compile(code, "README.md", "exec"), names)
+    names["pool"].shutdown()
+    assert names["process"].engine == "gram"
