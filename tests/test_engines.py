@@ -408,6 +408,18 @@ def test_plain_batches_and_single_elements():
             assert_agree(rounds(make(toy_model, engine=engine), [cohort] * 2), reference)
 
 
+def test_a_map_that_leaves_nothing():
+    def without_the_first(element):
+        return {name: array[1:] for name, array in flatten(element).items()}
+
+    for sizes in ([1, 7], [1]):
+        cohort = cohort_of(clients(sizes), epochs=1, batch=3, fn=without_the_first)
+        for name, make in BUILDERS.items():
+            reference = rounds(make(toy_model, engine="loop"), [cohort] * 2)
+            for engine in FAST[name]:
+                assert_agree(rounds(make(toy_model, engine=engine), [cohort] * 2), reference)
+
+
 def test_labels_that_are_not_batched_row_by_row():
     dataset = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).take(3).repeat(2).batch(2, drop_remainder=True)
     shuffled = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2).shuffle(3, seed=2).repeat(2)

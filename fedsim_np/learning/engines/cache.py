@@ -73,12 +73,14 @@ class Cache:
 
     def find_of(self, owner: Any) -> Any:
         """Return what was kept for as long as an object lives, or None."""
-        return self._of_objects.get(owner)
+        with self._lock:
+            return self._of_objects.get(owner)
 
     def put_of(self, owner: Any, value: Any) -> None:
         """Keep views of what an object holds anyway for as long as it lives; nothing if the budget is 0."""
         if self.budget:
-            self._of_objects[owner] = value
+            with self._lock:
+                self._of_objects[owner] = value
 
     def get(self, key: Hashable, make: Callable[[], T], size: int) -> T:
         """Return the value of a key, made and kept if there is none."""

@@ -94,9 +94,10 @@ def train(
 def _gathered(clients: Sequence[ClientColumns], name: str, rows: Array) -> Array:
     """Return the visited rows of x or y, (k, b, ...)."""
     first = getattr(clients[0], name)
-    out = np.empty((*rows.shape, *first.shape[1:]), first.dtype)
+    out = np.zeros((*rows.shape, *first.shape[1:]), first.dtype)
     for client, index, into in zip(clients, rows, out, strict=True):
-        np.take(getattr(client, name), index, axis=0, out=into, mode="clip")
+        if len(client.x):  # a client may have nothing but empty batches
+            np.take(getattr(client, name), index, axis=0, out=into, mode="clip")
     return out
 
 
