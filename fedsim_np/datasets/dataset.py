@@ -465,6 +465,16 @@ class Dataset:
         return not empty and is_infinite(self._stages)
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the elements come from code that makes them, rather than from arrays."""
+        return isinstance(self._source, ElementSource) and not isinstance(self._source.read, BatchList)
+
+    @property
+    def maps(self) -> tuple[Callable[..., Any], ...]:
+        """The functions of all maps, in order."""
+        return tuple(stage.fn for stage in self._stages if isinstance(stage, Map))
+
+    @property
     def is_batched(self) -> bool:
         """Whether an element is a batch rather than one example."""
         from_batches = isinstance(self._source, ElementSource) and self._source.batched

@@ -17,7 +17,7 @@ import threading
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -237,6 +237,12 @@ class _ClientSource:
             readers = self._readers()
             self._unpacked = {name: submit(read).result for name, read in readers.items()}
 
+    def _result(self, name: str, unpacked: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        try:
+            return unpacked()
+        except CancelledError:  # of an executor that was shut down: read again
+            return self._readers()[name]()
+
     def _readers(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
         headers, process = self._headers
         if headers is None or process != os.getpid() or not all(header.id.valid for header in headers.values()):
@@ -254,7 +260,9 @@ class _ClientSource:
             for name, unpacked in (self._unpacked or self._readers()).items():
                 field = self._schema.fields[name]
                 with _reading("values must be readable", field=name, **place):
-                    values = np.asarray(unpacked(), dtype=field.dtype).reshape(self._num_rows, *field.shape)
+                    values = np.asarray(self._result(name, unpacked), dtype=field.dtype).reshape(
+                        self._num_rows, *field.shape
+                    )
                 self._schema.check_values(name, values, **place)
                 values.flags.writeable = False
                 columns[name] = values

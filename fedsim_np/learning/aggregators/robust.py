@@ -50,7 +50,8 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
             squares = [np.einsum("kd,kd->k", u, u, dtype=np.float64).astype(np.float32) for u in rows]
             return np.asarray(np.sqrt(np.sum(squares, axis=0, dtype=np.float32)))
         if order == 1:
-            return np.sum([np.abs(u).sum(axis=1, dtype=np.float64) for u in rows], axis=0).astype(np.float32)
+            sums = [np.abs(u).sum(axis=1, dtype=np.float64) for u in rows]
+            return np.asarray(np.sum(sums, axis=0), np.float32)
         return np.asarray(np.max([np.abs(u).max(axis=1, initial=0) for u in rows], axis=0), np.float32)
 
 

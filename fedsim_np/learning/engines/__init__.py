@@ -27,7 +27,14 @@ from fedsim_np.learning.optimizers import SGDM
 ENGINES = ("auto", "loop", "cohort", "gram")
 DEFAULT_CACHE_BYTES = 2**28
 
-_PLAIN = ("predict_on_batch", "forward_pass", "gradient")
+_PLAIN = (
+    "predict_on_batch",
+    "forward_pass",
+    "gradient",
+    "forward_and_gradient",
+    "unfinalized_metrics",
+    "initial_metrics",
+)
 
 
 def checked_engine(engine: str, owner: str) -> str:
@@ -56,6 +63,7 @@ def choose_engine(engine: str, client_work: ClientWork, model: Model) -> Engine:
     """
     found = client_work.local_training(client_work.initialize())
     training = None if found is None else found[0]
+    model = model if training is None else training.model
     cannot: dict[str, str | None] = {"loop": None, "cohort": None, "gram": None}
     if training is None:
         cannot["cohort"] = cannot["gram"] = f"do the client work {type(client_work).__name__}"
@@ -64,7 +72,7 @@ def choose_engine(engine: str, client_work: ClientWork, model: Model) -> Engine:
     else:
         if fast_method(model, "stacked_forward_and_gradient", _PLAIN) is None:
             cannot["cohort"] = f"use {type(model).__name__}, which has no stacked_forward_and_gradient of its own"
-        if fast_method(model, "softmax_head", _PLAIN) is None:
+        if fast_method(model, "softmax_head", (*_PLAIN, "stacked_forward_and_gradient")) is None:
             cannot["gram"] = f"use {type(model).__name__}, which has no softmax_head of its own"
         elif not isinstance(training.optimizer, SGDM):
             cannot["gram"] = f"use {type(training.optimizer).__name__}, only SGD"

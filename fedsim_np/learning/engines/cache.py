@@ -10,14 +10,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
 from fedsim_np.learning.models import Array
-
-T = TypeVar("T")
 
 
 class Cache:
@@ -31,10 +29,10 @@ class Cache:
     Examples
     --------
     >>> cache = Cache(budget=10)
-    >>> [cache.get(key, lambda: key.upper(), size=4) for key in ("a", "b", "a", "c")]
-    ['A', 'B', 'A', 'C']
-    >>> "a" in cache, "b" in cache
-    (True, False)
+    >>> for key in ("a", "b", "c"):
+    ...     cache.put(key, key.upper(), size=4)
+    >>> cache.find("a"), cache.find("c")
+    (None, 'C')
     """
 
     def __init__(self, budget: int) -> None:
@@ -77,19 +75,10 @@ class Cache:
             return self._of_objects.get(owner)
 
     def put_of(self, owner: Any, value: Any) -> None:
-        """Keep views of what an object holds anyway for as long as it lives; nothing if the budget is 0."""
+        """Keep what is small, or held by an object anyway, for as long as it lives; nothing if the budget is 0."""
         if self.budget:
             with self._lock:
                 self._of_objects[owner] = value
-
-    def get(self, key: Hashable, make: Callable[[], T], size: int) -> T:
-        """Return the value of a key, made and kept if there is none."""
-        value = self.find(key)
-        if value is None:
-            value = make()
-            self.put(key, value, size)
-        found: T = value
-        return found
 
 
 class WeakKey:

@@ -9,7 +9,8 @@
 Columns are right only if the map works row by row. That is never assumed. Every batch of a client's first read goes
 through the map, once and in order, as the reference loop does it. Then
 
-- if all that the map does is to rename and reshape, the columns are the data's own arrays, and this is remembered;
+- if all that the map does is to rename and reshape, the columns are the data's own arrays, and this is remembered of
+  a map that refers to nothing that can change (`function_key`);
 - else the mapped batches are joined, and if every row looks the same to the bit in all of its visits, they are reduced
   to one copy of each row; otherwise (a map that subtracts the batch's mean, or draws random numbers) every visit gets
   a row of its own. Such a client is read through its map in every round.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,10 +67,14 @@ class _Recipe(NamedTuple):
     lengths: Array
 
 
-def function_key(function: Callable[..., Any]) -> Hashable:
-    """Return what identifies a map: for a function its code and what it has captured, for others the object.
+_CHANCE = {"random", "secrets", "time", "uuid", "urandom"}  # names by which a function may reach what is never the same
 
-    The tutorial makes its map anew for every client; all of those are one.
+
+def function_key(function: Callable[..., Any]) -> Hashable | None:
+    """Return what a map depends on, if that cannot change: its code, and the constants that it refers to; else None.
+
+    The tutorial makes its map anew for every client; all of those are one. A map that refers to anything that can
+    change (a dict, a generator of random numbers, an object of one's own) has no key, and is called in every round.
 
     Examples
     --------
@@ -77,38 +82,56 @@ def function_key(function: Callable[..., Any]) -> Hashable:
     ...     return lambda batch: {"x": batch["x"] * n}
     >>> function_key(make(2)) == function_key(make(2)), function_key(make(2)) == function_key(make(3))
     (True, False)
+    >>> function_key(make([2])) is None
+    True
     """
-    if not isinstance(function, FunctionType):
-        return function if isinstance(function, Hashable) else _Same(function)
+    return _key(function, ())
+
+
+def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
+    if value is None or isinstance(value, str | bytes | int | float | bool | np.generic):
+        return type(value), value  # 1 == 1.0 == True
+    if isinstance(value, ModuleType):
+        return ("module", value.__name__) if _of_trusted(value.__name__) else None
+    if isinstance(value, BuiltinFunctionType | type | np.ufunc):
+        home = getattr(value, "__module__", None) or "numpy"
+        return (home, value.__name__) if _of_trusted(home) else None
+    if isinstance(value, tuple):
+        parts = tuple(_key(part, within) for part in value)
+        return None if None in parts else parts
+    if not isinstance(value, FunctionType) or value.__dict__ or value in within:
+        return None
+    names = _names(value.__code__)
+    if names & _CHANCE:
+        return None
     try:
-        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
     except ValueError:  # a cell that is not filled yet
-        return function
-    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())
-    return function.__code__, tuple(map(_captured, cells)), tuple(map(_captured, defaults)), _Same(function.__globals__)
+        return None
+    found = [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
+    defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    # What these libraries do is in their documentation, and they have globals without end.
+    refers = [] if _of_trusted(value.__module__) else [*cells, *found, *defaults]
+    keys = tuple(_key(reference, (*within, value)) for reference in refers)
+    return None if None in keys else (value.__code__, keys)
 
 
-def _captured(value: Any) -> Hashable:
-    """Return numbers and texts as they are with their types, since 1 == 1.0, and stand-ins for all else."""
-    if isinstance(value, FunctionType):
-        return function_key(value)
-    simple = isinstance(value, str | bytes | int | float | bool | type(None))
-    return (type(value), value) if simple else _Same(value)
+_TRUSTED = {"builtins", "numpy", "collections", "math", "operator", "itertools", "functools"}
 
 
-class _Same:
-    """Equal to what stands for the same object; it keeps the object, so that no other one can take its place."""
+def _of_trusted(module: str) -> bool:
+    return module.partition(".")[0] in _TRUSTED
 
-    __slots__ = ("value",)
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+def _names(code: CodeType) -> set[str]:
+    """Return the global names and attributes that code uses, functions inside it included."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
 
-    def __hash__(self) -> int:
-        return hash((type(self), type(self.value)))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.value is self.value
+def changes(dataset: Dataset) -> bool:
+    """Return whether reading a dataset runs code that may give something else the next time."""
+    return dataset.is_stream or any(function_key(fn) is None for fn in dataset.maps)
 
 
 def stacks(model: Model) -> bool:
@@ -139,24 +162,28 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         return known
     parts = dataset.row_batches()
     if parts is None:
-        batches = [(np.asarray(b["x"]), np.asarray(b["y"])) for b in read_batches(model, dataset)]
+        # Copies: whoever makes the batches may use the same memory again.
+        batches = [(np.array(b["x"]), np.array(b["y"])) for b in read_batches(model, dataset)]
         return _checked(model, _of_visits(batches, model))
     columns = parts.source.columns()
-    largest = max(columns.values(), key=lambda column: column.nbytes)
-    data_key = WeakKey(largest), tuple((name, a.shape, a.dtype.str) for name, a in columns.items())
-    map_key = tuple(function_key(fn) for fn in parts.maps)
-    key = data_key, map_key, parts.order_key, parts.batch_size, parts.drop_remainder
-    recipe: _Recipe | None = cache.find(key)
+    data_key = tuple((name, WeakKey(column)) for name, column in columns.items())
+    map_keys = tuple(function_key(fn) for fn in parts.maps)
+    visits_key = parts.order_key, parts.batch_size, parts.drop_remainder
+    fixed = None not in map_keys
+    # A kept Gram matrix knows its rows: what this key leaves out it will notice.
+    row_key = data_key, map_keys if fixed else tuple(getattr(fn, "__code__", type(fn)) for fn in parts.maps)
+    recipe: _Recipe | None = cache.find((row_key, visits_key)) if fixed else None
     rows, lengths = _visits(parts, cache) if recipe is None else (recipe.rows, recipe.lengths)
     if recipe is None:
         batches, recipe = _read_batches(model, dataset, parts, columns, rows, lengths)
         if recipe is None:
-            return _checked(model, _of_rows(batches, rows, lengths, (data_key, map_key), model))
-        cache.put(key, recipe, _SMALL)
+            return _checked(model, _of_rows(batches, rows, lengths, row_key, model))
+        if fixed:
+            cache.put((row_key, visits_key), recipe, _SMALL + rows.nbytes)
     x, y = (columns[name].reshape(-1, *shape) for name, shape in (recipe.x, recipe.y))
-    visits_key = parts.order_key, parts.batch_size, parts.drop_remainder
-    client = _checked(model, ClientColumns(x, y, rows, lengths, (data_key, map_key), visits_key))
-    cache.put_of(dataset, client)
+    client = _checked(model, ClientColumns(x, y, rows, lengths, row_key, visits_key))
+    if fixed:
+        cache.put_of(dataset, client)
     return client
 
 
@@ -164,8 +191,7 @@ def _checked(model: Any, client: ClientColumns) -> ClientColumns:
     """Raise a `DataError` where the model has a rule for labels and one that is visited breaks it."""
     check = getattr(model, "checked_labels", None)
     if check is not None:
-        labels = client.y.reshape(-1)
-        check(labels if len(client.rows) >= len(labels) else labels[client.rows])
+        check(client.y.reshape(-1)[client.rows])
     return client
 
 
@@ -217,9 +243,11 @@ def _read_batches(
         if form != seen or len(x) != len(y):
             check_batch(model.input_spec, batch, dataset.client_id)
             seen = form
-        batches.append((x, y))
-        made.add((_reshaped(x, memory, start, length), _reshaped(y, memory, start, length)))
+        x_made, y_made = _reshaped(x, memory, start, length), _reshaped(y, memory, start, length)
+        made.add((x_made, y_made))
         start += length
+        # A map may use the memory of what it returns again.
+        batches.append((x if x_made else np.array(x), y if y_made else np.array(y)))
     if len(made) != 1:
         return batches, None
     x_made, y_made = made.pop()

@@ -56,6 +56,11 @@ class ColumnEvaluation(Engine):
         ends = np.cumsum([0, *(len(client.x) for client in columns)])
         logits = np.empty((kernel.shape[1], ends[-1]), np.float32)
         labels = np.concatenate([client.y.reshape(-1) for client in columns]).astype(np.intp)
+        read = np.zeros(len(labels), np.bool_)
+        for client, start in zip(columns, ends[:-1], strict=True):
+            read[start + client.rows] = True
+        self.model.checked_labels(labels[read])
+        labels[~read] = 0  # nobody reads these, and they may be anything
         head, sums = self.model.softmax_head(), []
         with np.errstate(all="ignore"):  # a model that has diverged is reported by its metrics, not by warnings
             for client, start, end in zip(columns, ends[:-1], ends[1:], strict=True):
@@ -90,8 +95,7 @@ class ColumnEvaluation(Engine):
 
 def evaluation_engine(model: Model) -> Engine:
     """Return the fastest evaluation that is valid for a model."""
-    plain = ("forward_pass", "predict_on_batch")
-    head = fast_method(model, "softmax_head", plain)
+    head = fast_method(model, "softmax_head", ("forward_pass", "predict_on_batch"))
     of_sums = fast_method(model, "metrics_of_sums", ("unfinalized_metrics", "initial_metrics"))
     fast = head is not None and of_sums is not None and stacks(model)
     return ColumnEvaluation(model) if fast else LoopEvaluation(model)

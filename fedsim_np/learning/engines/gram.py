@@ -84,8 +84,7 @@ def _train(
     if not num_rows or not any(len(client.rows) for client in clients):  # nobody has an example
         return cohort.train(training, hparams, weights, clients)
     logits, prints = _first_logits(kernel, bias, clients, num_rows)
-    labels = model.checked_labels(labels_by_row(clients, num_rows).reshape(-1)).reshape(k, num_rows)
-    plan = _plan(clients, num_rows, labels, prints, cache)
+    plan = _plan(model, clients, num_rows, prints, cache)
     visits = plan.visits
     recursion = _Recursion.of(training, hparams)
     steps = _Lockstep(model.softmax_head(), recursion, logits, plan).run()
@@ -184,8 +183,9 @@ class _Plan(NamedTuple):
     prints: Array
 
 
-def _plan(clients: Sequence[ClientColumns], num_rows: int, row_labels: Array, prints: Array, cache: Cache) -> _Plan:
+def _plan(model: Any, clients: Sequence[ClientColumns], num_rows: int, prints: Array, cache: Cache) -> _Plan:
     """Return the chunk's plan, a kept one if it is of the same rows to the bit."""
+    row_labels = labels_by_row(clients, num_rows)
     keys = tuple((client.key, client.visits_key) for client in clients)
     known = all(client.visits_key is not None for client in clients)
     kept: _Plan | None = cache.find((keys, "plan")) if known else None
@@ -194,11 +194,13 @@ def _plan(clients: Sequence[ClientColumns], num_rows: int, row_labels: Array, pr
     k, visits = len(clients), visits_of(clients)
     visited = k * visits.rows.shape[2]
     rows = (visits.rows + (np.arange(k, dtype=np.intp) * num_rows)[:, np.newaxis]).reshape(-1, visited)
-    labels = row_labels.reshape(-1)[rows]
     mask = visits.mask.reshape(-1, visited)
+    labels = row_labels.reshape(-1)[rows]
+    model.checked_labels(labels[mask])
+    labels[~mask] = 0  # nobody reads these, and they may be anything
     grams = _gram_matrices(clients, num_rows, prints, cache) if len(rows) > 1 else None
     at_label = labels * visited + np.arange(visited)
-    padded = (~mask.all(axis=1)).tolist()
+    padded = [bool(t) for t in np.asarray(np.count_nonzero(~mask, axis=1))]
     plan = _Plan(visits, labels, at_label, rows, mask, padded, grams, row_labels, prints.copy())
     if known:
         # Only a chunk that comes again is worth it: of clients that are drawn anew, the Gram matrices are kept alone.

@@ -5,9 +5,10 @@
     cohort --cut in cohort order--> chunks --> this thread, threads, processes or a cluster --> results, joined in order
 
 The cut depends on the size of the cohort and the engine alone, and a chunk's result on the chunk alone: the number of
-workers, and the order in which they finish, change nothing. Datasets are read here, in cohort order and by one
-thread, wherever a map of the user's is in play; threads get what was read. What goes to other processes is pickled:
-a dataset as its description if that is possible (HDF5 files and simulated writers are), as arrays otherwise.
+workers, and the order in which they finish, change nothing. A map that may give something else the next time is
+called here, in cohort order and by one thread, and so is every map for the fast engines' threads. What goes to other
+processes is pickled: a dataset as its description if that is possible (HDF5 files and simulated writers are), as
+arrays otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +28,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_type_error, naming_client
 from fedsim_np.learning.engines.blas import one_blas_thread, quick_switching
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import read_columns
+from fedsim_np.learning.engines.columns import ClientColumns, changes, read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
 from fedsim_np.learning.models import Array, ModelWeights
 
@@ -75,6 +76,7 @@ class Runner:
     def __init__(self, engine: Engine, executor: ExecutorArgument, cache_bytes: int) -> None:
         self.engine, self._executor, self._cache = engine, executor, Cache(cache_bytes)
         self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         executor = self._executor if self._executor == "serial" else None  # an executor cannot travel
@@ -105,7 +107,8 @@ class Runner:
         return _finished(tasks, executor)
 
     def _own_threads(self) -> ThreadPoolExecutor:
-        if self._threads is None:
+        if self._threads is None or self._process != os.getpid():  # a forked child has none of its parent's threads
+            self._process = os.getpid()
             self._threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
             weakref.finalize(self, self._threads.shutdown, wait=False)
         return self._threads
@@ -117,9 +120,7 @@ class Runner:
         next(loads, None)
         for chunk in chunks:
             next(loads, None)
-            clients: Sequence[Client] = chunk
-            if self.engine.takes_columns:
-                clients = [self._read(dataset) for dataset in chunk]
+            clients = [self._read(d) if self.engine.takes_columns else _applied(d) for d in chunk]
             yield executor.submit(self.engine.run_chunk, weights, clients, state, self._cache)
 
     def _load_ahead(self, executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
@@ -135,6 +136,10 @@ class Runner:
     def _read(self, dataset: Dataset) -> Client:
         with naming_client(dataset.client_id):
             return read_columns(self.engine.model, dataset, self._cache)
+
+    def _travelling(self, dataset: Dataset) -> Client:
+        client = self._read(dataset)
+        return client._replace(key=None, visits_key=None) if isinstance(client, ClientColumns) else client
 
     def _pickled_tasks(
         self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
@@ -152,12 +157,23 @@ class Runner:
 
     def _pickled(self, dataset: Dataset) -> bytes:
         """Return a dataset's description, or, if a map of it cannot be pickled, what it makes of the data."""
+        if changes(dataset):
+            return pickle.dumps(self._travelling(dataset) if self.engine.takes_columns else _applied(dataset))
         try:
             return pickle.dumps(dataset)
         except Exception:  # a lambda, a local function, an open file: each has an error of its own
             if self.engine.takes_columns:
-                return pickle.dumps(self._read(dataset)._replace(key=None))  # type: ignore[union-attr]
+                return pickle.dumps(self._travelling(dataset))
             return pickle.dumps(Dataset.from_batches(dataset.batches(), dataset.client_id))
+
+
+def _applied(dataset: Dataset) -> Client:
+    """Return a dataset whose maps may share something that changes as the batches that they make, here and in order."""
+    return Dataset.from_batches(map(_copied, dataset.batches()), dataset.client_id) if changes(dataset) else dataset
+
+
+def _copied(batch: Mapping[str, Any]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in batch.items()}
 
 
 def _run_pickled(work: bytes, clients: Iterable[bytes]) -> Any:
