@@ -382,6 +382,7 @@ def test_maps_that_refer_to_what_can_change_are_called_in_every_round():
     ):
         assert function_key(fn) is None
     assert function_key(flatten) is not None
+    assert function_key(eval("lambda element: element", {})) is not None  # of no module
 
 
 def test_a_map_that_is_switched_between_rounds():

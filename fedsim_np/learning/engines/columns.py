@@ -119,8 +119,8 @@ def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
 _TRUSTED = {"builtins", "numpy", "collections", "math", "operator", "itertools", "functools"}
 
 
-def _of_trusted(module: str) -> bool:
-    return module.partition(".")[0] in _TRUSTED
+def _of_trusted(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in _TRUSTED  # code that exec runs has no module
 
 
 def _names(code: CodeType) -> set[str]:
