@@ -830,3 +830,29 @@ def test_a_model_that_does_both_at_once():
     assert Both.calls == len(toy_batches())
     rounds(BUILDERS["sgd"](Left), [cohort])
     assert Both.calls == len(toy_batches())
+
+
+def test_an_optimizer_that_changes_with_the_round():
+    rates = [0.1, 0.01]
+    make = functools.partial(
+        fed.learning.build_weighted_fed_avg_with_optimizer_schedule,
+        toy_model,
+        lambda t: rates[min(t, 1)],
+        lambda rate: SGD if rate == rates[0] else optimizers.build_adam(rate, epsilon=0.01),
+    )
+    cohort = cohort_of(clients([9, 30]))
+    assert make().engine == "gram"
+    assert_agree(rounds(make(), [cohort] * 3), rounds(make(engine="loop"), [cohort] * 3))
+    with pytest.raises(ValueError, match="engine='gram' cannot use Adam, only SGD: use engine='auto'"):
+        rounds(make(engine="gram"), [cohort] * 3)
+
+
+def test_a_subclass_of_sgd_is_not_taken_for_it():
+    class Doubled(optimizers.SGDM):
+        def next(self, state, weights, gradients):
+            return super().next(state, weights, tuple(2 * g for g in gradients))
+
+    cohort = cohort_of(clients([9, 30]))
+    make = functools.partial(fed.learning.build_weighted_fed_avg, toy_model, Doubled(0.1))
+    assert make().engine == "cohort"
+    assert_agree(rounds(make(), [cohort]), rounds(make(engine="loop"), [cohort]))

@@ -74,7 +74,7 @@ def choose_engine(engine: str, client_work: ClientWork, model: Model) -> Engine:
             cannot["cohort"] = f"use {type(model).__name__}, which has no stacked_forward_and_gradient of its own"
         if fast_method(model, "softmax_head", (*_PLAIN, "stacked_forward_and_gradient")) is None:
             cannot["gram"] = f"use {type(model).__name__}, which has no softmax_head of its own"
-        elif not isinstance(training.optimizer, SGDM):
+        elif type(training.optimizer) is not SGDM:
             cannot["gram"] = f"use {type(training.optimizer).__name__}, only SGD"
     if engine == "auto":
         engine = next(name for name in ("gram", "cohort", "loop") if cannot[name] is None)

@@ -35,6 +35,7 @@ from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
 from fedsim_np.learning.engines.lockstep import Visits, client_metrics, labels_by_row, visits_of
 from fedsim_np.learning.losses import Loss
 from fedsim_np.learning.models import Array, ModelWeights
+from fedsim_np.learning.optimizers import SGDM
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ class GramEngine(Engine):
         training, hparams = self.client_work.local_training(state) or (None, None)
         assert training is not None
         columns = columns_of(self.model, clients, cache)
+        sgd = type(training.optimizer) is SGDM  # a schedule by round may change from it
+        if not sgd and not self.may_step:
+            raise ValueError(
+                f"engine='gram' cannot use {type(training.optimizer).__name__}, only SGD: use engine='auto'."
+            )
         with np.errstate(all="ignore"):  # an update that overflows is found and left out by the server
-            if self.may_step and _too_large(columns, weights.trainable[0].shape[1]):
+            if not sgd or (self.may_step and _too_large(columns, weights.trainable[0].shape[1])):
                 return cohort.train(training, hparams, weights, columns)
             return _train(self.model, training, hparams, weights, columns, cache)
 
