@@ -9,13 +9,15 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; on success it takes the place of `path`.
 
     Parameters
     ----------
     path : path-like
         The file to make or to replace. If the block raises, it stays as it was.
+    durable : bool
+        Have the disk confirm it, before and after: the file is there even if the machine loses its power.
 
     Yields
     ------
@@ -35,13 +37,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.tmp")
     try:
         yield temporary
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
+        if durable:
+            sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all.
+def sync_folder(folder: Path) -> None:
+    """Have the disk confirm the names in a folder, where that is possible."""
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:
+    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all; `durable` as for `replacing`.
 
     Examples
     --------
@@ -51,5 +68,5 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     ...     (Path(folder) / "a.txt").read_bytes()
     b'one\ntwo\n'
     """
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)

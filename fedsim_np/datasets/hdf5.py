@@ -27,8 +27,7 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
-from fedsim_np.datasets.emnist import CHARACTERS
-from fedsim_np.datasets.schema import Schema
+from fedsim_np.datasets.schema import CHARACTERS, Schema
 from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, data_error
 from fedsim_np.files import replacing
@@ -328,6 +327,11 @@ class HDF5ClientData(ClientData):
 
     def __reduce__(self) -> tuple[type[HDF5ClientData], tuple[str, Schema]]:
         return HDF5ClientData, (self._file.path, self._schema)
+
+    @property
+    def path(self) -> str:
+        """The file's absolute path."""
+        return self._file.path
 
     @property
     def client_ids(self) -> list[str]:

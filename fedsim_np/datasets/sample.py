@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedsim_np.datasets.emnist import DIGITS
 from fedsim_np.datasets.hdf5 import HDF5ClientData
+from fedsim_np.datasets.schema import DIGITS
 from fedsim_np.errors import data_error
 
 _PACKAGE = Path(__file__).resolve().parents[1]

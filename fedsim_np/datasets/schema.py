@@ -1,8 +1,8 @@
 """What a client's arrays must look like, and the checks that hold them to it.
 
 A `Schema` names the fields of an example with their shapes, dtypes and ranges. Structure (fields, lengths, shapes,
-dtypes) can be checked from a file's headers alone; values only when they are read. The real EMNIST's two schemas are
-in `emnist`; data without a schema of their own follow the generic rules: fields of equal length, one structure for
+dtypes) can be checked from a file's headers alone; values only when they are read. `DIGITS` and `CHARACTERS` are the
+real EMNIST's; data without a schema of their own follow the generic rules: fields of equal length, one structure for
 all clients, finite floats.
 """
 
@@ -160,6 +160,22 @@ class Schema(NamedTuple):
         # A NaN makes both extremes NaN: two passes find every kind of bad value.
         if values.dtype.kind == "f" and values.size and not np.isfinite([values.min(), values.max()]).all():
             raise _bad_value("values must be finite", name, values, ~np.isfinite(values), place)
+
+
+def _handwriting(num_classes: int) -> Schema:
+    return Schema(
+        OrderedDict(
+            label=Field((), "int32", 0, num_classes - 1),
+            pixels=Field((28, 28), "float32", 0.0, 1.0),
+        )
+    )
+
+
+DIGITS = _handwriting(10)
+"""Schema of EMNIST's digits: labels 0 to 9."""
+
+CHARACTERS = _handwriting(62)
+"""Schema of EMNIST's digits and letters: labels 0 to 61."""
 
 
 def _bad_value(

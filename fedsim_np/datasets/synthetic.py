@@ -14,8 +14,8 @@ from typing import Any, overload
 
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
-from fedsim_np.datasets.emnist import DIGITS
 from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, draw_images, draw_labels, num_examples
+from fedsim_np.datasets.schema import DIGITS
 from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import argument_error, check_int
 

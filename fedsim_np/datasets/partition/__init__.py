@@ -1,0 +1,43 @@
+"""One's own data as clients: arrays, CSV files, LEAF's JSON files; clients as they are, or made up.
+
+Where the data say whose each example is, `from_arrays`, `from_csv` and `from_leaf_json` make the clients. Where nobody
+owns anything yet, examples are dealt out to clients that differ in a way that is stated and seeded: `iid` (not at all),
+`dirichlet` and `shards` (in their labels), `quantity_skew` (in their sizes). A partition is at heart an array of one
+client number per example (`assign_iid` and its siblings), so an example cannot be lost, nor dealt out twice.
+"""
+
+from fedsim_np.datasets.partition.arrays import (
+    dirichlet,
+    from_arrays,
+    iid,
+    pool,
+    quantity_skew,
+    shards,
+    split_examples,
+)
+from fedsim_np.datasets.partition.assignments import (
+    assign_dirichlet,
+    assign_iid,
+    assign_quantity_skew,
+    assign_shards,
+)
+from fedsim_np.datasets.partition.leaf import from_leaf_json
+from fedsim_np.datasets.partition.tables import Table, from_csv, read_csv
+
+__all__ = [
+    "Table",
+    "assign_dirichlet",
+    "assign_iid",
+    "assign_quantity_skew",
+    "assign_shards",
+    "dirichlet",
+    "from_arrays",
+    "from_csv",
+    "from_leaf_json",
+    "iid",
+    "pool",
+    "quantity_skew",
+    "read_csv",
+    "shards",
+    "split_examples",
+]

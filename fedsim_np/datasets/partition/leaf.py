@@ -1,0 +1,130 @@
+"""LEAF's JSON files -> clients.
+
+A file is ``{"users": [...], "num_samples": [...], "user_data": {user: {"x": [...], "y": [...]}}}``; a data set is a
+folder of them. See S. Caldas et al., "LEAF: a benchmark for federated settings", 2018, https://arxiv.org/abs/1812.01097.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets.client_data import InMemoryClientData
+from fedsim_np.datasets.partition.arrays import numbers_of
+from fedsim_np.errors import DataError, data_error
+
+
+def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
+    """Make clients of a JSON file in LEAF's form, or of a folder of such files.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder, of which all ``*.json`` are read.
+
+    Returns
+    -------
+    InMemoryClientData
+        In the order of the files and of their users. ``x`` is what it is in the file, as float32 if any client has
+        floats in it; ``y``, where it is one number an example, has shape (n, 1): batches of these are what
+        `SoftmaxRegression` takes.
+
+    Raises
+    ------
+    DataError
+        If a file is not of this form, holds texts instead of numbers, or has a user that another one has.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "all_data.json")
+    ...     with open(path, "w", encoding="utf-8") as file:
+    ...         users = {"ann": {"x": [[0.5, 1.0], [0.0, 0.25]], "y": [1, 0]}}
+    ...         json.dump({"users": ["ann"], "num_samples": [2], "user_data": users}, file)
+    ...     data = from_leaf_json(folder)
+    >>> data.create_dataset_for_client("ann").to_arrays()["y"].tolist()
+    [[1], [0]]
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise data_error("must have a *.json file", "none", path=path)
+    clients: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    for file in files:
+        for user, arrays in _read(file).items():
+            if user in clients:
+                raise data_error(
+                    "a user must be in one file only", "one that was read before", path=file, client_id=user
+                )
+            clients[user] = arrays
+    if not clients:
+        raise data_error("must have a user", "none", path=path)
+    for name in {name for arrays in clients.values() for name in arrays}:
+        having = [arrays for arrays in clients.values() if name in arrays]
+        # JSON writes 1.0 as it likes: one client's whole numbers do not make the field one of integers.
+        filled = [arrays[name] for arrays in having if len(arrays[name])]
+        floats = any(values.dtype.kind == "f" for values in filled)
+        dtype = (
+            np.float32 if floats else max((values.dtype for values in filled), key=lambda d: d.itemsize, default=None)
+        )
+        for arrays in having:
+            if len(arrays[name]) or not filled:
+                arrays[name] = arrays[name].astype(dtype or np.float32, copy=False)
+            else:  # an empty list says nothing of its examples' shape
+                arrays[name] = np.empty((0, *filled[0].shape[1:]), dtype)
+    return InMemoryClientData(clients)
+
+
+def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_object)
+    except FileNotFoundError as error:
+        raise data_error("must exist", "no such file", path=path) from error
+    except (ValueError, RecursionError) as error:
+        raise data_error("must be JSON", error, path=path) from error
+    parts = ("users", "num_samples", "user_data")
+    if not isinstance(content, dict) or not all(part in content for part in parts):
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise data_error(f"must be LEAF's JSON, an object with {', '.join(parts)}", found, path=path)
+    users, sizes, data = (content[part] for part in parts)
+    if not isinstance(data, dict) or not isinstance(users, list) or sorted(map(str, users)) != sorted(data):
+        raise data_error("'users' must be those in 'user_data'", "others", path=path)
+    if not isinstance(sizes, list) or len(sizes) != len(users):
+        raise data_error("'num_samples' must be a number a user", type(sizes).__name__, path=path)
+    clients = {}
+    for user, size in zip(map(str, users), sizes, strict=True):
+        clients[user] = _client(path, user, size, data.pop(user))
+    return clients
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; Python's own would keep the last of two equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:50]!r} twice in an object")
+    return found
+
+
+def _client(path: Path, user: str, size: object, fields: object) -> dict[str, npt.NDArray[Any]]:
+    place: dict[str, Any] = {"path": path, "client_id": user}
+    if not isinstance(fields, Mapping) or not fields:
+        raise data_error("a user's data must be an object of lists", type(fields).__name__, **place)
+    arrays = {}
+    for name, values in fields.items():
+        try:
+            array = numbers_of(name, values)
+        except DataError as error:
+            raise DataError(f"file '{path}', client '{user}', {error}") from error
+        if len(array) != size:
+            raise data_error(f"must have {size!r} examples, as num_samples says", len(array), field=name, **place)
+        arrays[name] = array[:, np.newaxis] if name == "y" and array.ndim == 1 else array
+    return arrays

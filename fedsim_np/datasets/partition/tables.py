@@ -1,0 +1,360 @@
+"""CSV files -> arrays and clients, row by row.
+
+The text is read in blocks of rows and becomes numbers at once: memory holds the numbers, never the text. Nothing is
+guessed. A column is a feature, the label, the client, a field of a stated type, or it is left out; a cell that does not
+fit is an error that names its line and column.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets.client_data import InMemoryClientData
+from fedsim_np.datasets.partition.arrays import from_arrays
+from fedsim_np.datasets.sources import Columns
+from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
+
+_CELLS = 2**19  # of a block of rows
+
+
+class Table(NamedTuple):
+    """What `read_csv` returns; n examples, d features.
+
+    Attributes
+    ----------
+    arrays : OrderedDict of str to ndarray
+        ``x`` float32 (n, d), the features; ``y`` int32 (n, 1), the labels; and the columns with a type of their own.
+    client : ndarray of str objects, shape (n,), or None
+        The client of each example: each id is in memory once.
+    label_names : tuple of str
+        What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
+    """
+
+    arrays: Columns
+    client: npt.NDArray[np.object_] | None
+    label_names: tuple[str, ...]
+
+
+class CsvClientData(InMemoryClientData):
+    """Clients from a CSV file.
+
+    Attributes
+    ----------
+    label_names : tuple of str
+        What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
+    """
+
+    label_names: tuple[str, ...] = ()
+
+
+def from_csv(
+    path: str | os.PathLike[str],
+    client: str,
+    label: str | None = None,
+    features: Sequence[str] | None = None,
+    types: Mapping[str, npt.DTypeLike] | None = None,
+    delimiter: str = ",",
+) -> CsvClientData:
+    r"""Make clients of a CSV file with a column that says whose each row is.
+
+    Parameters
+    ----------
+    path : path-like
+        UTF-8 text, its first line the columns' names.
+    client : str
+        The column of clients' ids. Clients are sorted by it; a client's rows stay in their order.
+    label, features, types, delimiter
+        See `read_csv`.
+
+    Returns
+    -------
+    CsvClientData
+        Of examples ``x`` (d,) and ``y`` (1,): batches of these are what `SoftmaxRegression` takes.
+
+    Raises
+    ------
+    DataError
+        If the file is not of this form: it names line and column.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "flowers.csv")
+    ...     with open(path, "w", encoding="utf-8") as file:
+    ...         _ = file.write("garden,petal,sepal,kind\nnorth,1.5,5,rose\nsouth,4,6.5,lily\nnorth,2,5,rose\n")
+    ...     data = from_csv(path, client="garden", label="kind")
+    >>> data.client_ids, data.label_names
+    (['north', 'south'], ('lily', 'rose'))
+    >>> data.create_dataset_for_client("north").to_arrays()["x"].tolist()
+    [[1.5, 5.0], [2.0, 5.0]]
+    """
+    table = read_csv(path, label=label, client=client, features=features, types=types, delimiter=delimiter)
+    assert table.client is not None
+    try:
+        grouped = from_arrays(table.arrays, table.client)
+    except DataError as error:
+        raise DataError(f"file '{os.fspath(path)}', {error}") from error
+    data = CsvClientData({name: grouped.create_dataset_for_client(name).to_arrays() for name in grouped.client_ids})
+    data.label_names = table.label_names
+    return data
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    label: str | None = None,
+    client: str | None = None,
+    features: Sequence[str] | None = None,
+    types: Mapping[str, npt.DTypeLike] | None = None,
+    delimiter: str = ",",
+) -> Table:
+    """Read the columns of a CSV file as arrays.
+
+    Parameters
+    ----------
+    path : path-like
+        UTF-8 text, its first line the columns' names.
+    label : str, optional
+        The column of labels: integers, which stay as they are, or texts, which are numbered in sorted order. It becomes
+        the field ``y``.
+    client : str, optional
+        The column of clients' ids: texts.
+    features : sequence of str, optional
+        The columns of numbers that become the field ``x``, in this order. By default all that are left, or, where there
+        are `types`, none.
+    types : mapping of str to dtype-like, optional
+        Columns that become fields of their own, by their own names: any of NumPy's integers and floats. (`from_csv`
+        makes float32 of any float.)
+    delimiter : str
+        One character.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    DataError
+        If the file is not of this form, or a cell does not fit: it names line and column.
+    """
+    path = os.fspath(path)
+    owner = "read_csv"
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\0\r\n"':
+        raise argument_error("delimiter", owner, "one character, no quote and no end of a line", delimiter)
+    for name, column in (("label", label), ("client", client)):
+        if column is not None and not isinstance(column, str):
+            raise argument_type_error(name, owner, "a column's name or None", column)
+    features = _names(owner, features)
+    if types is not None and not isinstance(types, Mapping):
+        raise argument_type_error("types", owner, "a mapping of columns' names to dtypes", types)
+    own = {name: _own_type(owner, name, dtype) for name, dtype in (types or {}).items()}
+    taken = {"y"} if label is not None else set()
+    if taken & set(own) or ("x" in own and features):
+        raise argument_error("types", owner, "for columns of other names than x and y, which others have", sorted(own))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            header = _header(
+                path, reader, delimiter, [c for c in (label, client, *(features or ()), *own) if c is not None]
+            )
+            if features is None:
+                features = [] if own else [name for name in header if name not in (label, client)]
+                if "" in features:
+                    raise data_error("a feature's column must have a name, or the features be named", header, path=path)
+            places = {name: place for place, name in enumerate(header)}
+            table = _read(path, reader, header, places, label, client, features, own)
+    except FileNotFoundError as error:
+        raise data_error("must exist", "no such file", path=path) from error
+    except UnicodeDecodeError as error:
+        raise data_error("must be UTF-8 text", f"byte {error.object[error.start]:#x}", path=path) from error
+    except IsADirectoryError as error:
+        raise data_error("must be a file", "a folder", path=path) from error
+    except csv.Error as error:
+        raise data_error("must be a CSV file", f"in line {reader.line_num}: {error}", path=path) from error
+    return table
+
+
+def _names(owner: str, names: Sequence[str] | None) -> list[str] | None:
+    """Return columns' names as a list, whatever they came in."""
+    if names is None:
+        return None
+    found = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [None]
+    if not all(isinstance(name, str) for name in found):
+        raise argument_type_error("features", owner, "a sequence of columns' names", names)
+    return [str(name) for name in found]
+
+
+def _own_type(owner: str, name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(object if dtype is None else dtype)
+    except (TypeError, ValueError, SyntaxError):
+        found = np.dtype(object)
+    if found.kind not in "iuf" or not found.isnative:
+        raise argument_error("types", owner, f"one of NumPy's integers or floats for '{name}'", dtype)
+    return found
+
+
+def _header(path: str, reader: Iterator[list[str]], delimiter: str, wanted: Sequence[str]) -> list[str]:
+    header = next(reader, [])
+    if not header:
+        raise data_error("the first line must name the columns", "nothing", path=path)
+    if len(set(header)) < len(header):
+        raise data_error("the columns' names must differ", header, path=path)
+    if len(set(wanted)) < len(wanted):
+        raise data_error("a column must be wanted once", list(wanted), path=path)
+    there = set(header)
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        others = [mark for mark in ";\t,|" if mark != delimiter and mark in header[0]]
+        hint = f"; is the delimiter {others[0]!r}?" if len(header) == 1 and others else ""
+        raise data_error(f"must have the columns {absent}{hint}", header, path=path)
+    return header
+
+
+def _read(
+    path: str,
+    reader: Any,
+    header: list[str],
+    places: Mapping[str, int],
+    label: str | None,
+    client: str | None,
+    features: list[str],
+    own: Mapping[str, np.dtype[Any]],
+) -> Table:
+    texts = {name: _Texts() for name in (label, client) if name is not None}
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ["x"] * bool(features) + list(own)}
+    for lines, rows in _blocks(path, reader, len(header)):
+        columns = list(zip(*rows, strict=True))
+
+        def numbers(
+            name: str, dtype: np.dtype[Any], columns: list[Any] = columns, lines: list[int] = lines
+        ) -> npt.NDArray[Any]:
+            return _parsed(path, name, columns[places[name]], lines, dtype)
+
+        for name, seen in texts.items():
+            seen.add(columns[places[name]])
+            _check_texts(path, name, columns[places[name]], lines)
+        if features:
+            x = np.empty((len(rows), len(features)), np.float32)
+            for j, name in enumerate(features):
+                x[:, j] = numbers(name, x.dtype)
+            parts["x"].append(x)
+        for name, dtype in own.items():
+            parts[name].append(numbers(name, dtype))
+    if not (texts or parts) or not any([*parts.values(), *(seen.codes for seen in texts.values())]):
+        raise data_error("must have a row and a column that is wanted", "none", path=path)
+    arrays: Columns = OrderedDict((name, np.concatenate(parts.pop(name))) for name in list(parts))
+    label_names: tuple[str, ...] = ()
+    if label is not None:
+        arrays["y"], label_names = texts[label].labels(path, label)
+    clients = None if client is None else texts[client].array()
+    return Table(arrays, clients, label_names)
+
+
+def _check_texts(path: str, name: str, cells: tuple[str, ...], lines: list[int]) -> None:
+    for bad in {cell for cell in set(cells) if not cell or "\0" in cell}:
+        rule = f"line {lines[cells.index(bad)]}, column '{name}' must be a text without NUL, and not empty"
+        raise data_error(rule, repr(bad[:50]), path=path)
+
+
+def _blocks(path: str, reader: Any, width: int) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Yield rows and the numbers of their lines, a block at a time; empty lines are skipped."""
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    most = max(1, _CELLS // width)
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != width:
+            rule = f"line {reader.line_num} must have as many cells as there are columns ({width})"
+            raise data_error(rule, len(row), path=path)
+        rows.append(row)
+        lines.append(reader.line_num)
+        if len(rows) == most:
+            yield lines, rows
+            lines, rows = [], []
+    if rows:
+        yield lines, rows
+
+
+def _parsed(path: str, name: str, cells: tuple[str, ...], lines: list[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return one column's cells as numbers."""
+    read: Any = float if dtype.kind == "f" else int
+    values = None
+    try:
+        if "_" not in "".join(cells):  # Python's numbers may have underscores; a file's may not
+            values = _as(dtype, list(map(read, cells)))
+    except (ValueError, OverflowError):
+        pass
+    if values is not None:
+        return values
+    for line, cell in zip(lines, cells, strict=True):
+        try:
+            fits = "_" not in cell and _as(dtype, [read(cell)]) is not None
+        except (ValueError, OverflowError):
+            fits = False
+        if not fits:
+            rule = f"line {line}, column '{name}' must be a finite {dtype.name}"
+            raise data_error(rule, repr(cell[:50]), path=path)
+    raise AssertionError("a column does not fit, but all of its cells do")
+
+
+def _as(dtype: np.dtype[Any], numbers: list[Any]) -> npt.NDArray[Any] | None:
+    """Return numbers as an array, or None if one is not finite, or beyond the type's range."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = np.array(numbers, np.float64).astype(dtype)
+        return values if np.isfinite(values).all() else None
+    bounds = np.iinfo(dtype)
+    return np.array(numbers, dtype) if min(numbers) >= bounds.min and max(numbers) <= bounds.max else None
+
+
+class _Texts:
+    """A column of texts, most of them seen before: a number for each."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self.codes: list[npt.NDArray[np.int32]] = []
+
+    def add(self, cells: Sequence[str]) -> None:
+        numbers = self._numbers
+        self.codes.append(np.array([numbers.setdefault(cell, len(numbers)) for cell in cells], np.int32))
+
+    def array(self) -> npt.NDArray[np.object_]:
+        return np.array(list(self._numbers), object)[np.concatenate(self.codes)]
+
+    def labels(self, path: str, field: str) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+        """Return the texts as integers (n, 1): those that they are, or their places in sorted order."""
+        names = list(self._numbers)
+        codes = np.concatenate(self.codes)
+        numbers = [_number(name) for name in names]
+        if None not in numbers:
+            broken = [name for name, number in zip(names, numbers, strict=True) if number != _whole(number)]
+            if broken:  # numbers that are measured, and no classes
+                raise data_error(
+                    "labels must be integers below 2^31, or texts", repr(broken[0]), path=path, field=field
+                )
+            return np.array(numbers).astype(np.int32)[codes][:, np.newaxis], ()
+        ordered = sorted(names)
+        place = {name: number for number, name in enumerate(ordered)}
+        return np.array([place[name] for name in names], np.int32)[codes][:, np.newaxis], tuple(ordered)
+
+
+def _number(text: str) -> float | None:
+    """Return the number that a text is, or None."""
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _whole(number: float | None) -> float:
+    """Return a number that is an int32 ("3", also "3.0"), or NaN for any other."""
+    return number if number is not None and number.is_integer() and abs(number) < 2**31 else float("nan")
