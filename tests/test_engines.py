@@ -571,14 +571,14 @@ def test_evaluation_on_columns_agrees_with_the_loop(sizes, epochs, take, loss, s
 
 
 def test_a_budget_is_kept_and_the_least_recently_used_goes():
-    cache = Cache(100)
+    cache = Cache(10_000)  # an entry takes a little more than its value
     for key in "abc":
-        cache.put(key, key, 40)
+        cache.put(key, key, 3000)
     assert [key for key in "abc" if key in cache] == ["b", "c"]
     cache.find("b")
-    cache.put("d", "d", 40)
+    cache.put("d", "d", 3000)
     assert [key for key in "abcd" if key in cache] == ["b", "d"]
-    cache.put("e", "e", 101)
+    cache.put("e", "e", 10_001)
     assert "e" not in cache
     assert "b" in cache
 

@@ -1,6 +1,24 @@
 """Rounds, one after another: training runs and what is kept of them."""
 
-from fedsim_np.program.loggers import Logger, MemoryLogger, flatten
+from fedsim_np.program.checkpoints import FileProgramStateManager, ProgramStateManager
+from fedsim_np.program.log_files import CSVLogger, JSONLinesLogger
+from fedsim_np.program.loggers import ConsoleLogger, Logger, MemoryLogger, ResumableLogger, flatten
+from fedsim_np.program.sampling import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.program.tensorboard import TensorBoardLogger
 from fedsim_np.program.training import run_training_process
 
-__all__ = ["Logger", "MemoryLogger", "flatten", "run_training_process"]
+__all__ = [
+    "CSVLogger",
+    "ConsoleLogger",
+    "FileProgramStateManager",
+    "JSONLinesLogger",
+    "Logger",
+    "MemoryLogger",
+    "ProgramStateManager",
+    "ResumableLogger",
+    "TensorBoardLogger",
+    "build_sparse_sampling_fn",
+    "build_uniform_sampling_fn",
+    "flatten",
+    "run_training_process",
+]

@@ -5,9 +5,16 @@ Metrics are nested mappings; a logger sees them flat, named by their path: ``cli
 
 from __future__ import annotations
 
+import datetime
+import numbers
+import sys
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TextIO
+
+_MOST_SECONDS = 86400.0 * 9999  # nobody waits longer
+_SHOWN = {"loss": "loss", "sparse_categorical_accuracy": "accuracy", "accuracy": "accuracy"}
 
 
 class Logger(Protocol):
@@ -26,7 +33,8 @@ def flatten(metrics: Mapping[str, Any]) -> OrderedDict[str, Any]:
     {'client_work/train/loss': 2.5}
     """
     flat: OrderedDict[str, Any] = OrderedDict()
-    for name, value in metrics.items():
+    for key, value in metrics.items():
+        name = str(key)
         if isinstance(value, Mapping):
             flat.update((f"{name}/{path}", leaf) for path, leaf in flatten(value).items())
         elif isinstance(value, tuple | list):
@@ -35,6 +43,13 @@ def flatten(metrics: Mapping[str, Any]) -> OrderedDict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+class ResumableLogger(Logger, Protocol):
+    """A logger that can go on where a stopped run left off. One that cannot is told the rounds that come."""
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: forget all later ones."""
 
 
 class MemoryLogger:
@@ -65,3 +80,53 @@ class MemoryLogger:
             self.history.setdefault(name, [float("nan")] * rows)
         for name, column in self.history.items():
             column.append(row.get(name, float("nan")))
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: forget all later ones."""
+        kept = sum(number <= round_num for number in self.history["round_num"])
+        for column in self.history.values():
+            del column[kept:]
+
+
+class ConsoleLogger:
+    """Prints a line a round: loss and accuracy of the client work and of the evaluation, and how long is left.
+
+    Parameters
+    ----------
+    total_rounds : int
+        How many rounds there will be.
+    file : text file, optional
+        Where to print; by default standard output.
+    clock : callable
+        Seconds; for the time left.
+
+    Examples
+    --------
+    >>> logger = ConsoleLogger(total_rounds=3, clock=iter([0.0, 2.0, 4.0]).__next__)
+    >>> logger.release({"client_work": {"train": {"loss": 2.5, "num_examples": 100}}}, round_num=1)
+    round 1 of 3  loss 2.5000  0:00:04 left
+    """
+
+    def __init__(
+        self, total_rounds: int, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total, self._file, self._clock = total_rounds, file, clock
+        self._started, self._first = clock(), 0
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Print a round's line."""
+        parts = [f"round {round_num:{len(str(self._total))}d} of {self._total}"]
+        for path, value in flatten(metrics).items():
+            *where, name = path.split("/")
+            shown = _SHOWN.get(name)
+            if shown is not None and "total_rounds_metrics" not in where and isinstance(value, numbers.Real):
+                parts.append(f"{'evaluation ' * ('evaluation' in where)}{shown} {float(value):.4f}")
+        done, left = round_num - self._first, self._total - round_num
+        if done > 0 and left > 0:
+            seconds = min((self._clock() - self._started) / done * left, _MOST_SECONDS)
+            parts.append(f"{datetime.timedelta(seconds=round(seconds))} left")
+        print("  ".join(parts), file=self._file or sys.stdout, flush=True)
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: the time left is counted from here."""
+        self._started, self._first = self._clock(), round_num

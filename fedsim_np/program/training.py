@@ -10,12 +10,27 @@ from typing import Any
 from fedsim_np.errors import argument_type_error, check_int
 from fedsim_np.learning.process import ClientBatches, LearningProcess
 from fedsim_np.learning.state import LearningAlgorithmState
-from fedsim_np.program.loggers import Logger
+from fedsim_np.program.checkpoints import ProgramStateManager
+from fedsim_np.program.loggers import ConsoleLogger, Logger
 
 ROUND_NUMBER_KEY = "round_number"
 TRAINING_TIME_KEY = "training_time_in_seconds"
 EVALUATION_TIME_KEY = "evaluation_time_in_seconds"
 EVALUATION_METRICS_PREFIX = "evaluation/"
+
+_TIMING_KEYS = (TRAINING_TIME_KEY, EVALUATION_METRICS_PREFIX + EVALUATION_TIME_KEY)
+
+
+def is_timing(name: str) -> bool:
+    """Return whether a metric of a run is seconds, which are others each time.
+
+    Examples
+    --------
+    >>> is_timing("training_time_in_seconds"), is_timing("client_work/train/loss")
+    (True, False)
+    """
+    return name in _TIMING_KEYS
+
 
 SelectionFn = Callable[[int], Sequence[ClientBatches]]
 EvaluationFn = Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Mapping[str, Any]]
@@ -28,14 +43,19 @@ def run_training_process(
     evaluation_fn: EvaluationFn | None = None,
     evaluation_selection_fn: SelectionFn | None = None,
     rounds_per_evaluation: int = 1,
-    *,
+    program_state_manager: ProgramStateManager | None = None,
+    rounds_per_saving_program_state: int = 1,
     metrics_managers: Iterable[Logger] | None = None,
     reshuffle: bool = False,
+    *,
+    stop_fn: Callable[[], bool] | None = None,
 ) -> LearningAlgorithmState:
     """Run rounds 1 to `total_rounds`, as TFF's function of this name does.
 
     An evaluation, where asked for, comes before round 1 (as round 0) and after every round whose number is a
-    multiple of `rounds_per_evaluation`.
+    multiple of `rounds_per_evaluation`. Where states are saved, a run goes on after the latest one that was: loggers
+    are told to forget the rounds after it (`ResumableLogger`), so that the result is that of a run in one piece, as
+    far as the selection functions depend on the round number alone. Round 0 is saved too.
 
     Parameters
     ----------
@@ -48,11 +68,19 @@ def run_training_process(
     evaluation_selection_fn : callable, optional
         Round number -> datasets for `evaluation_fn`.
     rounds_per_evaluation : int
+    program_state_manager : ProgramStateManager, optional
+        Where states are saved, and loaded from: `FileProgramStateManager`.
+    rounds_per_saving_program_state : int
+        A state is saved after every round whose number is a multiple of it, after the last, and when it is told to
+        stop. (TFF saves neither of the last two.)
     metrics_managers : iterable of Logger, optional
-        Each is told every round's metrics, with ``round_number`` and the seconds of training and evaluation.
+        Each is told every round's metrics, with ``round_number`` and the seconds of training and evaluation. None: a
+        `ConsoleLogger`.
     reshuffle : bool
         Read the datasets in another order every round: tf.data's order of iteration ``round - 1``. By default every
         round reads them in the first iteration's order, as TFF does.
+    stop_fn : callable, optional
+        Asked after every round: True ends the run there, its state saved.
 
     Returns
     -------
@@ -75,16 +103,17 @@ def run_training_process(
     owner = "run_training_process"
     total_rounds = check_int("total_rounds", owner, total_rounds, minimum=0)
     rounds_per_evaluation = check_int("rounds_per_evaluation", owner, rounds_per_evaluation, minimum=1)
-    for name, value in (
-        ("training_selection_fn", training_selection_fn),
-        ("evaluation_fn", evaluation_fn),
-        ("evaluation_selection_fn", evaluation_selection_fn),
-    ):
-        if not callable(value) and (value is not None or name.startswith("training")):
-            raise argument_type_error(name, owner, "a callable", value)
-    if (evaluation_fn is None) != (evaluation_selection_fn is None):
-        raise argument_type_error("evaluation_fn", owner, "given together with evaluation_selection_fn", evaluation_fn)
-    loggers = list(metrics_managers or ())
+    rounds_per_saving = check_int("rounds_per_saving_program_state", owner, rounds_per_saving_program_state, minimum=1)
+    _check_callables(training_selection_fn, evaluation_fn, evaluation_selection_fn, stop_fn)
+    loggers = [ConsoleLogger(total_rounds)] if metrics_managers is None else list(metrics_managers)
+
+    def save(state: LearningAlgorithmState, round_num: int) -> None:
+        if program_state_manager is not None:
+            # What a resumed run will not write again must be on the disk before it is told not to.
+            for logger in loggers:
+                if hasattr(logger, "sync"):
+                    logger.sync()
+            program_state_manager.save(state, round_num)
 
     def release(metrics: Mapping[str, Any], round_num: int) -> None:
         for logger in loggers:
@@ -98,10 +127,20 @@ def run_training_process(
         metrics[EVALUATION_TIME_KEY] = time.perf_counter() - started
         return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in metrics.items())
 
-    state = training_process.initialize()
-    if evaluation_fn is not None:
-        release(evaluate(state, 0), 0)
-    for round_num in range(1, total_rounds + 1):
+    state, start = training_process.initialize(), 0
+    saved = None
+    if program_state_manager is not None:
+        saved, start = program_state_manager.load_latest(state)
+    if saved is not None:
+        state = saved
+        for logger in loggers:
+            if hasattr(logger, "resume"):
+                logger.resume(start)
+    else:
+        if evaluation_fn is not None:
+            release(evaluate(state, 0), 0)
+        save(state, 0)
+    for round_num in range(start + 1, total_rounds + 1):
         started = time.perf_counter()
         cohort = training_selection_fn(round_num)
         state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
@@ -111,4 +150,25 @@ def run_training_process(
         if evaluation_fn is not None and round_num % rounds_per_evaluation == 0:
             metrics.update(evaluate(state, round_num))
         release(metrics, round_num)
+        stop = stop_fn is not None and stop_fn()
+        if round_num % rounds_per_saving == 0 or round_num == total_rounds or stop:
+            save(state, round_num)
+        if stop:
+            break
     return state
+
+
+def _check_callables(
+    training_selection_fn: Any, evaluation_fn: Any, evaluation_selection_fn: Any, stop_fn: Any
+) -> None:
+    owner = "run_training_process"
+    for name, value in (
+        ("training_selection_fn", training_selection_fn),
+        ("evaluation_fn", evaluation_fn),
+        ("evaluation_selection_fn", evaluation_selection_fn),
+        ("stop_fn", stop_fn),
+    ):
+        if not callable(value) and (value is not None or name.startswith("training")):
+            raise argument_type_error(name, owner, "a callable", value)
+    if (evaluation_fn is None) != (evaluation_selection_fn is None):
+        raise argument_type_error("evaluation_fn", owner, "given together with evaluation_selection_fn", evaluation_fn)

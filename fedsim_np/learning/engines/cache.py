@@ -17,6 +17,8 @@ import numpy as np
 
 from fedsim_np.learning.models import Array
 
+_OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short order
+
 
 class Cache:
     """Values by key, the least recently used ones out first; threads may share it.
@@ -28,7 +30,7 @@ class Cache:
 
     Examples
     --------
-    >>> cache = Cache(budget=10)
+    >>> cache = Cache(budget=3000)
     >>> for key in ("a", "b", "c"):
     ...     cache.put(key, key.upper(), size=4)
     >>> cache.find("a"), cache.find("c")
@@ -54,6 +56,7 @@ class Cache:
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
         """Keep a value of so many bytes, if it fits into the budget at all."""
+        size += _OVERHEAD
         if size > self.budget:
             return
         with self._lock:

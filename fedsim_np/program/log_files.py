@@ -1,0 +1,206 @@
+"""Metrics in text files, a row a round: CSV and JSON Lines.
+
+A row is written when its round is over, and a file can be gone on with: `resume` drops the rows of rounds that will be
+computed again, and a row that was cut off in the middle, so that no round is there twice and none is lost. A run that
+was interrupted and resumed leaves the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim_np.errors import argument_error, data_error
+from fedsim_np.files import sync_folder, write_text
+from fedsim_np.program.loggers import flatten
+
+ROUND = "round_num"
+Select = Callable[[str], bool]
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as Python's, whose text is the same in all versions of NumPy, and anything else as text."""
+    if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0:
+        value = value.item()
+    return value if value is None or isinstance(value, bool | int | float) else _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """Return a text as one line of UTF-8, and not too long for a reader of CSV files."""
+    return " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()[:10_000]
+
+
+class _FileLogger:
+    """What both kinds of file have in common: lines that belong to rounds."""
+
+    def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
+        self._path, self._select = Path(path), select
+        self._opened = False
+
+    def _row(self, metrics: Mapping[str, Any], round_num: int) -> dict[str, Any]:
+        row: dict[str, Any] = {ROUND: int(round_num)}
+        for name, value in flatten(metrics).items():
+            if self._select is None or self._select(name):
+                row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
+        return row
+
+    def _open(self) -> None:
+        if not self._opened and self._path.exists() and self._path.stat().st_size:
+            rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
+            raise argument_error("path", type(self).__name__, rule, str(self._path))
+        self._opened = True
+
+    def _append(self, line: str) -> None:
+        with open(self._path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(line)
+
+    def sync(self) -> None:
+        """Have the disk confirm what was written."""
+        if self._path.exists():
+            with open(self._path, "rb+") as file:
+                os.fsync(file.fileno())
+            sync_folder(self._path.parent)
+
+    def _lines(self) -> list[str]:
+        """Return the whole lines of the file; what follows the last line's end was cut off."""
+        if not self._path.exists():
+            return []
+        try:
+            text = self._path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            text = self._path.read_bytes()[: error.start].decode("utf-8")
+        return text.split("\n")[:-1]
+
+    def _keep(self, lines: list[str], rounds: list[int], header: int, round_num: int) -> None:
+        """Write the file again with the lines of the rounds up to one."""
+        kept = [line for line, number in zip(lines[header:], rounds, strict=True) if number <= round_num]
+        last = max((number for number in rounds if number <= round_num), default=0)
+        empty = not lines and round_num >= 0 and self._path.exists()
+        if empty or (lines and last != max(round_num, 0)) or rounds != sorted(set(rounds)):
+            found = "none" if not rounds else f"rounds up to {rounds[-1]}"
+            raise data_error(
+                f"must have a row of each round up to {round_num}, to go on from there", found, path=self._path
+            )
+        text = "".join(f"{line}\n" for line in lines[:header] + kept)
+        if self._path.exists() and self._path.read_bytes() != text.encode():
+            write_text(self._path, text, durable=True)
+        self._opened = True
+
+
+class CSVLogger(_FileLogger):
+    r"""Writes a row a round to a CSV file.
+
+    A metric that is first reported in a later round gets a column then: the file is written again, whole or not at all,
+    with empty cells in the rows before.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that is not there yet, or one that `resume` goes on with.
+    select : callable, optional
+        Metric's name -> whether to write it. By default all are written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = CSVLogger(Path(folder) / "metrics.csv")
+    ...     logger.release({"loss": 2.0}, round_num=1)
+    ...     logger.release({"loss": 1.5, "evaluation": {"loss": 1.75}}, round_num=2)
+    ...     (Path(folder) / "metrics.csv").read_text(encoding="utf-8")
+    'round_num,loss,evaluation/loss\n1,2.0,\n2,1.5,1.75\n'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
+        super().__init__(path, select)
+        self._columns: list[str] = []
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write a round's metrics."""
+        row = self._row(metrics, round_num)
+        self._open()
+        new = [name for name in row if name not in self._columns]
+        if new:
+            lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
+            self._columns += new
+            write_text(self._path, "".join([_line(self._columns), *lines]))
+        self._append(_line([row.get(name, "") for name in self._columns]))
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: drop the rows of later ones.
+
+        Raises
+        ------
+        DataError
+            If the file is no such log, or does not have the round.
+        """
+        lines = self._lines()
+        try:
+            rows = list(csv.reader(lines, strict=True))
+            rounds = [int(row[0]) for row in rows[1:]]
+            if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
+                raise ValueError("something else")
+        except (csv.Error, ValueError, IndexError) as error:
+            raise data_error(f"must be a CSV file with the column '{ROUND}' first", error, path=self._path) from error
+        self._columns = rows[0] if rows else []
+        self._keep(lines, rounds, min(1, len(lines)), round_num)
+
+
+def _line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+class JSONLinesLogger(_FileLogger):
+    r"""Writes a JSON object a round, a line each; what is not finite is null.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that is not there yet, or one that `resume` goes on with.
+    select : callable, optional
+        Metric's name -> whether to write it. By default all are written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = JSONLinesLogger(Path(folder) / "metrics.jsonl")
+    ...     logger.release({"loss": 2.0, "accuracy": float("nan")}, round_num=1)
+    ...     (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8")
+    '{"round_num": 1, "loss": 2.0, "accuracy": null}\n'
+    """
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write a round's metrics."""
+        row = self._row(metrics, round_num)
+        self._open()
+        self._append(json.dumps({name: _finite(value) for name, value in row.items()}, default=str) + "\n")
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: drop the lines of later ones.
+
+        Raises
+        ------
+        DataError
+            If the file is no such log, or does not have the round.
+        """
+        lines = self._lines()
+        try:
+            rounds = [int(json.loads(line)[ROUND]) for line in lines]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise data_error(f"must be JSON Lines with '{ROUND}'", error, path=self._path) from error
+        self._keep(lines, rounds, 0, round_num)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

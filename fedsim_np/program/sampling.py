@@ -1,0 +1,143 @@
+"""Which clients take part in a round: a function of the round number and a seed, and of nothing else.
+
+So a run that was stopped and resumed samples what it would have sampled. `build_uniform_sampling_fn` makes TFF's own
+choices; it shuffles the whole population every round. `build_sparse_sampling_fn` does work in proportion to the cohort,
+for populations of millions, and makes other choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int
+
+T = TypeVar("T")
+SamplingFn = Callable[[int, int], list[T]]
+
+# Lehmer's generator, which TFF steps from round to round.
+_MODULUS = 2**31 - 1
+_MULTIPLIER = 16807
+_SPARSE = 2_000_001  # the first word of `build_sparse_sampling_fn`'s streams
+
+
+def build_uniform_sampling_fn(
+    sample_range: Sequence[T], replace: bool = False, random_seed: int | None = None
+) -> SamplingFn[T]:
+    r"""Return a function that samples clients evenly: TFF's choices for the same seed and round.
+
+    With :math:`s` drawn from the seed, round r uses NumPy's ``RandomState`` with the seed
+    :math:`16807^r s \bmod (2^{31} - 1)`.
+
+    Parameters
+    ----------
+    sample_range : sequence
+        What to sample from: clients' ids.
+    replace : bool
+        Whether a client may be sampled twice in a round.
+    random_seed : int, optional
+        From 0 to 2^32 - 1. None: other choices every time.
+
+    Returns
+    -------
+    callable
+        ``(round_num, size) -> list``.
+
+    Examples
+    --------
+    >>> sample = build_uniform_sampling_fn(["ann", "bob", "cem", "dia"], random_seed=3)
+    >>> sample(1, 2), sample(2, 2), sample(1, 2)
+    (['dia', 'cem'], ['ann', 'cem'], ['dia', 'cem'])
+    """
+    owner = "build_uniform_sampling_fn"
+    _check_range(owner, sample_range)
+    check_bool("replace", owner, replace)
+    start = None
+    if random_seed is not None:
+        start = int(np.random.RandomState(_check_seed(owner, random_seed)).randint(1, _MODULUS - 1))
+
+    def sample(round_num: int, size: int) -> list[T]:
+        check_int("round_num", owner, round_num, minimum=0)
+        check_int("size", owner, size, minimum=0)
+        seed = None if start is None else pow(_MULTIPLIER, int(round_num), _MODULUS) * start % _MODULUS
+        try:
+            chosen = np.random.RandomState(seed).choice(len(sample_range), size=size, replace=replace)
+        except ValueError as error:
+            raise _too_many(size, len(sample_range)) from error
+        return [sample_range[i] for i in chosen.tolist()]
+
+    return sample
+
+
+def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> SamplingFn[T]:
+    """Return a function that samples clients evenly, without replacement, by work in proportion to the sample.
+
+    Floyd's algorithm, on a stream keyed by seed and round; what it samples is put into random order. Nothing is done
+    for each member of the population, which may be a sequence that makes its members when they are looked at
+    (`SyntheticClientData.client_ids`).
+
+    Parameters
+    ----------
+    sample_range : sequence
+        What to sample from.
+    random_seed : int
+        At least 0.
+
+    Returns
+    -------
+    callable
+        ``(round_num, size) -> list``.
+
+    References
+    ----------
+    J. Bentley, B. Floyd, "Programming pearls: a sample of brilliance", Communications of the ACM 30 (9), 1987
+
+    Examples
+    --------
+    >>> sample = build_sparse_sampling_fn(range(1_000_000), random_seed=3)
+    >>> len(set(sample(1, 1000))), sample(1, 5) == sample(1, 5), sample(1, 5) == sample(2, 5)
+    (1000, True, False)
+    """
+    owner = "build_sparse_sampling_fn"
+    _check_range(owner, sample_range)
+    check_int("random_seed", owner, random_seed, minimum=0)
+
+    def sample(round_num: int, size: int) -> list[T]:
+        check_int("round_num", owner, round_num, minimum=0)
+        population = len(sample_range)
+        if check_int("size", owner, size, minimum=0) > population:
+            raise _too_many(size, population)
+        rng = np.random.default_rng([_SPARSE, *_words(round_num), *_words(random_seed)])
+        chosen: dict[int, None] = {}
+        last = np.arange(population - size, population)
+        for j, drawn in zip(last.tolist(), rng.integers(0, last + 1).tolist(), strict=True):
+            chosen[j if drawn in chosen else drawn] = None
+        members = list(chosen)
+        return [sample_range[members[i]] for i in rng.permutation(size).tolist()]
+
+    return sample
+
+
+def _words(number: int) -> list[int]:
+    """Return a number as 32-bit words and their count before them, so that no two lists of numbers share a key."""
+    words = [int(number) >> shift & 0xFFFFFFFF for shift in range(0, max(1, int(number).bit_length()), 32)]
+    return [len(words), *words]
+
+
+def _check_range(owner: str, sample_range: object) -> None:
+    if isinstance(sample_range, str | bytes) or not (
+        hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
+    ):
+        raise argument_type_error("sample_range", owner, "a sequence of clients' ids", sample_range)
+
+
+def _check_seed(owner: str, random_seed: int) -> int:
+    if check_int("random_seed", owner, random_seed, minimum=0) >= 2**32:
+        raise argument_error("random_seed", owner, "an integer from 0 to 4294967295", random_seed)
+    return int(random_seed)
+
+
+def _too_many(size: int, population: int) -> ValueError:
+    return ValueError(f"Failed to sample {size} clients from population of size {population}.")
