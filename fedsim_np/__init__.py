@@ -11,7 +11,8 @@ that the tutorial prints.
       new weights <- finalizer <- aggregator          metrics: sum, then finalize
       LearningProcessOutput(state, metrics) -> loggers                              fed.program
 
-Imports go one way: `datasets`, then `learning`, then `program`, then the command line (`cli`).
+Imports go one way: `datasets`, then `learning`, then `program`, then figures (`plots`), pages (`report`), runs as data
+(`experiment`) and the command line (`cli`).
 
 Examples
 --------
@@ -33,8 +34,29 @@ Examples
 3 0.2332
 """
 
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from fedsim_np import datasets, learning, program
 from fedsim_np._version import __version__
 from fedsim_np.errors import DataError
 
-__all__ = ["DataError", "__version__", "datasets", "learning", "program"]
+if TYPE_CHECKING:
+    from fedsim_np import plots
+
+__all__ = ["DataError", "__version__", "datasets", "learning", "plots", "program"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # matplotlib takes several times as long to import as everything else here, and a run without pictures does without
+    # it: `fedsim_np.plots` is imported when it is first asked for.
+    if name == "plots":
+        return importlib.import_module("fedsim_np.plots")
+    raise AttributeError(f"module 'fedsim_np' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

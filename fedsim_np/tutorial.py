@@ -103,12 +103,15 @@ class Result:
         Split ("train", "test") -> metrics of the final weights on the cohort's examples.
     weights : ModelWeights
         After the last round.
+    clients : list of OrderedDict
+        Of each round, a table with a row per client, see `LearningProcessOutput.clients`.
     """
 
     history: OrderedDict[str, list[Any]]
     seconds: list[float]
     evaluation: OrderedDict[str, OrderedDict[str, Any]]
     weights: ModelWeights
+    clients: list[OrderedDict[str, Any]]
 
 
 def run(
@@ -150,15 +153,16 @@ def run(
         test=make_federated_data(test, client_ids),
     )
     process = build_training_process(loss)
-    state, logger, seconds = process.initialize(), MemoryLogger(), []
+    state, logger, seconds, clients = process.initialize(), MemoryLogger(), [], []
     for round_num in range(1, num_rounds + 1):
         started = time.perf_counter()
         output = process.next(state, data["train"])
         state, metrics = output
         seconds.append(time.perf_counter() - started)
         logger.release(metrics, round_num)
+        clients.append(output.clients)
         if on_round is not None:
-            on_round(Round(round_num, metrics, seconds[-1], Counter(output.clients["status"])))
+            on_round(Round(round_num, metrics, seconds[-1], Counter(clients[-1]["status"])))
     weights = process.get_model_weights(state)
     evaluation_process = build_fed_eval(lambda: SoftmaxRegression(loss=loss))
     evaluation_state = evaluation_process.set_model_weights(evaluation_process.initialize(), weights)
@@ -166,4 +170,4 @@ def run(
     for split, datasets in data.items():
         _, metrics = evaluation_process.next(evaluation_state, datasets)
         evaluation[split] = metrics["client_work"]["eval"]["current_round_metrics"]
-    return Result(logger.history, seconds, evaluation, weights)
+    return Result(logger.history, seconds, evaluation, weights, clients)

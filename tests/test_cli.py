@@ -243,7 +243,7 @@ def published_result(losses):
         split: {"sparse_categorical_accuracy": correct / n, "loss": loss, "num_examples": n, "num_batches": 0}
         for split, (n, loss, correct) in published.EVALUATION.items()
     }
-    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None)
+    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None, [])
 
 
 def test_figures_are_compared_one_by_one():

@@ -2,7 +2,7 @@
 
 To read it in the order of the computation: `models`, `losses`, `metrics`, `optimizers`, `client_work`,
 `aggregators`, `process`, `fed_avg`, `fed_eval`; then `fed_prox`, `fed_sgd`, `fed_avg_schedule`. `engines` does the same
-faster, and is read last.
+faster, and is read last. `inspection` shows what a round sums away.
 """
 
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
@@ -13,6 +13,7 @@ from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_opti
 from fedsim_np.learning.fed_eval import build_fed_eval
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
+from fedsim_np.learning.inspection import client_updates, confusion_counts
 from fedsim_np.learning.process import LearningProcess, compose_learning_process
 from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput
 
@@ -32,7 +33,9 @@ __all__ = [
     "build_weighted_fed_avg",
     "build_weighted_fed_avg_with_optimizer_schedule",
     "build_weighted_fed_prox",
+    "client_updates",
     "compose_learning_process",
+    "confusion_counts",
     "losses",
     "metrics",
     "models",

@@ -1,0 +1,1 @@
+"""The tutorial as notebooks, in English and in Spanish, and the comparison of two ideas as a script."""

@@ -1,0 +1,140 @@
+"""How well the model serves each client, over rounds: a mean hides those that it serves badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.plots.canvas import axes_or_new, whole
+from fedsim_np.plots.checks import checked_rounds
+from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, whole_numbers
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def accuracy_of_clients(
+    clients: Mapping[str, Any], metric: str = "sparse_categorical_accuracy"
+) -> npt.NDArray[np.float64]:
+    """Return each client's accuracy in a round.
+
+    Parameters
+    ----------
+    clients : mapping
+        ``output.clients`` of a training round or of `build_fed_eval`'s: of its columns only ``metrics`` is read, the
+        clients' unfinalized metrics.
+    metric : str
+        A metric whose sums are ``[correct, examples]``.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Shares; NaN for a client without examples, or whose update was left out.
+
+    Raises
+    ------
+    DataError
+        If there is no such column or metric.
+
+    Examples
+    --------
+    >>> accuracy_of_clients({"metrics": [{"accuracy": [3.0, 4.0]}, {"accuracy": [0.0, 0.0]}]}, "accuracy").tolist()
+    [0.75, nan]
+    """
+    if not isinstance(clients, Mapping):
+        raise argument_type_error("clients", "accuracy_of_clients", "the table output.clients", clients)
+    if "metrics" not in clients:
+        raise data_error("a table of clients must have the column 'metrics'", list(clients))
+    shares = np.full(len(clients["metrics"]), np.nan)
+    for number, unfinalized in enumerate(clients["metrics"]):
+        sums = unfinalized.get(metric)
+        if sums is None or np.shape(sums) != (2,):
+            rule = f"a client's metrics must have '{metric}' as [correct, examples]"
+            raise data_error(rule, dict(unfinalized), field="metrics")
+        if sums[1]:
+            shares[number] = sums[0] / sums[1]
+    return shares
+
+
+def client_accuracy(
+    accuracies: Sequence[npt.ArrayLike], rounds: Iterable[int] | None = None, *, axes: Axes | None = None
+) -> Figure:
+    """Draw the distribution of the clients' accuracies over rounds.
+
+    Parameters
+    ----------
+    accuracies : sequence of array-like, each (k,)
+        A round's accuracies in [0, 1], one a client, see `accuracy_of_clients`; k may differ from round to round. NaN
+        is no client; a round without any is left out.
+    rounds : iterable of int, optional
+        The rounds' numbers; by default 1, 2, ...
+    axes : matplotlib Axes, optional
+
+    Returns
+    -------
+    Figure
+        Bands from the least to the greatest and from the lower to the upper quartile; lines for median and mean, in
+        which every client counts alike.
+
+    Raises
+    ------
+    DataError
+        If an accuracy is not in [0, 1], or there is none at all.
+
+    Examples
+    --------
+    >>> import fedsim_np as fed
+    >>> process = fed.learning.build_weighted_fed_avg(
+    ...     lambda: fed.learning.models.SoftmaxRegression(2, 2), fed.learning.optimizers.build_sgdm(0.5))
+    >>> cohort = [[{"x": np.float32([[1, 0], [0, 1]]), "y": np.int32([[label], [1]])}] for label in (0, 1)]
+    >>> state, accuracies = process.initialize(), []
+    >>> for _ in range(3):
+    ...     output = process.next(state, cohort)
+    ...     state, _ = output
+    ...     accuracies.append(accuracy_of_clients(output.clients))
+    >>> figure = client_accuracy(accuracies)
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['median client', 'mean of the clients']
+    """
+    owner = "client_accuracy"
+    values = [_checked(of_round) for of_round in accuracies]
+    numbers = checked_rounds(rounds, owner, len(values))
+    kept = [(number, of_round) for number, of_round in zip(numbers, values, strict=True) if of_round.size]
+    if not kept:
+        raise argument_error("accuracies", owner, "those of at least one round and client", accuracies)
+    shown = [number for number, _ in kept]
+    least, lower, median, upper, greatest = np.array([np.quantile(v, QUANTILES) for _, v in kept]).T
+    axes = axes_or_new(axes, owner, 6.0, 3.8)
+    axes.fill_between(shown, least, greatest, color=BLUE, alpha=0.18, linewidth=0, label="all clients")
+    axes.fill_between(shown, lower, upper, color=BLUE, alpha=0.38, linewidth=0, label="middle half of the clients")
+    every = max(1, len(shown) // 12)
+    axes.plot(shown, median, color=BLUE, marker="o", markersize=5, linewidth=2, markevery=every, label="median client")
+    means = [float(of_round.mean()) for _, of_round in kept]
+    dashes = (0, (4, 2))
+    axes.plot(shown, means, color=VERMILION, linestyle=dashes, linewidth=1.8, label="mean of the clients")
+    counts = sorted({of_round.size for _, of_round in kept})
+    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    dress(
+        axes, f"Accuracy by client, {many} client{'s' * (counts[-1] != 1)} a round", "round", "accuracy (share correct)"
+    )
+    whole_numbers(axes.xaxis)
+    axes.legend(fontsize=SMALL, framealpha=0.9, loc="best")
+    return whole(axes)
+
+
+def _checked(accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return a round's accuracies without NaN."""
+    try:
+        values = np.asarray(accuracies, np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise data_error("a round's accuracies must be numbers, one a client", error) from error
+    values = values[~np.isnan(values)]
+    bad = values[(values < 0) | (values > 1)]
+    if bad.size:
+        raise data_error("accuracies must lie in [0, 1]", bad[0])
+    return values

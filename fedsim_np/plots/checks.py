@@ -1,0 +1,80 @@
+"""What is asked of the arguments: the errors are in the package's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets import ClientData, Dataset, Description
+from fedsim_np.errors import argument_error, argument_type_error, data_error
+
+Array = npt.NDArray[Any]
+
+
+def finite_array(name: str, owner: str, values: Any, ndim: int, shape: str) -> npt.NDArray[np.float64]:
+    """Return finite numbers as float64, or raise a `DataError`; `shape` is how to say the number of axes."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise data_error(f"the '{name}' of {owner} must be numbers of shape {shape}", error) from error
+    if array.ndim != ndim or not array.size:
+        raise data_error(f"the '{name}' of {owner} must have the shape {shape}, not empty", array.shape)
+    if not np.isfinite(array).all():
+        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise data_error(f"the '{name}' of {owner} must be finite", f"{array[place]} at index {place}")
+    return array
+
+
+def names_or_numbers(names: Iterable[Any] | None, owner: str, count: int) -> list[str]:
+    """Return the names of `count` things; without names, their numbers."""
+    texts = [str(name) for name in (range(count) if names is None else names)]
+    if len(texts) != count:
+        raise argument_error("names", owner, f"{count} names, one each", texts)
+    return texts
+
+
+def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int, owner: str) -> list[str]:
+    """Return the ids of the clients to draw; by default those of the first `most`."""
+    if not isinstance(client_data, ClientData):
+        raise argument_type_error("client_data", owner, "a ClientData", client_data)
+    if isinstance(client_ids, str):
+        raise argument_type_error("client_ids", owner, "a list of client ids", client_ids)
+    ids = list(client_data.client_ids[:most] if client_ids is None else client_ids)
+    if not ids:
+        raise argument_error("client_ids", owner, "at least one client id", ids)
+    return ids
+
+
+def read_fields(dataset: Dataset, *fields: str) -> list[Array]:
+    """Return a client's arrays of these fields; `DataError` if there is no such field."""
+    arrays: Mapping[str, Array] = dataset.to_arrays()
+    for field in fields:
+        if field not in arrays:
+            raise data_error(f"the examples must have the field '{field}'", list(arrays), client_id=dataset.client_id)
+    return [arrays[field] for field in fields]
+
+
+def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
+    """Return labels as a list of plain values; `DataError` unless they are one value an example."""
+    if labels.size != len(labels):
+        raise data_error("labels must be one value an example", labels.shape, client_id=client_id, field=field)
+    values: list[Any] = labels.reshape(-1).tolist()
+    return values
+
+
+def checked_description(description: Description, owner: str) -> Description:
+    """Return what `fedsim_np.datasets.describe` gave, or raise a TypeError."""
+    if not isinstance(description, Description):
+        raise argument_type_error("description", owner, "the result of fedsim_np.datasets.describe", description)
+    return description
+
+
+def checked_rounds(rounds: Iterable[int] | None, owner: str, count: int) -> Sequence[int]:
+    """Return the numbers of `count` rounds; by default 1, 2, ..."""
+    numbers = range(1, count + 1) if rounds is None else list(rounds)
+    if len(numbers) != count:
+        raise argument_error("rounds", owner, f"{count} round numbers, one for each round", numbers)
+    return numbers

@@ -1,0 +1,85 @@
+"""Which class is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from fedsim_np.errors import data_error
+from fedsim_np.plots.canvas import axes_or_new, whole
+from fedsim_np.plots.checks import finite_array, names_or_numbers
+from fedsim_np.plots.style import LABEL, SEQUENTIAL, SMALL, dress, name_ticks
+
+MOST_NUMBERS = 15
+"""Classes up to which the counts are written into the cells."""
+
+
+def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, *, axes: Axes | None = None) -> Figure:
+    """Draw a confusion matrix: a row a true class, a column a predicted one.
+
+    The colour is the share of the *row*: classes with few examples compare with those with many. Its scale goes with
+    the square root, without which the rare confusions of a good model could not be seen. Up to 15 classes the cells
+    have the counts in them. A class without examples is a blank row.
+
+    Parameters
+    ----------
+    counts : array-like, shape (c, c)
+        Examples of each true class (row) and predicted class (column), from `fedsim_np.learning.confusion_counts`.
+    names : iterable of str, optional
+        Of the c classes; by default 0, 1, ...
+    axes : matplotlib Axes, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        If `counts` are not numbers >= 0 of that shape.
+
+    Examples
+    --------
+    >>> figure = confusion_matrix([[3, 1], [0, 4]])
+    >>> figure.axes[0].images[0].get_array().tolist(), figure.axes[0].get_title()
+    ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.5%)')
+    """
+    owner = "confusion_matrix"
+    table = finite_array("counts", owner, counts, 2, "(c, c)")
+    c = len(table)
+    if table.shape != (c, c) or np.min(table) < 0:
+        rule = f"the 'counts' of {owner} must be numbers >= 0 of shape (c, c)"
+        raise data_error(rule, f"{table.shape}, from {np.min(table):g} on")
+    texts = names_or_numbers(names, owner, c)
+    totals = table.sum(axis=1, keepdims=True)
+    shares = np.ma.masked_array(table / np.where(totals, totals, 1), np.repeat(totals == 0, c, axis=1))
+    written = c <= MOST_NUMBERS
+    side = 2.0 + 0.42 * c if written else 6.2
+    axes = axes_or_new(axes, owner, max(4.4, side + 1.0), max(3.4, side))
+    colours = colormaps[SEQUENTIAL].with_extremes(bad="white")
+    scale = PowerNorm(0.5, vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", origin="upper")
+    examples = float(totals.sum())
+    correct = float(np.trace(table))
+    share = f" ({correct / examples:.1%})" if examples else ""
+    title = f"{correct:g} of {examples:g} examples correct{share}"
+    dress(axes, title, "predicted class", "true class", grid=None)
+    name_ticks(axes.xaxis, texts, 31)
+    name_ticks(axes.yaxis, texts, 31)
+    if max(map(len, texts)) > 2:
+        axes.tick_params(axis="x", rotation=90)
+    if written:
+        for row, column in np.argwhere(table > 0):
+            light = scale(shares[row, column]) > 0.55
+            colour = "black" if light else "white"
+            axes.text(column, row, f"{table[row, column]:g}", ha="center", va="center", fontsize=SMALL, color=colour)
+    bar = whole(axes).colorbar(picture, ax=axes, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
+    bar.set_label("share of the true class's examples", fontsize=LABEL)
+    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"], fontsize=SMALL)
+    return whole(axes)

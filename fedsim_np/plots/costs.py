@@ -1,0 +1,156 @@
+"""What a round costs: time, and bytes between server and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.learning.models import ModelWeights
+from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.checks import checked_rounds, finite_array
+from fedsim_np.plots.style import BLUE, ORANGE, SMALL, dress, foreground, whole_numbers
+
+
+class RoundBytes(NamedTuple):
+    """Bytes of a round.
+
+    Attributes
+    ----------
+    down : int
+        From the server to all clients of the round.
+    up : int
+        From these clients to the server.
+    """
+
+    down: int
+    up: int
+
+
+def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
+    """Return the bytes that a round of federated averaging would move over a network.
+
+    Every client gets all weights and sends back an update of the trainable ones. Its weight and its metrics, a few
+    numbers, are not counted, and nothing is compressed. (A simulation moves none of these bytes.)
+
+    Parameters
+    ----------
+    weights : ModelWeights
+    num_clients : int
+        Clients of the round, >= 0.
+
+    Returns
+    -------
+    RoundBytes
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10)
+    RoundBytes(down=314000, up=314000)
+    """
+    owner = "bytes_of_round"
+    if not isinstance(weights, ModelWeights):
+        raise argument_type_error("weights", owner, "ModelWeights", weights)
+    k = check_int("num_clients", owner, num_clients, minimum=0)
+    trainable, fixed = (sum(np.asarray(array).nbytes for array in part) for part in weights)
+    return RoundBytes(k * (trainable + fixed), k * trainable)
+
+
+def round_costs(
+    seconds: npt.ArrayLike,
+    bytes_per_round: RoundBytes | Sequence[RoundBytes] | None = None,
+    rounds: Iterable[int] | None = None,
+    *,
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw the time of each round, and the bytes that it would move.
+
+    Parameters
+    ----------
+    seconds : array-like, shape (r,)
+        Wall time of each round, such as ``history["training_time_in_seconds"]``.
+    bytes_per_round : RoundBytes, or sequence of r of them, optional
+        Of all rounds alike, or of each, see `bytes_of_round`. Without it only times are drawn.
+    rounds : iterable of int, optional
+        The rounds' numbers; by default 1, 2, ...
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        With one or two axes: time in ms, bytes in kB, MB or GB (powers of 1,000).
+
+    Raises
+    ------
+    DataError
+        If a time or a number of bytes is not a finite number >= 0.
+
+    Examples
+    --------
+    >>> figure = round_costs([0.004, 0.005], RoundBytes(314000, 314000))
+    >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[1].get_ylabel()
+    ([4.0, 5.0], 'kB of the round')
+    """
+    owner = "round_costs"
+    times = 1e3 * _at_least_zero("seconds", finite_array("seconds", owner, seconds, 1, "(r,)"))
+    numbers = checked_rounds(rounds, owner, len(times))
+    moved = None
+    if bytes_per_round is not None:
+        moved = np.asarray(bytes_per_round, np.float64)
+        if moved.shape == (2,):
+            moved = np.tile(moved, (len(times), 1))
+        if moved.shape != (len(times), 2):
+            rule = f"a RoundBytes, or one for each of the {len(times)} rounds"
+            raise argument_error("bytes_per_round", owner, rule, bytes_per_round)
+        _at_least_zero("bytes_per_round", moved)
+    panels = 1 if moved is None else 2
+    drawn = figure_or_new(figure, owner, 4.6 * panels + 0.2, 3.4)
+    grid = drawn.subplots(1, panels, squeeze=False)[0]
+    _draw_times(grid[0], numbers, times)
+    if moved is not None:
+        _draw_bytes(grid[1], numbers, moved)
+    return whole(drawn)
+
+
+def _at_least_zero(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if not (np.isfinite(values) & (values >= 0)).all():
+        bad = values[~(np.isfinite(values) & (values >= 0))][0]
+        raise data_error(f"the '{name}' of round_costs must be finite numbers >= 0", bad)
+    return values
+
+
+def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64]) -> None:
+    line = {"linewidth": 1.2, "markersize": 5, "markevery": max(1, len(rounds) // 50)}
+    axes.plot(rounds, times, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
+    median = float(np.median(times))
+    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {median:.3g} ms")
+    dress(axes, "Time", "round", "time of the round (ms)")
+    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
+    whole_numbers(axes.xaxis)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=SMALL, framealpha=0.9)
+
+
+def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64]) -> None:
+    sums = moved.sum(axis=1)
+    unit, size = _unit(float(np.max(sums)))
+    in_all, of_all = _unit(float(sums.sum()))
+    down, up = moved.T / size
+    axes.bar(rounds, down, color=BLUE, width=0.8, label="down: weights to the clients")
+    axes.bar(rounds, up, bottom=down, color=ORANGE, width=0.8, hatch="///", edgecolor="white", label="up: updates")
+    dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
+    whole_numbers(axes.xaxis)
+    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
+    axes.set_ylim(0, 1.35 * max(float(np.max(down + up)), 1e-9))  # room for the legend
+    axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")
+
+
+def _unit(count: float) -> tuple[str, float]:
+    """Return the unit in which so many bytes are written, and its bytes."""
+    return next((unit for unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= unit[1]), ("bytes", 1.0))

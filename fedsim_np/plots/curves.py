@@ -1,0 +1,201 @@
+"""Metrics over rounds, of one run or of several compared.
+
+A *history* is what `fedsim_np.program.MemoryLogger` keeps: a mapping of columns, ``round_num`` and one a metric, NaN
+where a round did not report it (an evaluation every tenth round, say). Lines join the values that there are.
+
+Training metrics are measured before each step, while the local models move: they are a round behind the evaluation of
+the round's new weights, and the title of their axes says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.legends import History
+from fedsim_np.plots.style import SMALL, dress, line_style, literal, whole_numbers
+
+_ROUND = "round_num"
+
+
+def learning_curves(
+    histories: Mapping[str, History | Sequence[History]],
+    metrics: Iterable[str] | None = None,
+    *,
+    band: str = "range",
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw loss and accuracy over rounds.
+
+    Parameters
+    ----------
+    histories : mapping of str to history, or to a list of histories
+        Legend text -> a run, or runs that differ in their seed: their mean is a line, their spread a band. A round
+        that not all of these runs reported is left out.
+    metrics : iterable of str, optional
+        Columns to draw, each in axes of its own. By default every loss and accuracy that is in a history; an
+        evaluation's totals over all rounds are not.
+    band : {"range", "sd"}
+        What a band shows: least to greatest of the runs, or one standard deviation (n - 1) on either side.
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        One legend, below the curves, says how many runs a line is the mean of. Losses share a scale, accuracies do, and
+        so do the rounds.
+
+    Raises
+    ------
+    DataError
+        If a history has no such column, no ``round_num``, or values that are not numbers.
+
+    Examples
+    --------
+    >>> runs = {"lr=0.02": [{"round_num": [1, 2], "loss": [2.0, 1.5]}, {"round_num": [1, 2], "loss": [1.0, 1.5]}]}
+    >>> figure = learning_curves(runs)
+    >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[0].get_ylabel()
+    ([1.5, 1.5], 'loss (nats)')
+    """
+    owner = "learning_curves"
+    if not isinstance(histories, Mapping) or not histories:
+        raise argument_type_error("histories", owner, "a mapping of legend texts to histories", histories)
+    if band not in ("range", "sd"):
+        raise argument_error("band", owner, "one of ['range', 'sd']", band)
+    runs = {str(text): _as_runs(value, owner) for text, value in histories.items()}
+    columns = _default_metrics(runs) if metrics is None else list(metrics)
+    if not columns:
+        raise argument_error("metrics", owner, "at least one column of the histories", columns)
+    curves = {metric: _curves(runs, metric) for metric in columns}
+    wide = min(2, len(columns))
+    rows = math.ceil(len(columns) / wide)
+    drawn = figure_or_new(figure, owner, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
+    grid = drawn.subplots(rows, wide, squeeze=False)
+    same_scale: dict[str, Axes] = {}
+    handles: dict[str, Any] = {}
+    for number, axes in enumerate(grid.flat):
+        if number >= len(columns):
+            axes.remove()
+            continue
+        title, quantity = _texts(columns[number])
+        # Before anything is drawn: scales that are shared later are the first axes' own.
+        for shared, share in (("round", axes.sharex), (quantity, axes.sharey)):
+            if shared in same_scale:
+                share(same_scale[shared])
+            same_scale.setdefault(shared, axes)
+        for text, (style, rounds, values) in curves[columns[number]].items():
+            count = len(values)
+            of = f" (mean of {count} runs)" if count > 1 else ""
+            (line,) = axes.plot(
+                rounds, values.mean(axis=0), **style, label=literal(text) + of, markevery=_every(rounds)
+            )
+            handles.setdefault(literal(text) + of, line)
+            if count > 1:
+                axes.fill_between(rounds, *_edges(values, band), color=style["color"], alpha=0.2, linewidth=0)
+        dress(axes, title, "round", quantity)
+        whole_numbers(axes.xaxis)
+    if len(handles) > 1 or any(len(of) > 1 for of in runs.values()):
+        shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
+        caption = f"bands: {shown} of the runs" if any(len(of) > 1 for of in runs.values()) else None
+        legend = drawn.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center" if drawn.get_layout_engine() is not None else "lower center",
+            ncols=wide if max(map(len, handles)) < 50 else 1,
+            fontsize=SMALL,
+            frameon=False,
+            handlelength=3.6,
+            title=caption,
+            title_fontsize=SMALL,
+        )
+        legend.set_in_layout(True)
+    return whole(drawn)
+
+
+def _as_runs(value: History | Sequence[History], owner: str) -> list[History]:
+    runs = [value] if isinstance(value, Mapping) else list(value)
+    if not runs or not all(isinstance(run, Mapping) for run in runs):
+        rule = "a mapping of legend texts to histories or lists of histories (MemoryLogger.history)"
+        raise argument_type_error("histories", owner, rule, value)
+    for run in runs:
+        if _ROUND not in run:
+            raise data_error(f"a history must have the column '{_ROUND}'", list(run))
+    return runs
+
+
+def _default_metrics(runs: Mapping[str, Sequence[History]]) -> list[str]:
+    """Return the columns of losses and accuracies, training first, a loss and its accuracy side by side."""
+    names = dict.fromkeys(name for of in runs.values() for run in of for name in run)
+    wanted = [n for n in names if _texts(n)[1] != _leaf(n) and "total_rounds_metrics" not in n]
+    groups = list(dict.fromkeys(n.rpartition("/")[0] for n in wanted))
+    groups.sort(key=lambda group: f"{group}/".startswith("evaluation/"))
+    return sorted(wanted, key=lambda n: (groups.index(n.rpartition("/")[0]), _leaf(n) != "loss"))
+
+
+def _leaf(metric: str) -> str:
+    return metric.rpartition("/")[2]
+
+
+def _texts(metric: str) -> tuple[str, str]:
+    """Return a title and the quantity's name with its unit."""
+    leaf, group = _leaf(metric), metric.rpartition("/")[0]
+    quantity = "loss (nats)" if leaf == "loss" else "accuracy (share correct)" if "accuracy" in leaf else leaf
+    if group == "client_work/train":
+        return "Training, before each step", quantity
+    if metric.startswith("evaluation/"):
+        return "Evaluation, after the round", quantity
+    return group or leaf.replace("_", " ").capitalize(), quantity
+
+
+Curve = tuple[dict[str, Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Style, rounds (r,) and values (runs, r)."""
+
+
+def _curves(runs: Mapping[str, Sequence[History]], metric: str) -> dict[str, Curve]:
+    """Return the curves of a metric: the rounds that all runs of a text reported."""
+    curves: dict[str, Curve] = {}
+    for number, (text, of) in enumerate(runs.items()):
+        reported = [_reported(run, metric) for run in of if metric in run]
+        if not reported:
+            continue
+        if len(reported) < len(of):
+            raise data_error(f"all histories of '{text}' must have '{metric}'", f"{len(reported)} of {len(of)}")
+        common = sorted(set(reported[0]).intersection(*reported))
+        values = np.array([[run[r] for r in common] for run in reported]).reshape(len(of), len(common))
+        curves[text] = line_style(number), np.array(common, np.float64), values
+    if not any(np.isfinite(values).any() for _, _, values in curves.values()):
+        raise data_error(f"a history must have values of '{metric}', in rounds that its runs share", "none")
+    return curves
+
+
+def _reported(run: History, metric: str) -> dict[float, float]:
+    """Return round -> value, where there is one; one that is infinite breaks the line, as NaN does in matplotlib."""
+    rounds, column = list(run[_ROUND]), list(run[metric])
+    try:
+        values = [float(value) for value in column]
+    except (TypeError, ValueError) as error:
+        raise data_error("a history's values must be numbers", error, field=metric) from error
+    if len(values) != len(rounds):
+        raise data_error("a history's columns must have the same length", [len(rounds), len(values)], field=metric)
+    shown = {r: value for r, value in zip(rounds, values, strict=True) if not math.isnan(value)}
+    return {r: value if math.isfinite(value) else math.nan for r, value in shown.items()}
+
+
+def _edges(values: npt.NDArray[np.float64], band: str) -> tuple[Any, Any]:
+    if band == "range":
+        return values.min(axis=0), values.max(axis=0)
+    mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
+    return mean - deviation, mean + deviation
+
+
+def _every(rounds: npt.NDArray[np.float64]) -> int:
+    """Return which points have markers: with hundreds of rounds, about twelve of them."""
+    return max(1, len(rounds) // 12)

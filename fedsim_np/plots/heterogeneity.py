@@ -1,0 +1,182 @@
+"""How unlike each other the clients are: their labels and their sizes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsim_np.datasets import ClientData, Description
+from fedsim_np.errors import data_error
+from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
+from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
+from fedsim_np.plots.style import (
+    BLUE,
+    LABEL,
+    SEQUENTIAL,
+    SKY,
+    SMALL,
+    VERMILION,
+    dress,
+    foreground,
+    name_ticks,
+    say,
+    shortened,
+    whole_numbers,
+)
+
+
+def label_counts(
+    client_data: ClientData,
+    client_ids: Iterable[str] | None = None,
+    *,
+    label: str = "label",
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw how many examples of each label a few clients have, three clients in a row.
+
+    Parameters
+    ----------
+    client_data : ClientData
+    client_ids : iterable of str, optional
+        By default the first six clients.
+    label : str
+        The field that holds the label.
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        With axes for each client, on common scales; a bar for each label that any of these clients has.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import InMemoryClientData
+    >>> figure = label_counts(InMemoryClientData({"ann": {"label": [0, 0, 1]}, "bob": {"label": [1]}}))
+    >>> [[int(bar.get_height()) for bar in axes.patches] for axes in figure.axes]
+    [[2, 1], [0, 1]]
+    """
+    owner = "label_counts"
+    ids = chosen_clients(client_data, client_ids, 6, owner)
+    counted: list[Counter[Any]] = []
+    for client_id in ids:
+        (column,) = read_fields(client_data.create_dataset_for_client(client_id), label)
+        counted.append(Counter(flat_labels(column, label, client_id)))
+    labels = sorted(set().union(*counted))
+    columns = min(3, len(ids))
+    rows = math.ceil(len(ids) / columns)
+    drawn = figure_or_new(figure, owner, max(4.0, 2.9 * columns), 2.2 * rows + 0.3)
+    grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for number, axes in enumerate(grid.flat):
+        if number >= len(ids):
+            axes.remove()
+            continue
+        below = number + columns >= len(ids)
+        heights = [float(counted[number][value]) for value in labels]
+        axes.bar(range(len(labels)), heights, color=BLUE, width=0.8)
+        name = shortened(ids[number], 24)
+        dress(axes, name, "label" * below, "examples" * (number % columns == 0), grid="y")
+        axes.tick_params(labelbottom=below)
+        if not any(heights):
+            say(axes, "no examples")
+        name_ticks(axes.xaxis, [str(value) for value in labels], 10)
+        whole_numbers(axes.yaxis)
+    return whole(drawn)
+
+
+def label_distribution(description: Description, *, axes: Axes | None = None) -> Figure:
+    """Draw the clients' label distributions: a row a client, a column a label.
+
+    The colour is the share of the *client's* examples, so that clients of all sizes compare; rows of one colour would
+    be i.i.d. data with even labels. A client without examples is a blank row.
+
+    Parameters
+    ----------
+    description : Description
+        Of k clients and c labels, from ``fed.datasets.describe(client_data)``.
+    axes : matplotlib Axes, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        If there are no labels.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import InMemoryClientData, describe
+    >>> data = InMemoryClientData({"ann": {"label": [0, 0, 1]}, "bob": {"label": [1]}})
+    >>> figure = label_distribution(describe(data))
+    >>> figure.axes[0].images[0].get_array().round(2).tolist()
+    [[0.67, 0.33], [0.0, 1.0]]
+    """
+    owner = "label_distribution"
+    checked_description(description, owner)
+    k, c = description.counts.shape
+    if not c:
+        raise data_error("there must be labels to draw their distribution", "none")
+    totals = description.counts.sum(axis=1, keepdims=True)
+    shares = np.ma.masked_array(description.counts / np.maximum(totals, 1), np.repeat(totals == 0, c, axis=1))
+    axes = axes_or_new(axes, owner, min(9.0, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(3.2, 1.6 + 0.19 * k)))
+    colours = colormaps[SEQUENTIAL].with_extremes(bad="white")
+    picture = axes.imshow(shares, cmap=colours, vmin=0, aspect="auto", interpolation="nearest", origin="upper")
+    empty = int((totals == 0).sum())
+    blank = f" ({empty} blank: no examples)" if empty else ""
+    dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
+    name_ticks(axes.xaxis, [str(value) for value in description.labels.tolist()], 31)
+    name_ticks(axes.yaxis, description.client_ids, 31)
+    if any(len(str(value)) > 3 for value in description.labels.tolist()):
+        axes.tick_params(axis="x", rotation=90)
+    bar = whole(axes).colorbar(picture, ax=axes)
+    bar.set_label("share of the client's examples", fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
+    return whole(axes)
+
+
+def client_sizes(description: Description, *, axes: Axes | None = None) -> Figure:
+    """Draw a histogram of the clients' sizes, with their median and mean.
+
+    Parameters
+    ----------
+    description : Description
+        From ``fed.datasets.describe(client_data)``.
+    axes : matplotlib Axes, optional
+
+    Returns
+    -------
+    Figure
+        Bars over whole numbers of examples, all equally wide.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import InMemoryClientData, describe
+    >>> data = InMemoryClientData({"ann": {"label": [0, 0, 1]}, "bob": {"label": [1]}})
+    >>> [int(bar.get_height()) for bar in client_sizes(describe(data)).axes[0].patches]
+    [1, 0, 1]
+    """
+    owner = "client_sizes"
+    sizes = checked_description(description, owner).sizes
+    least, greatest = int(np.min(sizes)), int(np.max(sizes))
+    step = math.ceil((greatest - least + 1) / min(30, max(5, 2 * math.isqrt(len(sizes)))))
+    edges = np.arange(least, greatest + step + 1, step) - 0.5  # between whole numbers: no size is on an edge
+    axes = axes_or_new(axes, owner, 5.6, 3.4)
+    axes.hist(sizes, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
+    median, mean = float(np.median(sizes)), float(sizes.mean())
+    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {median:g}")
+    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {mean:.1f}")
+    k = len(sizes)
+    title = f"Sizes of {k:,} client{'s' * (k != 1)}, {int(sizes.sum()):,} examples"
+    dress(axes, title, "examples of a client", "clients", grid="y")
+    whole_numbers(axes.xaxis)
+    whole_numbers(axes.yaxis)
+    axes.legend(fontsize=SMALL, framealpha=0.9)
+    return whole(axes)

@@ -1,0 +1,210 @@
+"""Pictures of examples: one image, a client's first ones, the mean of each label.
+
+Images have the polarity of EMNIST: 0 is ink, drawn black, 1 is paper, drawn white. The same grey always means the same
+value: the scale is never stretched to an image's own range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsim_np.datasets import ClientData, Dataset
+from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.plots import grid
+from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
+from fedsim_np.plots.checks import Array, chosen_clients, finite_array, flat_labels, read_fields
+from fedsim_np.plots.style import SMALL, dress, say, shortened, whole_numbers
+
+
+def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None = None) -> Figure:
+    """Draw one image.
+
+    Parameters
+    ----------
+    pixels : array-like, shape (h, w)
+        In [0, 1]: 0 is ink, 1 is paper.
+    title : str, optional
+    axes : matplotlib Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        If `pixels` are not finite numbers in [0, 1] of that shape.
+
+    Examples
+    --------
+    >>> import fedsim_np as fed
+    >>> train, _ = fed.datasets.load_sample()
+    >>> example = next(iter(train.create_dataset_for_client("f0000_14")))
+    >>> figure = image(example["pixels"], f"label {example['label']}")
+    >>> figure.axes[0].get_title(), figure.axes[0].images[0].get_array().shape
+    ('label 8', (28, 28))
+    """
+    picture = _checked(pixels, "image", None)
+    axes = axes_or_new(axes, "image", 3.2, 3.4)
+    _show(axes, picture)
+    dress(axes, title, "column (pixels)", "row (pixels)", grid=None)
+    whole_numbers(axes.xaxis)
+    whole_numbers(axes.yaxis)
+    return whole(axes)
+
+
+def client_images(
+    dataset: Dataset,
+    rows: int = 4,
+    columns: int = 10,
+    *,
+    pixels: str = "pixels",
+    label: str | None = "label",
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw a client's first images, each with its label above it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of one client, such as ``client_data.create_dataset_for_client(client_id)``. It is read in its first order.
+    rows, columns : int
+        Of the picture, >= 1. If the client has fewer images, the last frames stay empty.
+    pixels, label : str
+        The fields with images (h, w) and labels; no labels are written if `label` is None.
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        With ``rows * columns`` axes.
+
+    Examples
+    --------
+    >>> import fedsim_np as fed
+    >>> train, _ = fed.datasets.load_sample()
+    >>> figure = client_images(train.create_dataset_for_client("f0001_21"), rows=2, columns=5)
+    >>> [axes.get_title() for axes in figure.axes[:5]]
+    ['2', '5', '3', '2', '8']
+    """
+    owner = "client_images"
+    if not isinstance(dataset, Dataset):
+        raise argument_type_error("dataset", owner, "a Dataset, see ClientData.create_dataset_for_client", dataset)
+    rows = check_int("rows", owner, rows, minimum=1)
+    columns = check_int("columns", owner, columns, minimum=1)
+    shown = rows * columns
+    fields = [pixels] if label is None else [pixels, label]
+    pictures, *others = read_fields(dataset.take(shown), *fields)  # of batches too many are taken
+    pictures = pictures[:shown]
+    labels = [""] * shown
+    if label is not None:
+        labels = [str(value) for value in flat_labels(others[0], label, dataset.client_id)]
+    checked = [_checked(picture, owner, dataset.client_id) for picture in pictures]
+    shape = checked[0].shape if checked else (1, 1)
+    drawn = figure_or_new(figure, owner, *grid.size(rows, columns, shape), layout="none")
+    name = "" if dataset.client_id is None else f"client {shortened(dataset.client_id, 40)}"
+    grid.head(drawn, name if len(pictures) else f"{name}: no examples".removeprefix(": "))
+    frames = grid.frames(drawn, rows, columns, shape)
+    for number, axes in enumerate(frames):
+        if number < len(checked):
+            _show(axes, checked[number])
+            axes.set_title(labels[number], loc="center", fontsize=SMALL, pad=2)
+        else:
+            axes.set_axis_off()
+    return whole(drawn)
+
+
+def mean_images(
+    client_data: ClientData,
+    client_ids: Iterable[str] | None = None,
+    *,
+    labels: Iterable[Any] | None = None,
+    pixels: str = "pixels",
+    label: str = "label",
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw the mean image of each label, for each of a few clients: writers differ.
+
+    Parameters
+    ----------
+    client_data : ClientData
+    client_ids : iterable of str, optional
+        By default the first five clients.
+    labels : iterable, optional
+        By default the labels that any of these clients has, sorted.
+    pixels, label : str
+        The fields with images (h, w) and labels.
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        With a frame a client and label, client after client. A label that a client does not have is an empty frame
+        with the label above it, as is every other.
+
+    Examples
+    --------
+    >>> data = {"ann": {"pixels": np.ones((3, 8, 8), np.float32), "label": [0, 0, 1]}}
+    >>> from fedsim_np.datasets import InMemoryClientData
+    >>> figure = mean_images(InMemoryClientData(data), labels=[0, 1, 2])
+    >>> [(axes.get_title(), len(axes.images)) for axes in figure.axes]
+    [('0', 1), ('1', 1), ('2', 0)]
+    """
+    owner = "mean_images"
+    ids = chosen_clients(client_data, client_ids, 5, owner)
+    sizes: list[int] = []
+    means: list[dict[Any, Array]] = []
+    for client_id in ids:
+        pictures, column = read_fields(client_data.create_dataset_for_client(client_id), pixels, label)
+        values = flat_labels(column, label, client_id)
+        rows_of: dict[Any, list[int]] = {}
+        for row, value in enumerate(values):
+            rows_of.setdefault(value, []).append(row)
+        sizes.append(len(values))
+        means.append({v: _checked(pictures[r].mean(axis=0), owner, client_id) for v, r in rows_of.items()})
+    shown = sorted({value for of in means for value in of}) if labels is None else list(labels)
+    if not any(sizes):
+        raise data_error("at least one of the clients must have examples", f"none of {ids} has any")
+    if not shown:
+        raise argument_error("labels", owner, "at least one label", shown)
+    columns = len(shown) if len(shown) <= 12 else 16
+    rows = math.ceil(len(shown) / columns)
+    shape = next(mean.shape for of in means for mean in of.values())
+    width, height = grid.size(rows, columns, shape)
+    drawn = figure_or_new(figure, owner, width, height * len(ids), layout="none")
+    parts = drawn.subfigures(len(ids), 1, squeeze=False)[:, 0]
+    for part, client_id, size, of in zip(parts, ids, sizes, means, strict=True):
+        grid.head(part, f"client {shortened(client_id, 40)}: {size} example{'s' * (size != 1)}, mean by label")
+        frames = grid.frames(part, rows, columns, shape)
+        for axes, value in zip(frames, shown, strict=False):
+            axes.set_title(str(value), loc="center", fontsize=SMALL, pad=2)
+            if value in of:
+                _show(axes, of[value])
+            else:
+                say(axes, "none")
+        for axes in frames[len(shown) :]:
+            axes.remove()
+    return whole(drawn)
+
+
+def _checked(pixels: npt.ArrayLike, owner: str, client_id: str | None) -> npt.NDArray[np.float64]:
+    """Return an image, or raise a `DataError` that says what is wrong with it."""
+    picture = finite_array("pixels", owner, pixels, 2, "(h, w)")
+    least, greatest = np.min(picture), np.max(picture)
+    if least < 0 or greatest > 1:
+        found = f"values from {least:g} to {greatest:g}"
+        raise data_error("pixels must lie in [0, 1]", found, client_id=client_id)
+    return picture
+
+
+def _show(axes: Axes, picture: npt.NDArray[np.float64]) -> None:
+    axes.grid(False)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest", origin="upper")

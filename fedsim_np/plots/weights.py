@@ -1,0 +1,105 @@
+"""A linear model's weights as pictures: what each class looks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from fedsim_np.errors import argument_error, check_int, data_error
+from fedsim_np.learning.models import ModelWeights
+from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.checks import finite_array, names_or_numbers
+from fedsim_np.plots.style import DIVERGING, GREY, LABEL, SMALL, literal
+
+
+def class_weights(
+    weights: ModelWeights | npt.ArrayLike,
+    image_shape: tuple[int, int] = (28, 28),
+    names: Iterable[str] | None = None,
+    *,
+    figure: Canvas | None = None,
+) -> Figure:
+    """Draw the weights of each class as an image, all on one scale around 0.
+
+    A weight multiplies a pixel's brightness, 1 for paper and 0 for ink. So where it is negative (orange) ink speaks for
+    the class, and where it is positive (purple) ink speaks against it. A print in grey keeps
+    the sizes of the weights and loses their signs.
+
+    Parameters
+    ----------
+    weights : ModelWeights, or array-like of shape (d, c)
+        Of softmax regression: the kernel is ``weights.trainable[0]``; the biases are not drawn.
+    image_shape : (int, int)
+        Height and width of the images; their product is d.
+    names : iterable of str, optional
+        Of the c classes; by default 0, 1, ...
+    figure : matplotlib Figure or SubFigure, optional
+
+    Returns
+    -------
+    Figure
+        With axes for each class and, last, for the colour bar.
+
+    Raises
+    ------
+    DataError
+        If the weights are not finite, or not (d, c).
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> figure = class_weights(SoftmaxRegression().initial_weights())
+    >>> len(figure.axes), figure.axes[9].get_title()
+    (11, '9')
+    """
+    owner = "class_weights"
+    if len(image_shape) != 2:
+        raise argument_error("image_shape", owner, "a height and a width", image_shape)
+    height, width = (check_int("image_shape", owner, n, minimum=1) for n in image_shape)
+    kernel = finite_array("weights", owner, _kernel(weights, owner), 2, "(d, c)")
+    d, c = kernel.shape
+    if d != height * width:
+        raise argument_error("image_shape", owner, f"a height and a width whose product is {d}", tuple(image_shape))
+    titles = names_or_numbers(names, owner, c)
+    columns = min(c, 5 if c <= 20 else 10)
+    rows = math.ceil(c / columns)
+    cell = 1.15 if c <= 20 else 0.8
+    tall = cell * min(4.0, max(0.25, height / width))
+    drawn = figure_or_new(figure, owner, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
+    greatest = float(np.abs(kernel).max()) or 1.0
+    grid = drawn.subplots(rows, columns, squeeze=False)
+    for number, axes in enumerate(grid.flat):
+        if number >= c:
+            axes.remove()
+            continue
+        picture = axes.imshow(
+            kernel[:, number].reshape(height, width),
+            cmap=DIVERGING,
+            vmin=-greatest,
+            vmax=greatest,
+            interpolation="nearest",
+            origin="upper",
+        )
+        axes.grid(False)
+        axes.set_title(literal(titles[number]), loc="center", fontsize=LABEL if c <= 20 else SMALL, pad=2)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color(GREY)
+    shown = [axes for axes in grid.flat if axes.figure is not None]
+    bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
+    bar.set_label("weight (logit per brightness)", fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
+    drawn.supxlabel("ink speaks for the class where orange, against it where purple", fontsize=SMALL)
+    return whole(drawn)
+
+
+def _kernel(weights: ModelWeights | npt.ArrayLike, owner: str) -> npt.ArrayLike:
+    if not isinstance(weights, ModelWeights):
+        return weights
+    if not weights.trainable:
+        raise data_error(f"the 'weights' of {owner} must have trainable arrays", "none")
+    return weights.trainable[0]

@@ -1,0 +1,122 @@
+"""Several runs on one page: in what they differ, how they went, where they ended."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.files import write_text
+from fedsim_np.report import page
+from fedsim_np.report.pictures import Picture
+from fedsim_np.report.stored import Run, read_run
+
+_NOT_CHOICES = ("versions", "command_line", "client_ids")
+
+
+def write_comparison(folders: Sequence[Path], path: Path) -> Path:
+    """Make a page that compares stored runs, and return its path.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Two or more runs' folders, see `read_run`.
+    path : Path
+        The file to make or to replace.
+
+    Raises
+    ------
+    DataError
+        If one is no run's folder, or a file in it is damaged.
+    """
+    runs = [read_run(folder) for folder in folders]
+    write_text(path, _page(runs))
+    return path
+
+
+def _page(runs: Sequence[Run]) -> str:
+    names = _names(runs)
+    parts = [
+        page.heading("In what they differ"),
+        *_differences(runs, names),
+        page.heading("How they went"),
+        *_curves(runs, names),
+        page.heading("Where they ended"),
+        _ends(runs, names),
+    ]
+    if any(run.evaluation for run in runs):
+        parts.append(_evaluations(runs, names))
+    return page.page("Federated learning: runs compared", f"{len(runs)} runs: {', '.join(names)}.", parts)
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the folders' names, longer where two are the same."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key} / "))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            flat[prefix + key] = f"{text[:12]}..." if key == "sha256" else text
+    return flat
+
+
+def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    configs = [_flat({k: v for k, v in run.config.items() if k not in _NOT_CHOICES}) for run in runs]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+    if not differing:
+        return [page.paragraph("Their configurations are the same.")]
+    rows = [[key.replace("_", " "), *(config.get(key, "not set") for config in configs)] for key in differing]
+    return [page.table(["choice", *names], rows)]
+
+
+def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    from fedsim_np import plots
+
+    histories = {name: run.history for name, run in zip(names, runs, strict=True)}
+    try:
+        figure = plots.learning_curves(histories)
+    except ValueError as error:  # no run has a finite loss
+        return [page.paragraph(f"Nothing to draw: {error}")]
+    ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
+    alt = f"Curves of loss and accuracy over the rounds of {len(runs)} runs. At the end, {ends}."
+    caption = "Training is measured before each local step, an evaluation after the round."
+    picture = Picture.of(figure, "learning_curves", "rounds", alt, caption)
+    return [page.picture(picture.png, picture.alt, picture.caption, picture.width)]
+
+
+def _last(run: Run) -> str:
+    shown = [name for name in run.history if name.endswith(("/loss", "accuracy"))]
+    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_last_value(run.history[name])}" for name in shown[:2])
+
+
+def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
+    metrics = dict.fromkeys(name for run in runs for name in run.history if name != "round_num")
+    rows: list[list[Any]] = [["rounds", *(len(run.history["round_num"]) for run in runs)]]
+    for metric in metrics:
+        shown = metric.removeprefix("client_work/").replace("/", " / ").replace("_", " ")
+        rows.append([shown, *(_last_value(run.history.get(metric, [])) for run in runs)])
+    return page.table(["metric", *names], rows, "Metrics of the last round that has them")
+
+
+def _last_value(column: Sequence[float]) -> float | str:
+    return next((value for value in reversed(column) if not math.isnan(value)), "-")
+
+
+def _evaluations(runs: Sequence[Run], names: Sequence[str]) -> str:
+    found = dict.fromkeys(
+        (split, metric) for run in runs for split, metrics in run.evaluation.items() for metric in metrics
+    )
+    rows = [
+        [f"{split}: {metric.replace('_', ' ')}", *(run.evaluation.get(split, {}).get(metric, "-") for run in runs)]
+        for split, metric in found
+    ]
+    return page.table(["evaluation", *names], rows, "Evaluation of the final model")

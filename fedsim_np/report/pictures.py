@@ -1,0 +1,147 @@
+"""Figures stored with a run: PNG files, and beside them what each shows, in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fedsim_np.errors import data_error
+from fedsim_np.files import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = "figures"
+_INDEX = "figures.json"
+_DPI = 150
+_CSS_DPI = 96  # how large an inch is on a screen
+
+
+class Picture(NamedTuple):
+    """A figure and what is said of it.
+
+    Attributes
+    ----------
+    name : str
+        Of its file, without the ending.
+    section : str
+        The part of the page that it belongs to: "data", "rounds", "evaluation", "model".
+    alt : str
+        What it shows, for those who cannot see it.
+    caption : str
+        What to see in it.
+    png : bytes
+    figure : Figure, optional
+        As long as it has not been stored.
+    """
+
+    name: str
+    section: str
+    alt: str
+    caption: str
+    png: bytes
+    figure: Figure | None = None
+
+    @classmethod
+    def of(cls, figure: Figure, name: str, section: str, alt: str, caption: str) -> Picture:
+        """Make a picture of a figure."""
+        stream = io.BytesIO()
+        with warnings.catch_warnings():
+            # A client's id may have letters that the font has not: they are boxes in the picture, and no warning.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(stream, format="png", dpi=_DPI)
+        return cls(name, section, alt, caption, stream.getvalue(), figure)
+
+    @property
+    def width(self) -> int:
+        """In CSS pixels, so that a point is a point."""
+        pixels: int = struct.unpack(">I", self.png[16:20])[0]
+        return round(pixels * _CSS_DPI / _DPI)
+
+
+def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) -> None:
+    """Store a run's pictures in ``figures`` below its folder, instead of those that `clear_pictures` removes.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    pictures : iterable of Picture
+    svg : bool
+        As SVG too.
+    """
+    clear_pictures(folder)
+    pictures = list(pictures)
+    place = folder / FOLDER
+    place.mkdir(exist_ok=True)
+    for picture in pictures:
+        with replacing(place / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(picture.png)
+        if svg and picture.figure is not None:
+            with replacing(place / f"{picture.name}.svg") as temporary:
+                temporary.write_bytes(_svg(picture.figure))
+    index = [{"name": p.name, "section": p.section, "alt": p.alt, "caption": p.caption} for p in pictures]
+    write_text(place / _INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def clear_pictures(folder: Path) -> None:
+    """Remove the pictures that are stored with a run, and no other file."""
+    index = folder / FOLDER / _INDEX
+    try:
+        names = [entry["name"] for entry in json.loads(index.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        names = []
+    index.unlink(missing_ok=True)
+    for name in names:
+        for ending in (".png", ".svg"):
+            path = folder / FOLDER / f"{name}{ending}"
+            if _is_name(name) and path.is_file():
+                path.unlink()
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.replace("_", "").isalnum()
+
+
+def _svg(figure: Figure) -> bytes:
+    import matplotlib
+
+    stream = io.BytesIO()
+    # Ids that do not depend on chance, and no date: the same figure is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "fedsim_np"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """Return the pictures that are stored with a run; none if it has none.
+
+    Raises
+    ------
+    DataError
+        If the index or a picture is damaged or missing.
+    """
+    index = folder / FOLDER / _INDEX
+    if not index.exists():
+        return []
+    pictures = []
+    try:
+        entries: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
+        for entry in entries:
+            name, section, alt, caption = (str(entry[key]) for key in ("name", "section", "alt", "caption"))
+            if not _is_name(name):
+                raise ValueError(f"the name {name!r}")
+            alt.encode(), caption.encode()
+            png = (folder / FOLDER / f"{name}.png").read_bytes()
+            if not png.startswith(b"\x89PNG\r\n\x1a\n") or not png.endswith(b"IEND\xaeB`\x82"):
+                raise ValueError(f"no whole PNG in {name}.png")
+            pictures.append(Picture(name, section, alt, caption, png))
+    except (ValueError, KeyError, TypeError, FileNotFoundError, RecursionError) as error:
+        raise data_error("must list pictures that are there", error, path=index) from error
+    return pictures

@@ -1,0 +1,115 @@
+"""What a run's folder holds, read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.errors import data_error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        What it takes to repeat it, from ``config.json``.
+    history : OrderedDict of str to list of float
+        A column a metric, from ``metrics.csv``; NaN where there is none.
+    seconds : list of float
+        Of each round, from ``timings.csv``; none if there is no such file.
+    evaluation : dict
+        Split -> metrics, from ``evaluation.json``; none if there is no such file.
+    clients : list of dict
+        A row per client and round, from ``clients.csv``; none if there is no such file.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    history: OrderedDict[str, list[float]]
+    seconds: list[float]
+    evaluation: dict[str, dict[str, Any]]
+    clients: list[dict[str, str]]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder.
+
+    Raises
+    ------
+    DataError
+        If it is no run's, or a file in it is damaged.
+    """
+    if not (folder / "config.json").is_file() or not (folder / "metrics.csv").is_file():
+        raise data_error("must be a run's folder, with config.json and metrics.csv", "none", path=folder)
+    history: OrderedDict[str, list[float]] = OrderedDict()
+    header, rows = _table(folder / "metrics.csv")
+    if "round_num" not in header:
+        raise data_error("must have a column 'round_num'", header, path=folder / "metrics.csv")
+    for place, name in enumerate(header):
+        history[name] = [_float(folder / "metrics.csv", name, row[place]) for row in rows]
+    if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
+        raise data_error(
+            "column 'round_num' must hold the rounds' numbers", "none, or others", path=folder / "metrics.csv"
+        )
+    seconds: list[float] = []
+    if (folder / "timings.csv").is_file():
+        names, timings = _table(folder / "timings.csv")
+        if "seconds" in names:
+            place = names.index("seconds")
+            seconds = [_float(folder / "timings.csv", "seconds", row[place]) for row in timings]
+            if len(seconds) != len(rows) or not all(0 <= value < 1e9 for value in seconds):
+                raise data_error("must hold the seconds of each round", "others", path=folder / "timings.csv")
+    clients: list[dict[str, str]] = []
+    if (folder / "clients.csv").is_file():
+        names, table = _table(folder / "clients.csv")
+        clients = [dict(zip(names, row, strict=True)) for row in table]
+        for row in clients:
+            size = row.get("num_examples", "")
+            if not (size.isascii() and size.isdecimal() and len(size) < 19):
+                raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=folder / "clients.csv")
+    evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+    if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
+        raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")
+    return Run(folder, _object(folder / "config.json"), history, seconds, evaluation, clients)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # half a character, "\ud800", is JSON and no text
+    except (ValueError, RecursionError) as error:
+        raise data_error("must be JSON", error, path=path) from error
+    if not isinstance(content, dict):
+        raise data_error("must be a JSON object", type(content).__name__, path=path)
+    return content
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise data_error("must be a CSV file", error, path=path) from error
+    if not header or any(len(row) != len(header) for row in rows):
+        raise data_error("must be a CSV file with as many cells in each row", "others", path=path)
+    return header, rows
+
+
+def _float(path: Path, name: str, text: str) -> float:
+    try:
+        return float(text) if text else float("nan")
+    except ValueError as error:
+        raise data_error(f"column '{name}' must hold numbers", repr(text[:50]), path=path) from error

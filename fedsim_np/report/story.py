@@ -1,0 +1,220 @@
+"""A single run, told as the tutorial tells it: data, rounds, evaluation, model, and how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.files import write_text
+from fedsim_np.report import page
+from fedsim_np.report.pictures import Picture, read_pictures
+from fedsim_np.report.stored import Run, read_run
+
+NAME = "report.html"
+TRAIN = "client_work/train/"
+_MOST_ROWS = 40  # of rounds that a table shows
+
+
+def write_report(folder: Path, draw: bool = True) -> Path:
+    """Make a run's page from what is stored with it, and return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``config.json`` and ``metrics.csv``; and, as far as they are there, ``timings.csv``, ``evaluation.json``,
+        ``clients.csv`` and ``figures``.
+    draw : bool
+        Draw the learning curves if none are stored.
+
+    Raises
+    ------
+    DataError
+        If it is no run's folder, or a file in it is damaged.
+    """
+    run, pictures = read_run(folder), read_pictures(folder)
+    if draw and not any(picture.name == "learning_curves" for picture in pictures):
+        pictures += _curves(run)
+    write_text(folder / NAME, _page(run, pictures))
+    return folder / NAME
+
+
+def _page(run: Run, pictures: Sequence[Picture]) -> str:
+    config = _choices(run)
+    lead = (
+        f"A run of {_rounds(run)} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
+    )
+    if isinstance(config.get("clients"), int):
+        lead = (
+            f"{config['clients']} clients trained one model together in {_rounds(run)} rounds, without handing over "
+            "their data: each trained on its own examples, and only what it had learned was averaged."
+        )
+    parts = [
+        page.heading("The data"),
+        *_data(run),
+        *_shown(pictures, "data"),
+        page.heading("The rounds"),
+        *_training(run),
+        *_shown(pictures, "rounds"),
+        _round_table(run),
+    ]
+    if run.evaluation:
+        parts += [page.heading("The evaluation"), *_evaluation(run), *_shown(pictures, "evaluation")]
+    if any(picture.section == "model" for picture in pictures):
+        parts += [page.heading("The model"), *_shown(pictures, "model")]
+    parts += [page.heading("To repeat it"), *_config(run)]
+    return page.page("Federated learning: a run", lead, parts)
+
+
+def _curves(run: Run) -> list[Picture]:
+    """Return the learning curves of a run that has no figures of its own."""
+    from fedsim_np import plots
+
+    try:
+        figure = plots.learning_curves({run.name: run.history})
+    except ValueError:  # nothing finite to draw
+        return []
+    alt = f"Curves of loss and accuracy over {_rounds(run)} rounds; the table below has their values."
+    caption = "Training is measured before each local step, an evaluation after the round."
+    return [Picture.of(figure, "learning_curves", "rounds", alt, caption)]
+
+
+def _rounds(run: Run) -> int:
+    return len([number for number in run.history["round_num"] if number >= 1])
+
+
+def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
+    return [page.picture(p.png, p.alt, p.caption, p.width) for p in pictures if p.section == section]
+
+
+def _data(run: Run) -> list[str]:
+    parts = [
+        page.paragraph(
+            "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ "
+            "in how much they wrote, in what, and in how: their data are not samples of one distribution (not i.i.d.), "
+            "which is what makes federated learning a subject of its own."
+        )
+    ]
+    data = run.config.get("data")
+    if isinstance(data, dict):
+        rows = []
+        for split, about in data.items():
+            if isinstance(about, dict):
+                sha = str(about.get("sha256", ""))[:12]
+                rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
+        parts.append(page.table(["split", "file", "clients", "SHA-256"], rows))
+    cohort = {row.get("client_id"): row.get("num_examples") for row in run.clients}
+    sizes = [int(size) for size in cohort.values() if size is not None and size.isdecimal()]
+    if sizes:
+        parts.append(
+            page.paragraph(
+                f"{len(sizes)} clients took part, with {sum(sizes):,} examples a round ({min(sizes):,} to "
+                f"{max(sizes):,} each), every image counted once an epoch."
+            )
+        )
+    return parts
+
+
+def _choices(run: Run) -> dict[str, Any]:
+    """Return a run's choices, whichever command stored them."""
+    choices = run.config.get("choices")
+    return choices if isinstance(choices, dict) else run.config
+
+
+def _training(run: Run) -> list[str]:
+    config = _choices(run)
+    client, server = (
+        of if isinstance(of, dict) else {"name": of, "learning_rate": config.get(f"{who}_lr")}
+        for who, of in ((who, config.get(f"{who}_optimizer", {})) for who in ("client", "server"))
+    )
+    parts = [
+        page.paragraph(
+            f"In each round every client starts from the server's weights and makes {_said(config, 'epochs')} epochs "
+            f"of steps on batches of {_said(config, 'batch_size')} ({_optimizer(client)}). The server averages the "
+            f"clients' updates and makes one step with the average ({_optimizer(server)})."
+        ),
+        page.paragraph(
+            "The training metrics are measured during local training: on each batch before the step that is made on "
+            "it, with the client's own model as it moves. So they are not the new global model's: they are at least a "
+            "round behind an evaluation of it, and lower, since a model that a client is moving is worse for a while "
+            "than the average of all."
+        ),
+    ]
+    if run.seconds:
+        parts.append(
+            page.paragraph(
+                f"A round took {1e3 * statistics.median(run.seconds):.1f} ms (median), all of them "
+                f"{sum(run.seconds):.2f} s."
+            )
+        )
+    left_out = Counter(row["status"] for row in run.clients if row.get("status") not in (None, "ok"))
+    if left_out:
+        counted = ", ".join(f"{count} {status}" for status, count in left_out.items())
+        parts.append(page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which)."))
+    return parts
+
+
+def _said(config: dict[str, Any], key: str) -> str:
+    return str(config.get(key, "some"))
+
+
+def _optimizer(config: Any) -> str:
+    if not isinstance(config, dict) or "name" not in config:
+        return "its optimizer is not stored"
+    others = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in config.items() if key != "name")
+    return f"{config['name']}, {others}" if others else str(config["name"])
+
+
+def _round_table(run: Run) -> str:
+    names = [name for name in run.history if name != "round_num"]
+    short = [name.removeprefix(TRAIN).replace("/", " / ").replace("_", " ") for name in names]
+    shown = list(zip(*run.history.values(), strict=True))
+    caption = "Metrics of each round (all digits: metrics.csv)"
+    if len(shown) > _MOST_ROWS:
+        step = math.ceil(len(shown) / _MOST_ROWS)
+        shown = [row for i, row in enumerate(shown) if i % step == 0 or i == len(shown) - 1]
+        caption += f"; every {step}th of {len(run.history['round_num'])}"
+    place = list(run.history).index("round_num")
+    keep = [i for i, name in enumerate(names) if name.startswith((TRAIN, "evaluation/"))] or range(len(names))
+    rows = []
+    for row in shown:
+        others = [value for i, value in enumerate(row) if i != place]
+        rows.append([int(row[place]), *(_number(others[i]) for i in keep)])
+    return page.table(["round", *(short[i] for i in keep)], rows, caption)
+
+
+def _number(value: float) -> int | float | str:
+    if math.isnan(value):
+        return "-"
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+
+
+def _evaluation(run: Run) -> list[str]:
+    columns = list(dict.fromkeys(name for metrics in run.evaluation.values() for name in metrics))
+    rows = [[split, *(metrics.get(name) for name in columns)] for split, metrics in run.evaluation.items()]
+    header = ["examples of", *(name.replace("_", " ") for name in columns)]
+    return [
+        page.paragraph(
+            "The final model on the clients' own train examples, and on examples of the same clients that nobody "
+            "trained on, each counted once an epoch as in training. A gap between the two is overfitting."
+        ),
+        page.table(header, rows),
+    ]
+
+
+def _config(run: Run) -> list[str]:
+    versions = run.config.get("versions", {})
+    parts = []
+    if isinstance(run.config.get("command_line"), str):
+        parts += [page.paragraph("The command:"), page.code(run.config["command_line"])]
+    if isinstance(versions, dict) and versions:
+        parts.append(page.table(["with", "version"], [[name, str(version)] for name, version in versions.items()]))
+    parts += [
+        page.paragraph("The whole configuration, config.json:"),
+        page.code(json.dumps(run.config, indent=2, ensure_ascii=False)),
+    ]
+    return parts

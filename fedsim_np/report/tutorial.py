@@ -1,0 +1,182 @@
+"""The pictures of the tutorial's run: its data, its rounds, its evaluation, its model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedsim_np import plots, tutorial
+from fedsim_np.datasets import ClientData, InMemoryClientData, describe
+from fedsim_np.learning import client_updates, confusion_counts
+from fedsim_np.learning.models import SoftmaxRegression
+from fedsim_np.report.pictures import Picture
+
+_LOGGER = logging.getLogger(__name__)
+Maker = Callable[[], Picture]
+_DRAWN = 30  # clients in pictures that have a place for each
+
+
+def tutorial_pictures(
+    train: ClientData, test: ClientData, client_ids: Sequence[str], result: tutorial.Result
+) -> Iterator[Picture]:
+    """Yield the pictures of a run of the tutorial; what cannot be drawn is left out.
+
+    Parameters
+    ----------
+    train, test : ClientData
+        With ``pixels`` and ``label``.
+    client_ids : sequence of str
+        The cohort.
+    result : tutorial.Result
+    """
+    makers = (*_data(train, client_ids), *_rounds(train, client_ids, result), *_outcome(test, client_ids, result))
+    for make in makers:
+        try:
+            yield make()
+        except ValueError as error:  # of a run that has nothing to draw: no clients with examples, no finite loss
+            _LOGGER.info("A figure is left out: %s", error)
+
+
+def _said_of_the_first(client_ids: Sequence[str]) -> str:
+    return "" if len(client_ids) <= _DRAWN else f" The first {_DRAWN} of {len(client_ids)} clients are shown."
+
+
+def _data(train: ClientData, client_ids: Sequence[str]) -> Iterator[Maker]:
+    arrays = {c: dict(train.create_dataset_for_client(c).to_arrays()) for c in client_ids}
+    with_examples = [c for c in client_ids if len(arrays[c]["label"])]
+    if not with_examples:
+        return
+    cohort, first = InMemoryClientData(arrays), with_examples[0]
+    labels = [int(label) for label in arrays[first]["label"][:40]]
+    yield lambda: Picture.of(
+        plots.image(arrays[first]["pixels"][0], title=f"label {labels[0]}"),
+        "image",
+        "data",
+        f"One image of 28 by 28 pixels: the character with label {labels[0]}, dark ink on white paper.",
+        "One example: an image and its label.",
+    )
+    yield lambda: Picture.of(
+        plots.client_images(cohort.create_dataset_for_client(first)),
+        "client_images",
+        "data",
+        f"The first {len(labels)} images of client {first}. Their labels: {' '.join(map(str, labels))}.",
+        f"Examples of one client, {first}: one person's hand.",
+    )
+    described = describe(cohort)
+    commonest = []
+    for client_id in with_examples[:6]:
+        counts = described.counts[described.client_ids.index(client_id)]
+        commonest.append(
+            f"{client_id}: most often {described.labels[counts.argmax()]} ({counts.max()} of {counts.sum()})"
+        )
+    yield lambda: Picture.of(
+        plots.label_counts(cohort, with_examples[:6]),
+        "label_counts",
+        "data",
+        f"Bar charts of how many examples of each label {len(commonest)} clients have. {'; '.join(commonest)}.",
+        "How many examples of each label clients have: some labels are common with one client and rare with another.",
+    )
+    yield lambda: Picture.of(
+        plots.mean_images(cohort, with_examples[:5]),
+        "mean_images",
+        "data",
+        f"For each of {min(5, len(with_examples))} clients a row of images, the mean of its images of each label.",
+        "Mean image of each label, a row a client: what one person's characters have in common. The more these vary, "
+        "the more blurred; an empty frame is a label that the client has not got.",
+    )
+    drawn = describe(InMemoryClientData({c: arrays[c] for c in client_ids[:_DRAWN]}))
+    distance = float(np.nanmean(described.label_distance))
+    first_ones = _said_of_the_first(client_ids)
+    yield lambda: Picture.of(
+        plots.label_distribution(drawn),
+        "label_distribution",
+        "data",
+        f"A picture of {len(drawn.client_ids)} rows (clients) by {len(drawn.labels)} columns (labels), coloured by the "
+        f"share of the client's examples. A client's labels are {distance:.2f} from the pooled ones on average."
+        f"{first_ones}",
+        f"Share of each label in each client's examples. Equal rows would be i.i.d. data; here a client's labels are "
+        f"{distance:.2f} from the pooled ones (total variation, mean of all clients).{first_ones}",
+    )
+
+
+def _rounds(train: ClientData, client_ids: Sequence[str], result: tutorial.Result) -> Iterator[Maker]:
+    history = result.history
+    accuracy = history["client_work/train/sparse_categorical_accuracy"]
+    loss = history["client_work/train/loss"]
+    yield lambda: Picture.of(
+        plots.learning_curves({"this run": history}),
+        "learning_curves",
+        "rounds",
+        f"Curves over {len(loss)} rounds: the loss goes from {loss[0]:.3f} to {loss[-1]:.3f}, the accuracy from "
+        f"{accuracy[0]:.3f} to {accuracy[-1]:.3f}.",
+        "Loss and accuracy over the rounds, measured before each local step.",
+    )
+    accuracies = [plots.accuracy_of_clients(clients) for clients in result.clients]
+    last = [share for share in accuracies[-1].tolist() if np.isfinite(share)]
+    spread = f"In the last round from {min(last):.2f} to {max(last):.2f}." if last else "Nobody took part."
+    yield lambda: Picture.of(
+        plots.client_accuracy(accuracies),
+        "client_accuracy",
+        "rounds",
+        f"Bands over the rounds: the accuracies of all clients, of the middle half, and their median. {spread}",
+        f"One figure for all hides how differently clients fare. {spread}",
+    )
+    process = tutorial.build_training_process()
+    state, cohort = process.initialize(), tutorial.make_federated_data(train, client_ids)
+    updates = client_updates(process, state, cohort[:_DRAWN])
+    after, _ = process.next(state, cohort)
+    old, new = (process.get_model_weights(s).trainable for s in (state, after))
+    step = [before - now for before, now in zip(old, new, strict=True)]
+    first_ones = _said_of_the_first(client_ids)
+
+    def drift() -> Picture:
+        figure = plots.client_drift(updates, step, client_ids[:_DRAWN])
+        return Picture.of(
+            figure,
+            "client_drift",
+            "rounds",
+            f"Lines from one start, one for each of {len(cohort[:_DRAWN])} clients, and a star where the server's "
+            f"model ended. {figure.axes[0].get_title()}.{first_ones}",
+            "The first round, projected on two axes: where each client's model went from the server's, and where their "
+            f"average ended. With i.i.d. data the lines would lie closer together.{first_ones}",
+        )
+
+    yield drift
+    moved = plots.bytes_of_round(result.weights, len(client_ids))
+    yield lambda: Picture.of(
+        plots.round_costs(result.seconds, moved),
+        "round_costs",
+        "rounds",
+        f"Bars over the rounds: milliseconds of each, and the {moved.down + moved.up:,} bytes that would be sent.",
+        f"What a round costs: time on this machine, and the bytes that a real system would send ({moved.down:,} to the "
+        f"clients, {moved.up:,} back).",
+    )
+
+
+def _outcome(test: ClientData, client_ids: Sequence[str], result: tutorial.Result) -> Iterator[Maker]:
+    each_once = [
+        test.create_dataset_for_client(client_id).batch(100).map(tutorial.batch_format_fn) for client_id in client_ids
+    ]
+    counts = confusion_counts(SoftmaxRegression(), result.weights, each_once)
+    total, correct = int(counts.sum()), int(np.trace(counts))
+    wrong: Any = counts - np.diag(np.diag(counts))
+    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+    alone = wrong.max() and np.count_nonzero(wrong == wrong.max()) == 1
+    worst = f"The commonest mistake: {row} taken for {column}, {wrong.max()} times." if alone else ""
+    yield lambda: Picture.of(
+        plots.confusion_matrix(counts),
+        "confusion_matrix",
+        "evaluation",
+        f"True against predicted classes on the clients' {total} test examples; {correct} are right. {worst}",
+        f"What was written (rows) and what the model read (columns), on the clients' test examples, each once. {worst}",
+    )
+    yield lambda: Picture.of(
+        plots.class_weights(result.weights),
+        "class_weights",
+        "model",
+        "Ten images, one for each class: the model's weights at each pixel, in two colours for the two signs.",
+        "The weights of each class: where ink speaks for it, and where against it.",
+    )

@@ -1,0 +1,495 @@
+"""What is in the figures: axes, texts, and the data in the artists. That they read well was seen, not tested."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from conftest import random_cohort, sgd, toy_batches, toy_model
+from matplotlib.figure import Figure
+
+import fedsim_np as fed
+from fedsim_np import plots
+from fedsim_np.datasets import InMemoryClientData, describe
+from fedsim_np.learning.models import ModelWeights
+
+TRAIN, TEST = fed.datasets.load_sample()
+
+
+def clients(**labels):
+    """Client data with these labels, and images of 6 x 4 pixels that differ."""
+    rng = np.random.default_rng(0)
+    return InMemoryClientData(
+        {c: {"label": np.int32(v), "pixels": rng.random((len(v), 6, 4), np.float32)} for c, v in labels.items()}
+    )
+
+
+def few():
+    return clients(ann=[0, 0, 2], bob=[1], cid=[])
+
+
+def heights(axes):
+    return [int(bar.get_height()) for bar in axes.patches]
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def tick_texts(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+# --- what is left alone
+
+
+def test_pyplot_and_the_backend_are_left_alone():
+    code = """
+import sys
+import fedsim_np as fed
+assert "matplotlib" not in sys.modules, "import fedsim_np"
+assert "plots" in dir(fed)
+figure = fed.plots.image([[0.0, 1.0]])
+assert figure._repr_png_().startswith(b"\\x89PNG")
+import matplotlib
+assert "matplotlib.pyplot" not in sys.modules, "making a figure"
+assert matplotlib.rcParams._get_backend_or_none() is None, "a backend was chosen"
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr.decode()
+
+
+def test_settings_are_left_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots.label_counts(few())
+    plots.confusion_matrix([[1, 0], [0, 1]])
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="module 'fedsim_np' has no attribute 'plot'"):
+        fed.plot  # noqa: B018
+
+
+def test_a_callers_axes_and_figures_are_drawn_on():
+    figure = Figure()
+    upper, lower = figure.subfigures(2, 1)
+    left, right = upper.subplots(1, 2)
+    described = describe(few())
+    assert plots.image([[0.0, 1.0]], axes=left) is figure
+    assert plots.client_sizes(described, axes=right) is figure
+    assert plots.mean_images(few(), figure=lower) is figure
+    assert left.images
+    assert right.patches
+    assert sum(len(axes.images) for part in lower.subfigs for axes in part.axes) == 3
+    for draw in (
+        lambda f: plots.client_images(few().create_dataset_for_client("ann"), rows=1, columns=2, figure=f),
+        lambda f: plots.label_counts(few(), figure=f),
+        lambda f: plots.learning_curves({"a": [{"round_num": [1], "loss": [1]}] * 2}, figure=f),
+        lambda f: plots.class_weights(np.ones((4, 2)), (2, 2), figure=f),
+        lambda f: plots.round_costs([1.0], figure=f),
+    ):
+        own = Figure(layout="constrained")
+        part = own.subfigures(1, 2)[1]
+        assert draw(part) is own
+        assert part.axes
+        own.draw_without_rendering()
+
+
+# --- the data
+
+
+def test_image():
+    pixels = TRAIN.create_dataset_for_client(TRAIN.client_ids[0]).to_arrays()["pixels"][0]
+    (axes,) = plots.image(pixels, "label 8").axes
+    (picture,) = axes.images
+    assert picture.get_array().tolist() == pixels.tolist()
+    assert (picture.get_clim(), picture.get_cmap().name) == ((0, 1), "gray")  # 1 is paper: white
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("label 8", "column (pixels)", "row (pixels)")
+
+
+def test_client_images():
+    arrays = TRAIN.create_dataset_for_client("f0001_21").to_arrays()
+    figure = plots.client_images(TRAIN.create_dataset_for_client("f0001_21"))
+    assert len(figure.axes) == 40
+    assert [axes.get_title() for axes in figure.axes] == [str(label) for label in arrays["label"][:40]]
+    for axes, pixels in zip(figure.axes, arrays["pixels"], strict=False):
+        assert axes.images[0].get_array().tolist() == pixels.tolist()
+    assert figure.get_suptitle() == "client f0001_21"
+
+
+def test_client_images_of_few_none_or_endless_examples():
+    ann, cid = (few().create_dataset_for_client(c) for c in ("ann", "cid"))
+    figure = plots.client_images(ann, rows=2, columns=2)
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0]
+    assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+    assert plots.client_images(cid, rows=1).get_suptitle() == "client cid: no examples"
+    for endless in (ann.repeat(), ann.repeat().batch(2)):
+        figure = plots.client_images(endless, rows=1, columns=5, label=None)
+        assert [len(axes.images) for axes in figure.axes] == [1] * 5
+        assert figure.axes[0].get_title() == ""
+
+
+def test_label_counts():
+    figure = plots.label_counts(TRAIN)
+    described = describe(TRAIN)
+    assert [axes.get_title() for axes in figure.axes] == described.client_ids[:6]
+    assert [heights(axes) for axes in figure.axes] == described.counts[:6].tolist()
+    assert tick_texts(figure.axes[5].xaxis) == [str(label) for label in range(10)]
+    assert (figure.axes[3].get_xlabel(), figure.axes[3].get_ylabel()) == ("label", "examples")
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+
+
+def test_label_counts_of_chosen_clients():
+    figure = plots.label_counts(few(), ["cid", "ann"])
+    assert [heights(axes) for axes in figure.axes] == [[0, 0], [2, 1]]
+    assert texts(figure.axes[0]) == ["no examples"]
+    many = plots.label_counts(clients(ann=range(62)))
+    assert heights(many.axes[0]) == [1] * 62
+    assert tick_texts(many.axes[0].xaxis)[:3] == ["0", "7", "14"]
+
+
+def test_mean_images():
+    figure = plots.mean_images(TRAIN)
+    assert len(figure.axes) == 5 * 10
+    assert [axes.get_title() for axes in figure.axes] == [str(label) for label in range(10)] * 5
+    for number, client_id in enumerate(TRAIN.client_ids[:5]):
+        arrays = TRAIN.create_dataset_for_client(client_id).to_arrays()
+        for label in range(10):
+            mean = arrays["pixels"][arrays["label"] == label].mean(axis=0)
+            shown = figure.axes[10 * number + label].images[0].get_array()
+            np.testing.assert_allclose(shown, mean, rtol=1e-6)
+
+
+def test_an_absent_label_is_an_empty_labelled_frame():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.mean_images(few())
+        figure.draw_without_rendering()
+    assert [axes.get_title() for axes in figure.axes] == ["0", "1", "2"] * 3
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 1, 0, 1, 0, 0, 0, 0]
+    empty = [axes for axes in figure.axes if not axes.images]
+    assert all(texts(axes) == ["none"] and axes.axison for axes in empty)
+    assert len(plots.mean_images(few(), ["bob"], labels=range(20)).axes) == 20
+    headings = [part.get_suptitle() for part in figure.subfigs]
+    assert headings[1:] == ["client bob: 1 example, mean by label", "client cid: 0 examples, mean by label"]
+
+
+def test_label_distribution():
+    axes, bar = plots.label_distribution(describe(few())).axes
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares[:2], [[2 / 3, 0, 1 / 3], [0, 1, 0]])
+    assert shares.mask.tolist() == [[False] * 3, [False] * 3, [True] * 3]
+    assert axes.get_title() == "Labels of 3 clients (1 blank: no examples)"
+    assert (tick_texts(axes.xaxis), tick_texts(axes.yaxis)) == (["0", "1", "2"], ["ann", "bob", "cid"])
+    assert bar.get_ylabel() == "share of the client's examples"
+    long = {"a-client-with-a-very-long-id": [0], **{f"c{i}": [i] for i in range(1, 40)}}
+    axes, _ = plots.label_distribution(describe(clients(**long))).axes
+    assert tick_texts(axes.yaxis)[:2] == ["a-clien…ong-id", "c2"]
+
+
+def test_client_sizes():
+    for data in (TRAIN, few()):
+        described = describe(data)
+        (axes,) = plots.client_sizes(described).axes
+        assert sum(heights(axes)) == len(described.sizes)
+        for bar in axes.patches:
+            inside = (described.sizes > bar.get_x()) & (described.sizes < bar.get_x() + bar.get_width())
+            assert bar.get_height() == inside.sum()
+        median, mean = axes.lines
+        assert (median.get_xdata()[0], mean.get_xdata()[0]) == (np.median(described.sizes), described.sizes.mean())
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("examples of a client", "clients")
+
+
+# --- a run
+
+LOSS, ACCURACY = "client_work/train/loss", "client_work/train/sparse_categorical_accuracy"
+
+
+def history(shift=0.0):
+    nan = float("nan")
+    return {
+        "round_num": [0, 1, 2, 3],
+        "evaluation/loss": [2.5, nan, 2.0 + shift, nan],
+        "evaluation/total_rounds_metrics/loss": [2.5, nan, 2.0, nan],
+        LOSS: [nan, 2.2 + shift, 2.0 + shift, 1.5 + shift],
+        ACCURACY: [nan, 0.25, 0.5, 0.75],
+        "client_work/train/num_examples": [nan, 5, 5, 5],
+    }
+
+
+def test_learning_curves():
+    figure = plots.learning_curves({"tutorial": history()})
+    assert [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("Training, before each step", "loss (nats)"),
+        ("Training, before each step", "accuracy (share correct)"),
+        ("Evaluation, after the round", "loss (nats)"),
+    ]
+    drawn = [(axes.lines[0].get_xdata().tolist(), axes.lines[0].get_ydata().tolist()) for axes in figure.axes]
+    assert drawn == [([1, 2, 3], [2.2, 2.0, 1.5]), ([1, 2, 3], [0.25, 0.5, 0.75]), ([0, 2], [2.5, 2.0])]
+    assert not figure.legends
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim()
+    assert figure.axes[0].get_ylim()[1] > 2.5
+
+
+@pytest.mark.parametrize(("band", "low", "high"), [("range", 2.0, 2.75), ("sd", 2.375 - 0.375, 2.375 + 0.375)])
+def test_mean_and_spread_over_seeds(band, low, high):
+    shifts = (0.0, 0.75, 0.375)
+    figure = plots.learning_curves({"a": [history(s) for s in shifts], "b": history()}, [LOSS], band=band)
+    (axes,) = figure.axes
+    mean, single = axes.lines
+    np.testing.assert_allclose(mean.get_ydata(), [2.575, 2.375, 1.875])
+    assert single.get_ydata().tolist() == [2.2, 2.0, 1.5]
+    (area,) = axes.collections
+    at_2 = [y for x, y in area.get_paths()[0].vertices if x == 2]
+    np.testing.assert_allclose([min(at_2), max(at_2)], [low, high])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a (mean of 3 runs)", "b"]
+    assert "bands" in legend.get_title().get_text()
+    looks = {(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in axes.lines}
+    assert len({look[0] for look in looks}) == len({look[1] for look in looks}) == len({look[2] for look in looks}) == 2
+
+
+def test_legends():
+    configs = [{"lr": lr, "model": {"d": 3}, "seed": seed} for lr in (0.02, 0.1) for seed in (1, 2)]
+    assert plots.legend_from_configs(configs)[1] == "lr=0.02, seed=2"
+    grouped = plots.histories_by_config(configs, [history(i) for i in range(4)])
+    assert {text: len(of) for text, of in grouped.items()} == {"lr=0.02": 2, "lr=0.1": 2}
+    assert plots.legend_from_configs([{"a": {"b": 1}}, {"a": {"b": 2}}]) == ["a/b=1", "a/b=2"]
+    assert plots.legend_from_configs([{"a": 1}, {"a": 1}]) == ["all runs", "all runs"]
+
+
+def test_client_accuracy():
+    process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.5))
+    output = process.next(process.initialize(), random_cohort([4, 0, 6]))
+    accuracies = plots.accuracy_of_clients(output.clients)
+    sums = [m["sparse_categorical_accuracy"] for m in output.clients["metrics"]]
+    np.testing.assert_array_equal(accuracies, [sums[0][0] / 4, np.nan, sums[2][0] / 6])
+    rounds = [[0.0, 0.5, 1.0, np.nan], [np.nan], [0.25, 0.75]]
+    (axes,) = plots.client_accuracy(rounds, [5, 10, 15]).axes
+    median, mean = axes.lines
+    assert (median.get_xdata().tolist(), median.get_ydata().tolist()) == ([5, 15], [0.5, 0.5])
+    assert mean.get_ydata().tolist() == [0.5, 0.5]
+    spread = [{y for x, y in area.get_paths()[0].vertices if x == 5} for area in axes.collections]
+    assert spread == [{0.0, 1.0}, {0.25, 0.75}]
+    assert axes.get_title() == "Accuracy by client, 2 to 3 clients a round"
+
+
+def test_round_costs():
+    weights = toy_model().initial_weights()
+    moved = plots.bytes_of_round(weights._replace(non_trainable=(np.zeros(2, np.float32),)), 3)
+    assert moved == (3 * (15 + 2) * 4, 3 * 15 * 4)
+    left, right = plots.round_costs([0.5, 0.25], moved).axes
+    assert left.lines[0].get_ydata().tolist() == [500, 250]
+    assert left.get_ylabel() == "time of the round (ms)"
+    assert heights(right) == [204, 204, 180, 180]
+    assert (right.get_title(), right.get_ylabel()) == ("Bytes: 768 bytes in all", "bytes of the round")
+    _, right = plots.round_costs([0.5, 0.25], [plots.RoundBytes(2_000_000, 0), plots.RoundBytes(0, 1_000_000)]).axes
+    assert (right.get_title(), heights(right)) == ("Bytes: 3 MB in all", [2, 0, 0, 1])
+    assert len(plots.round_costs([0.5], rounds=[7]).axes) == 1
+
+
+# --- one round
+
+
+def test_client_updates_are_those_that_are_aggregated():
+    class Keeping(fed.learning.aggregators.MeanFactory):
+        def next(self, state, updates, weights):
+            kept.append(updates)
+            return super().next(state, updates, weights)
+
+    kept = []
+    model = toy_model()
+    for work in (
+        fed.learning.client_work.LocalTraining(model, sgd(0.5)),
+        fed.learning.client_work.LocalTraining(model, sgd(0.5), proximal_strength=0.1),
+    ):
+        process = fed.learning.compose_learning_process(model, work, Keeping(), sgd(1.0))
+        cohort = [dataset.shuffle(9, seed=1) for dataset in random_cohort([4, 0, 6], batch=2)]
+        state, _ = process.next(process.initialize(), cohort)
+        updates = fed.learning.client_updates(process, state, cohort, iteration=3)
+        process.next(state, cohort, iteration=3)
+        for update, seen in zip(updates, kept[-1], strict=True):
+            np.testing.assert_allclose(update, seen, atol=1e-6)
+    with pytest.raises(TypeError, match="'process' of client_updates must be a LearningProcess that trains"):
+        fed.learning.client_updates(fed.learning.build_fed_eval(model), state, cohort)
+
+
+def test_client_drift():
+    updates = -np.array([[3.0, 0, 4, 0], [3, 0, -4, 0]])
+    (axes,) = plots.client_drift(updates, -np.array([3.0, 0, 0, 0]), ["ann", "bob"]).axes
+    clients_at, server_at, start = (points.get_offsets() for points in axes.collections)
+    np.testing.assert_allclose(np.linalg.norm(clients_at, axis=1), [5, 5])
+    np.testing.assert_allclose(np.linalg.norm(server_at), 3)
+    assert start.tolist() == [[0, 0]]
+    assert axes.get_title() == "Client drift: 2 clients, mean cosine with the global step 0.60"
+    assert "64% of the squared length" in axes.get_xlabel()
+    assert "36%" in axes.get_ylabel()
+    assert sorted(texts(axes)) == ["ann", "bob"]
+
+
+def test_client_drift_keeps_what_is_in_the_plane():
+    rng = np.random.default_rng(0)
+    tensors = rng.normal(size=(6, 2, 3)), rng.normal(size=(6, 3))
+    step = tuple(tensor.mean(axis=0) for tensor in tensors)
+    (axes,) = plots.client_drift(tensors, step).axes
+    clients_at, server_at, _ = (points.get_offsets() for points in axes.collections)
+    np.testing.assert_allclose(clients_at.mean(axis=0), server_at[0])  # a projection is linear
+    assert server_at[0, 0] > 0
+    flat = np.concatenate([tensor.reshape(6, -1) for tensor in tensors], axis=1)
+    singular = np.linalg.svd(flat, compute_uv=False)
+    np.testing.assert_allclose(np.sort(np.linalg.norm(clients_at, axis=0)), np.sort(singular[:2]))
+    flat_axes = plots.client_drift(flat, flat.mean(axis=0)).axes[0]
+    np.testing.assert_allclose(flat_axes.collections[0].get_offsets(), clients_at)
+
+
+@pytest.mark.parametrize("updates", [np.zeros((3, 4)), np.ones((1, 4)), np.ones((3, 1)), np.ones((2, 4))])
+def test_client_drift_of_less_than_two_dimensions(updates):
+    figure = plots.client_drift(updates, updates.mean(axis=0))
+    assert ("nan" in figure.axes[0].get_title()) == (not updates.any())
+
+
+# --- a model
+
+
+def test_class_weights():
+    kernel = np.arange(-12.0, 12).reshape(8, 3)
+    for weights in (kernel, ModelWeights((kernel, np.zeros(3)))):
+        *frames, bar = plots.class_weights(weights, (4, 2), ["a", "b", "c"]).axes
+        assert [axes.get_title() for axes in frames] == ["a", "b", "c"]
+        for number, axes in enumerate(frames):
+            assert axes.images[0].get_array().tolist() == kernel[:, number].reshape(4, 2).tolist()
+            assert axes.images[0].get_clim() == (-12, 12)
+        assert bar.get_ylabel() == "weight (logit per brightness)"
+    assert len(plots.class_weights(np.ones((1, 22)), (1, 1)).axes) == 23
+
+
+def test_confusion_counts():
+    model = toy_model()
+    weights = ModelWeights((np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32)))
+    cohort = [toy_batches(), random_cohort([7])[0]]
+    counts = fed.learning.confusion_counts(model, weights, cohort)
+    process = fed.learning.build_fed_eval(model)
+    state = process.set_model_weights(process.initialize(), weights)
+    metrics = process.next(state, cohort).metrics["client_work"]["eval"]["current_round_metrics"]
+    assert counts.sum() == metrics["num_examples"]
+    assert np.trace(counts) / counts.sum() == pytest.approx(metrics["sparse_categorical_accuracy"])
+    labels = np.concatenate([dataset["y"].reshape(-1) for dataset in [*toy_batches(), *cohort[1].batches()]])
+    assert counts.sum(axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
+    assert fed.learning.confusion_counts(model, weights, random_cohort([0])).tolist() == [[0] * 3] * 3
+    bad = [{"x": np.zeros((1, 4), np.float32), "y": np.int32([[3]])}]
+    with pytest.raises(fed.DataError, match=r"labels must lie in \[0, 2\]. Got 3"):
+        fed.learning.confusion_counts(model, weights, [bad])
+
+
+def test_confusion_matrix():
+    axes, bar = plots.confusion_matrix([[3, 1, 0], [0, 0, 0], [2, 0, 6]], ["cat", "dog", "owl"]).axes
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares[[0, 2]], [[0.75, 0.25, 0], [0.25, 0, 0.75]])
+    assert shares.mask[1].all()
+    assert texts(axes) == ["3", "1", "2", "6"]
+    assert axes.get_title() == "9 of 12 examples correct (75.0%)"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert tick_texts(axes.yaxis) == ["cat", "dog", "owl"]
+    assert bar.get_ylabel() == "share of the true class's examples"
+    axes, _ = plots.confusion_matrix(np.eye(62, dtype=int)).axes
+    assert not axes.texts
+    assert len(tick_texts(axes.xaxis)) == 31
+    assert plots.confusion_matrix(np.zeros((2, 2))).axes[0].get_title() == "0 of 0 examples correct"
+
+
+# --- bad arguments
+
+
+@pytest.mark.parametrize(
+    ("draw", "kind", "message"),
+    [
+        (lambda: plots.image([1.0]), fed.DataError, r"'pixels' of image must have the shape \(h, w\)"),
+        (lambda: plots.image([[255.0]]), fed.DataError, r"pixels must lie in \[0, 1\]"),
+        (lambda: plots.image([[0.5]], axes=Figure()), TypeError, "'axes' of image must be matplotlib Axes or None"),
+        (lambda: plots.client_images(few()), TypeError, "'dataset' of client_images must be a Dataset"),
+        (
+            lambda: plots.client_images(few().create_dataset_for_client("ann"), rows=0),
+            ValueError,
+            "The 'rows' of client_images must be an integer >= 1. Got 0.",
+        ),
+        (
+            lambda: plots.client_images(few().create_dataset_for_client("ann"), label="lable"),
+            fed.DataError,
+            "client 'ann': the examples must have the field 'lable'",
+        ),
+        (lambda: plots.label_counts(TRAIN.client_ids), TypeError, "'client_data' of label_counts must be a ClientData"),
+        (lambda: plots.label_counts(few(), "ann"), TypeError, "'client_ids' of label_counts must be a list"),
+        (lambda: plots.label_counts(few(), []), ValueError, "'client_ids' of label_counts must be at least one"),
+        (lambda: plots.label_counts(few(), ["dan"]), ValueError, r"ID \[dan\] is not a client"),
+        (lambda: plots.label_counts(few(), figure=3), TypeError, "'figure' of label_counts must be a matplotlib"),
+        (lambda: plots.mean_images(few(), ["cid"]), fed.DataError, "at least one of the clients must have examples"),
+        (lambda: plots.mean_images(few(), labels=[]), ValueError, "'labels' of mean_images must be at least one"),
+        (lambda: plots.label_distribution(few()), TypeError, "'description' of label_distribution must be the result"),
+        (
+            lambda: plots.label_distribution(describe(few(), label="lable")),
+            fed.DataError,
+            "there must be labels to draw",
+        ),
+        (lambda: plots.learning_curves([history()]), TypeError, "'histories' of learning_curves must be a mapping"),
+        (lambda: plots.learning_curves({"a": []}), TypeError, "'histories' of learning_curves must be a mapping"),
+        (lambda: plots.learning_curves({"a": {"loss": [1]}}), fed.DataError, "must have the column 'round_num'"),
+        (lambda: plots.learning_curves({"a": history()}, ["lost"]), fed.DataError, "must have values of 'lost'"),
+        (lambda: plots.learning_curves({"a": history()}, band="se"), ValueError, "'band' of learning_curves must be"),
+        (
+            lambda: plots.learning_curves({"a": {"round_num": [1], "loss": ["x"]}}),
+            fed.DataError,
+            "field 'loss': a history's values must be numbers",
+        ),
+        (lambda: plots.legend_from_configs([3]), TypeError, "'configs' of legend_from_configs must be"),
+        (lambda: plots.histories_by_config([{}], []), ValueError, "'histories' of histories_by_config must be"),
+        (lambda: plots.client_accuracy([[1.5]]), fed.DataError, r"accuracies must lie in \[0, 1\]"),
+        (lambda: plots.client_accuracy([[np.nan]]), ValueError, "'accuracies' of client_accuracy must be"),
+        (lambda: plots.client_accuracy([[0.5]], [1, 2]), ValueError, "'rounds' of client_accuracy must be 1 round"),
+        (lambda: plots.accuracy_of_clients({}), fed.DataError, "must have the column 'metrics'"),
+        (lambda: plots.client_drift([[1.0, 2.0]] * 3, [1.0, 2.0]), fed.DataError, r"must be an array \(k, d\)"),
+        (lambda: plots.client_drift(np.ones((2, 3)), np.ones(2)), fed.DataError, "as many weights as an update, 3"),
+        (lambda: plots.client_drift(np.full((2, 3), np.nan), np.ones(3)), fed.DataError, "must be finite"),
+        (lambda: plots.client_drift(np.ones((2, 3)), np.ones(3), ["a"]), ValueError, "'names' of client_drift must be"),
+        (lambda: plots.class_weights(np.ones((8, 2)), (3, 3)), ValueError, "'image_shape' of class_weights must be"),
+        (lambda: plots.class_weights(np.ones(8), (4, 2)), fed.DataError, r"must have the shape \(d, c\)"),
+        (lambda: plots.confusion_matrix([[1, 2]]), fed.DataError, r"must be numbers >= 0 of shape \(c, c\)"),
+        (lambda: plots.confusion_matrix([[-1]]), fed.DataError, r"must be numbers >= 0 of shape \(c, c\)"),
+        (lambda: plots.round_costs([-1.0]), fed.DataError, "'seconds' of round_costs must be finite numbers >= 0"),
+        (lambda: plots.round_costs([1.0], [(1, 2)] * 3), ValueError, "'bytes_per_round' of round_costs must be"),
+        (lambda: plots.bytes_of_round([1], 1), TypeError, "'weights' of bytes_of_round must be ModelWeights"),
+    ],
+)
+def test_bad_arguments(draw, kind, message):
+    with pytest.raises(kind, match=message):
+        draw()
+
+
+def test_an_infinite_value_breaks_the_line_and_a_missing_one_does_not():
+    history = {"round_num": [1, 2, 3, 4], "loss": [1.0, np.inf, np.nan, 2.0]}
+    (line,) = fed.plots.learning_curves({"a": history}).axes[0].lines
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2, 4])
+    np.testing.assert_array_equal(line.get_ydata(), [1.0, np.nan, 2.0])
+    with pytest.raises(fed.DataError, match="all histories of 'a' must have 'loss'. Got 1 of 2."):
+        fed.plots.learning_curves({"a": [history, {"round_num": [1], "other": [1.0]}]}, ["loss"])
+
+
+def test_the_user_s_style_is_followed():
+    import matplotlib
+
+    sample, _ = fed.datasets.load_sample()
+    with matplotlib.rc_context(
+        {"text.color": "white", "figure.facecolor": "black", "image.origin": "lower", "axes.grid": True}
+    ):
+        figure = fed.plots.client_sizes(fed.datasets.describe(sample))
+        assert figure.get_facecolor() == (0.0, 0.0, 0.0, 1.0)
+        assert figure.axes[0].title.get_color() == "white"
+        assert figure.axes[0].lines[0].get_color() == "white"  # the median
+        weights = fed.plots.class_weights(np.zeros((784, 10), np.float32))
+        assert weights.axes[0].images[0].origin == "upper"
