@@ -2,9 +2,11 @@
 
 usage: bench_load.py [--clients N] [--repeats N] [--json FILE] [--quick]
 
-A file of simulated writers is written first. h5py alone means: open the file and read both arrays of each client. The
-cold round goes from `create_dataset_for_client` to the new state; its parts are measured on the same clients, one
-after the other and on one thread: reading the values, computing the order of the shuffle, everything else.
+A file of simulated writers is written first. h5py alone means: open the file and read both arrays of each client. HDF5
+keeps a group of thousands in a tree of small nodes, and h5py makes an object for each group and array in it: "a wide
+group" compares ways to look at all clients. The cold round goes from `create_dataset_for_client` to the new state; its
+parts are measured on the same clients, one after the other and on one thread: reading the values, computing the order
+of the shuffle, everything else.
 """
 
 import argparse
@@ -33,6 +35,31 @@ def read_by_h5py(path, client_ids):
         for client_id in client_ids:
             group = file["examples"][client_id]
             group["pixels"][()], group["label"][()]
+
+
+def wide_group(path, repeats):
+    """Return the ms of opening by h5py and here: names alone, and the shapes of all clients' arrays."""
+
+    def shapes_by_h5py():
+        with h5py.File(path, "r") as file:
+            for group in file["examples"].values():
+                group["pixels"].shape, group["label"].shape
+
+    def names_by_h5py():
+        with h5py.File(path, "r") as file:
+            list(file["examples"])
+
+    def shapes_here():
+        with fed.datasets.HDF5ClientData(path) as data:
+            sum(data.create_dataset_for_client(client_id).num_examples for client_id in data.client_ids)
+
+    times = {"names by h5py": [], "names here": [], "shapes by h5py": [], "shapes, checked, here": []}
+    for _ in range(repeats):
+        times["names by h5py"].append(timed(names_by_h5py))
+        times["names here"].append(timed(lambda: fed.datasets.HDF5ClientData(path).close()))
+        times["shapes by h5py"].append(timed(shapes_by_h5py))
+        times["shapes, checked, here"].append(timed(shapes_here))
+    return common.medians(times)
 
 
 def new_process(**keywords):
@@ -93,10 +120,12 @@ def main():
         everyone = timed(lambda: [data.create_dataset_for_client(c).to_arrays() for c in data.client_ids])
         by_h5py = timed(lambda: read_by_h5py(path, data.client_ids))
         data.close()
+        wide = wide_group(path, min(repeats, 5))
         result = {
             "what": f"{clients} simulated writers in HDF5, {path.stat().st_size / 1e6:.0f} MB; medians",
             "open, ms": round(statistics.median(opened), 2),
             "one client, ms": round(statistics.median(first), 2),
+            "a wide group, ms": wide,
             "all clients, s": round(everyone / 1e3, 2),
             "all clients by h5py alone, s": round(by_h5py / 1e3, 2),
             f"round of {size} clients x 1 epoch": cold_rounds(path, size, repeats),

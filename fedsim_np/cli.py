@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fedsim_np._version import __version__
-from fedsim_np.commands import data, tutorial
+from fedsim_np.commands import data, notebook, report, train, tutorial
 from fedsim_np.commands.arguments import CommandError
-from fedsim_np.errors import DataError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     tutorial.add_parser(commands)
+    train.add_parser(commands)
     data.add_parser(commands)
+    notebook.add_parser(commands)
+    report.add_parser(commands)
     return parser
 
 
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except (CommandError, DataError, OSError, MemoryError) as error:
+    except (CommandError, ValueError, OSError, MemoryError) as error:  # a DataError is a ValueError
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough: `fedsim-np ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

@@ -55,7 +55,7 @@ def test_verbose_prints_the_tutorials_lines(digit_files, capsys):
 
 def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
     out = folder / "new" / "run"
-    assert main(command(digit_files, "--rounds", 3, "--clients", 4, "--out", out)) == 0
+    assert main(command(digit_files, "--rounds", 3, "--clients", 4, "--no-figures", "--out", out)) == 0
     assert sorted(p.name for p in out.iterdir()) == sorted(OUTPUT_FILES)
     train, test = (fed.datasets.HDF5ClientData(path) for path in digit_files)
     expected = tutorial.run(train, test, num_clients=4, num_rounds=3)
@@ -78,13 +78,15 @@ def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
 
 def test_two_runs_write_the_same_bytes_but_for_the_seconds(digit_files, folder, capsys):
     for name in ("a", "b"):
-        assert main(command(digit_files, "--rounds", 2, "--out", folder / name)) == 0
-    for name in set(OUTPUT_FILES) - {"timings.csv"}:
+        assert main(command(digit_files, "--rounds", 2, "--clients", 2, "--out", folder / name)) == 0
+    figures = [f"figures/{path.name}" for path in (folder / "a" / "figures").iterdir()]
+    # The report shows the seconds, and so does one figure.
+    for name in {*OUTPUT_FILES, *figures} - {"timings.csv", "report.html", "figures/round_costs.png"}:
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
 
 
 def test_a_run_is_replaced_only_on_request(digit_files, folder, capsys):
-    arguments = command(digit_files, "--rounds", 1, "--out", folder / "run")
+    arguments = command(digit_files, "--rounds", 1, "--no-figures", "--out", folder / "run")
     assert main(arguments) == 0
     (folder / "run" / "notes.txt").write_text("mine", encoding="utf-8")
     before = (folder / "run" / "metrics.csv").read_bytes()
@@ -111,6 +113,15 @@ def test_empty_clients_are_reported(folder, capsys):
 def errors(folder, digit_files):
     train, test = map(str, digit_files)
     (folder / "text.h5").write_text("no", encoding="utf-8")
+    csv, out, pickled = str(folder / "own.csv"), str(folder / "own"), folder / "pickled.npz"
+    (folder / "own.csv").write_text("who,f,y\nann,1,0\nbob,2,1\nann,3,1\n", encoding="utf-8")
+    np.savez(pickled, x=np.array([print, None], object), who=np.array(["a", "b"]))
+    deal = ["--scheme", "iid", "--clients", "2", "--out", out]
+    np.savez(folder / "e.npz")
+    np.savez(folder / "s.npz", x=3)
+    (folder / "c.csv").write_text("who\nann\nbob\n", encoding="utf-8")
+    np.savez(folder / "half.npz", x=np.zeros(500), who=np.zeros(500, int))
+    (folder / "half.npz").write_bytes((folder / "half.npz").read_bytes()[:2000])
     fed.datasets.write_hdf5(folder / "others.h5", digits([3] * 2))
     fed.datasets.write_hdf5(folder / "x.h5", fed.datasets.InMemoryClientData({"ann": {"x": [1]}}))
     return {
@@ -131,6 +142,79 @@ def errors(folder, digit_files):
         "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "field 'label': must be there"),
         "many digits": ([*command(digit_files), "--rounds", "9" * 5000], "--rounds: must be an integer from 1"),
         "out is a file": ([*command(digit_files), "--out", train], "--out must be a folder"),
+        "no client column": (["data", "convert", csv, "--out", out], "--client must name the column or array"),
+        "no such column": (
+            ["data", "convert", csv, "--client", "z", "--out", out],
+            "own.csv': must have the columns ['z']. Got ['who', 'f', 'y'].",
+        ),
+        "a bad cell": (
+            ["data", "convert", csv, "--client", "y", "--out", out],
+            "line 2, column 'who' must be a finite float32. Got 'ann'.",
+        ),
+        "of no kind": (
+            ["data", "convert", str(folder / "text.h5"), "--out", out],
+            "FILE must be a .csv, .npz or .json",
+        ),
+        "no alpha": (
+            ["data", "partition", csv, "--scheme", "dirichlet", "--clients", "2", "--out", out],
+            "needs --alpha",
+        ),
+        "no beta": (["data", "partition", csv, "--scheme", "quantity", "--clients", "2", "--out", out], "needs --beta"),
+        "a stray alpha": (
+            ["data", "partition", csv, "--scheme", "iid", "--alpha", "1", "--clients", "2", "--out", out],
+            "--alpha belongs to --scheme dirichlet",
+        ),
+        "no alpha above 0": (
+            ["data", "partition", csv, "--scheme", "dirichlet", "--alpha", "0", "--clients", "2", "--out", out],
+            "--alpha: must be a number above 0. Got '0'.",
+        ),
+        "too many to deal out to": (
+            ["data", "partition", csv, "--scheme", "iid", "--clients", "4", "--client", "who", "--out", out],
+            "The 'num_clients' of assign_iid must be at most the number of examples (3). Got 4.",
+        ),
+        "no labels to deal out": (
+            ["data", "partition", csv, "--scheme", "shards", "--clients", "1", "--client", "who", "--out", out],
+            "--label must name the field of labels, one of x.",
+        ),
+        "the whole as a test": (
+            ["data", "convert", csv, "--client", "who", "--test-fraction", "1", "--out", out],
+            "--test-fraction: must be a number from 0 and below 1. Got '1'.",
+        ),
+        "no delimiter": (
+            ["data", "convert", csv, "--client", "who", "--delimiter", "", "--out", out],
+            "--delimiter: must be one character",
+        ),
+        "pickled objects": (
+            ["data", "convert", str(pickled), "--client", "who", "--out", out],
+            "whole .npz file of numbers",
+        ),
+        "half an npz": (
+            ["data", "convert", str(folder / "half.npz"), "--client", "who", "--out", out],
+            "whole .npz file",
+        ),
+        "an npz of nothing": (["data", "partition", str(folder / "e.npz"), *deal], "there must be a field. Got none."),
+        "an npz of a number": (["data", "partition", str(folder / "s.npz"), *deal], "must hold numbers, one or more"),
+        "a CSV of clients alone": (["data", "partition", str(folder / "c.csv"), *deal, "--client", "who"], "a field"),
+        "an empty name": (["data", "convert", csv, "--client", "", "--out", out], "--client must not be an empty name"),
+        "an empty feature": (
+            ["data", "convert", csv, "--client", "who", "--features", "f,,y", "--out", out],
+            "--features must not be an empty name. Got 'f,,y'.",
+        ),
+        "a flag for another kind": (
+            ["data", "convert", str(folder / "s.npz"), "--client", "x", "--delimiter", ";", "--out", out],
+            "--delimiter says nothing about such a file",
+        ),
+        "no such array": (
+            ["data", "partition", str(folder / "s.npz"), *deal, "--client", "w"],
+            "--client must be one of",
+        ),
+        "out is a folder's name": (
+            ["data", "partition", csv, "--scheme", "iid", "--clients", "2", "--out", "a/"],
+            "--out",
+        ),
+        "no cache": (["data", "download", "--cache-dir", ""], "must be the path of a folder. Got ''."),
+        "no home": (["data", "download", "--cache-dir", "~nosuchuser/x"], "set FEDSIM_NP_CACHE to a folder"),
+        "no such field": (["data", "info", train, "--label", "z"], "--label must be one of the fields label, pixels"),
         "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
     }
 
@@ -164,6 +248,91 @@ def test_help_and_version(arguments, text, capsys):
     assert text in capsys.readouterr().out
 
 
+# --- one's own data
+
+
+def test_convert_and_partition(folder, capsys):
+    rng = np.random.default_rng(0)
+    y, who = np.arange(60) % 3, np.arange(60) % 4
+    np.savez(folder / "own.npz", x=rng.standard_normal((60, 5)), y=y, who=who)
+    rows = "".join(f"{who[i]},{i / 8},{'abc'[y[i]]}\n" for i in range(60))
+    (folder / "own.csv").write_text("who,f,y\n" + rows, encoding="utf-8")
+    leaf = {"users": ["u"], "num_samples": [60], "user_data": {"u": {"x": [[0.5]] * 60, "y": y.tolist()}}}
+    (folder / "leaf").mkdir()
+    (folder / "leaf" / "all.json").write_text(json.dumps(leaf), encoding="utf-8")
+    common = ["--test-fraction", "0.25", "--out", str(folder / "a")]
+    for source in ("own.npz", "own.csv"):
+        label = ["--label", "y"] if source == "own.csv" else []
+        arguments = ["data", "convert", str(folder / source), "--client", "who", *label, *common]
+        assert main([*arguments, "--overwrite"] if source == "own.csv" else arguments) == 0
+        train, test = (fed.datasets.HDF5ClientData(folder / f"a_{split}.h5") for split in ("train", "test"))
+        assert train.client_ids == test.client_ids == ["0", "1", "2", "3"]
+        sizes = [train.create_dataset_for_client(c).num_examples for c in train.client_ids]
+        assert sizes == [11, 11, 11, 11]
+        train.close()
+        test.close()
+        assert main(arguments) == 2  # they are there
+    assert "labels: 0 a, 1 b, 2 c" in capsys.readouterr().out
+    for source in ("own.npz", "own.csv", "leaf", "a_train.h5"):
+        for scheme in (
+            ["iid"],
+            ["dirichlet", "--alpha", "0.2"],
+            ["shards", "--shards", "1"],
+            ["quantity", "--beta", "1"],
+        ):
+            arguments = ["data", "partition", str(folder / source), "--clients", "3", "--scheme", *scheme]
+            arguments += ["--out", str(folder / "b"), "--test-fraction", "0", "--overwrite"]
+            arguments += ["--client", "who"] * source.startswith("own")
+            assert main(arguments + ["--label", "y"] * (source == "own.csv")) == 0
+            with fed.datasets.HDF5ClientData(folder / "b_train.h5") as dealt:
+                examples = sum(dealt.create_dataset_for_client(c).num_examples for c in dealt.client_ids)
+                assert (len(dealt.client_ids), examples) == (3, 44 if source == "a_train.h5" else 60)
+    assert not (folder / "b_test.h5").exists()
+    capsys.readouterr()
+    assert main(["data", "info", str(folder / "b_train.h5")]) == 0
+    assert "labels              0: " in capsys.readouterr().out
+
+
+def test_what_is_read_is_never_written_over(folder, capsys):
+    fed.datasets.write_hdf5(folder / "a_train.h5", digits([30]))
+    before = (folder / "a_train.h5").read_bytes()
+    arguments = ["data", "partition", str(folder / "a_train.h5"), "--scheme", "iid", "--clients", "3", "--overwrite"]
+    assert main([*arguments, "--out", str(folder / "a")]) == 2
+    assert "--out must not name what is read" in capsys.readouterr().err
+    assert (folder / "a_train.h5").read_bytes() == before
+
+
+def test_a_pair_of_files_is_replaced_as_a_pair(folder, monkeypatch, capsys):
+    fed.datasets.write_hdf5(folder / "in.h5", digits([30]))
+    arguments = [
+        "data",
+        "partition",
+        str(folder / "in.h5"),
+        "--scheme",
+        "iid",
+        "--out",
+        str(folder / "a"),
+        "--overwrite",
+    ]
+    assert main([*arguments, "--clients", "3"]) == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    writes = []
+
+    def failing(path, client_data):
+        writes.append(path)
+        if len(writes) == 2:
+            raise OSError("no space left")
+        return fed.datasets.write_hdf5(path, client_data)
+
+    monkeypatch.setattr("fedsim_np.commands.outputs.write_hdf5", failing)
+    assert main([*arguments, "--clients", "5"]) == 2
+    assert len(writes) == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    assert main([*arguments, "--clients", "5", "--test-fraction", "0"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["a_train.h5", "in.h5"]  # no test file of other clients
+
+
 # --- as a process of its own
 
 
@@ -192,7 +361,7 @@ def test_as_a_module_on_a_narrow_console(folder):
     clients = {"写手": digits([5]).create_dataset_for_client("f0000_00").to_arrays()}
     for path in paths:
         fed.datasets.write_hdf5(path, fed.datasets.InMemoryClientData(clients))
-    process = start(command(paths, "--clients", 1, "--rounds", 1, "--out", folder / "run"))
+    process = start(command(paths, "--clients", 1, "--rounds", 1, "--no-figures", "--out", folder / "run"))
     out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
     assert b"client \\u5199\\u624b: 5 examples" in out

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import digits
 
@@ -79,15 +80,76 @@ def test_the_shown_figures_are_the_stored_ones():
     assert f"of ten clients, {startup['seconds']['tutorial command']:.1f} s" in README
 
 
+def test_the_training_commands(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (block,) = [block for block in blocks("bash") if "fedsim-np train" in block]
+    for line in block.splitlines():
+        words = [{"1000": "30", "50": "3", "200": "4"}.get(word, word) for word in line.split()[1:]]
+        assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "done: 4 rounds in run" in out
+    assert "done already" in out
+
+
+def test_the_promises_are_those_that_were_measured():
+    results = Path(__file__).parents[1] / "benchmarks" / "results"
+    soak = json.loads((results / "soak.json").read_text(encoding="utf-8"))
+    assert soak["kills"]["byte-identical"]
+    assert f"SIGKILL at {soak['kills']['kills']} random moments" in README
+    assert all(same is True for name, same in soak["same-bytes"].items() if name != "seconds")
+    assert soak["disk"]["one line and status 2"]
+    assert soak["disk"]["they are whole"]
+    assert soak["disk"]["resumed, byte-identical"]
+    assert soak["hdf5"]["bad"] == soak["checkpoints"]["bad"] == []
+    assert f"{soak['hdf5']['files']:,} damaged HDF5 files and {soak['checkpoints']['files']:,} damaged" in README
+    assert f"{soak['memory']['growth after round 50, %']} % growth after round 50" in README
+    assert soak["memory"]["handles flat"]
+
+
+def own_data(folder):
+    """Write what the README's section on one's own data reads; return the share of the commonest class."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 600)
+    x = rng.standard_normal((600, 4)) + 2 * np.eye(4)[y]
+    np.save(folder / "features.npy", x)
+    np.save(folder / "labels.npy", y)
+    names = np.array(["healthy", "ill", "very ill"])[y]
+    rows = [",".join([f"hospital {i % 7}", *map(str, x[i]), names[i]]) for i in range(600)]
+    text = "\n".join(["hospital,age,weight,pulse,pressure,diagnosis", *rows])
+    (folder / "measurements.csv").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", ["measurements.csv", "features.npy"])
+def test_your_own_data_in_ten_lines(source, folder, monkeypatch, capsys):
+    (code,) = [block for block in blocks("python") if source in block]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("import")]
+    assert len(lines) <= 10
+    own_data(folder)
+    monkeypatch.chdir(folder)
+    exec(compile(code, "README.md", "exec"), {})
+    accuracy = re.findall(r"'sparse_categorical_accuracy'[:,] ([\d.]+)", capsys.readouterr().out)[-1]
+    assert float(accuracy) > 0.8  # 0.33 by chance
+
+
+def test_the_own_data_commands(folder, monkeypatch, capsys):
+    (block,) = [block for block in blocks("bash") if "measurements.csv" in block]
+    own_data(folder)
+    monkeypatch.chdir(folder)
+    for line in block.splitlines():
+        assert main(line.split()[1:]) == 0
+    assert "clients             20 (0 without examples)" in capsys.readouterr().out
+
+
 def test_the_data_commands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    for line in blocks("bash")[1].splitlines():
+    (block,) = [block for block in blocks("bash") if "data synthesize" in block]
+    for line in block.splitlines():
         assert main([word if word != "3383" else "3" for word in line.split()[1:]]) == 0
     assert "3 (0 without examples)" in capsys.readouterr().out
 
 
 def test_the_executor_lines(monkeypatch):
-    code = blocks("python")[1]
+    (code,) = [block for block in blocks("python") if "ProcessPoolExecutor" in block]
     names = {"fed": fed, "model_fn": fed.learning.models.SoftmaxRegression}
     names["optimizer"] = fed.learning.optimizers.build_sgdm(0.1)
     exec(compile(code, "README.md", "exec"), names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 
 class CommandError(Exception):
@@ -15,8 +16,29 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """Return an argument as a seed of simulated writers."""
+    """Return an argument as a seed."""
     return _integer(text, 0)
+
+
+def fraction(text: str) -> float:
+    """Return an argument as a share, from 0 and below 1."""
+    return _real(text, 0.0, 1.0)
+
+
+def above_zero(text: str) -> float:
+    """Return an argument as a finite number above 0."""
+    return _real(text, 5e-324, math.inf)
+
+
+def _real(text: str, minimum: float, below: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not minimum <= number < below:
+        bounds = "above 0" if below == math.inf else f"from {minimum:g} and below {below:g}"
+        raise argparse.ArgumentTypeError(f"must be a number {bounds}. Got '{text[:30]}'.")
+    return number
 
 
 def _integer(text: str, minimum: int, maximum: int = 2**32 - 1) -> int:

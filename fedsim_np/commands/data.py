@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError, positive, seed
-from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, synthetic, write_hdf5
+from fedsim_np.commands import convert
+from fedsim_np.commands.arguments import positive, seed
+from fedsim_np.commands.outputs import output_paths, write_splits
+from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
 from fedsim_np.datasets.sample import sample_paths
 
@@ -25,7 +26,24 @@ def add_parser(commands: Any) -> None:
         "without either, of the sample that comes with the package.",
     )
     info.add_argument("data", metavar="FILE|synthetic", nargs="?", help="an HDF5 file, or the word synthetic")
+    info.add_argument("--label", metavar="NAME", help="the field of labels (default: label, or y if there is none)")
     info.set_defaults(run=_info)
+    download = actions.add_parser(
+        "download",
+        allow_abbrev=False,
+        help="fetch the real federated EMNIST",
+        description="Download the federated EMNIST, as TFF published it, into a cache folder; files that are there "
+        "already are left as they are. Prints where they are.",
+    )
+    download.add_argument("--all", action="store_true", help="digits and letters, 62 classes, instead of digits alone")
+    download.add_argument(
+        "--cache-dir", metavar="DIR", help="folder (default: $FEDSIM_NP_CACHE, else the platform's cache folder)"
+    )
+    download.add_argument(
+        "--url", metavar="URL", help="of a mirror; the SHA-256 must be the published one all the same"
+    )
+    download.set_defaults(run=_download)
+    convert.add_parsers(actions)
     synthesize = actions.add_parser(
         "synthesize",
         allow_abbrev=False,
@@ -60,20 +78,21 @@ def _info(arguments: argparse.Namespace) -> int:
             print(path)
             for name, spec in client_data.element_type_structure.items():
                 print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
-            print(describe(client_data), flush=True)
+            print(describe(client_data, convert.label_field(client_data.element_type_structure, arguments.label)))
+    return 0
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    train, test = emnist.download(not arguments.all, arguments.cache_dir, arguments.url)
+    for path in (train, test):
+        print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB")
+    print(f'look at one: fedsim-np data info "{train}"')
+    if not arguments.all:
+        print(f'the tutorial: fedsim-np tutorial --train "{train}" --test "{test}"')
     return 0
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
-    paths = {split: Path(f"{arguments.out}_{split}.h5") for split in SPLITS}
-    for path in paths.values():
-        if path.is_dir():
-            raise CommandError(f"--out must name files. Got the folder '{path}'.")
-        if path.exists() and not arguments.overwrite:
-            raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
-        if not path.parent.is_dir():
-            raise CommandError(f"--out must be in a folder that exists. Got '{arguments.out}'.")
-    for split, path in paths.items():
-        write_hdf5(path, _writers(arguments, split))
-        print(f"written {path}: {arguments.clients} writers, {os.path.getsize(path) / 1e6:.2f} MB", flush=True)
+    paths = output_paths(arguments.out, SPLITS, arguments.overwrite)
+    write_splits(paths, {split: _writers(arguments, split) for split in SPLITS})
     return 0

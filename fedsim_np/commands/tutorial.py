@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.metadata
 import io
 import json
 import math
 import platform
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +21,23 @@ import numpy as np
 from fedsim_np import published, tutorial
 from fedsim_np._version import __version__
 from fedsim_np.commands.arguments import CommandError, positive
-from fedsim_np.datasets import HDF5ClientData
-from fedsim_np.datasets.emnist import DIGITS
+from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.files import write_text
+from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
+from fedsim_np.report import save_pictures, write_report
+from fedsim_np.report.pictures import FOLDER, clear_pictures
 
-OUTPUT_FILES = ("config.json", "metrics.csv", "timings.csv", "evaluation.json", "weights.npz")
+OUTPUT_FILES = (
+    "config.json",
+    "metrics.csv",
+    "clients.csv",
+    "timings.csv",
+    "evaluation.json",
+    "weights.npz",
+    "report.html",
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -40,9 +52,15 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--train", metavar="FILE", help="HDF5 file with the clients' train examples")
     command.add_argument("--test", metavar="FILE", help="HDF5 file with the same clients' test examples")
+    command.add_argument(
+        "--emnist", action="store_true", help="the real files, downloaded if need be (see fedsim-np data download)"
+    )
     command.add_argument("--clients", metavar="N", type=positive, default=10, help="clients a round (default: 10)")
     command.add_argument("--rounds", metavar="N", type=positive, default=10, help="rounds (default: 10)")
-    command.add_argument("--out", metavar="DIR", help=f"folder for {', '.join(OUTPUT_FILES)}")
+    command.add_argument("--out", metavar="DIR", help=f"folder for {', '.join(OUTPUT_FILES)} and figures")
+    drawn = command.add_mutually_exclusive_group()
+    drawn.add_argument("--svg", action="store_true", help="the figures in DIR as SVG too")
+    drawn.add_argument("--no-figures", action="store_true", help="none, since drawing takes longer than training")
     command.add_argument("--overwrite", action="store_true", help="replace a run that is already in DIR")
     command.add_argument("--verbose", action="store_true", help="print every round's metrics as the tutorial does")
     command.set_defaults(run=run)
@@ -55,7 +73,12 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     folder = Path(name)
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"--out must be a folder. Got the file '{name}'.")
+    figures = folder / FOLDER
+    if figures.is_symlink() or (figures.exists() and not figures.is_dir()):
+        raise CommandError(f"--out must have a folder for figures. Got the file or link '{figures}'.")
     there = [file for file in OUTPUT_FILES if (folder / file).exists()]
+    if figures.is_dir() and any(figures.iterdir()):
+        there.append(FOLDER)
     if there and not overwrite:
         raise CommandError(f"--out '{name}' already holds a run ({', '.join(there)}): use --overwrite to replace it.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,9 +96,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     if (arguments.train is None) != (arguments.test is None):
         raise CommandError("--train and --test go together: give both, or neither for the sample.")
+    if arguments.svg and arguments.out is None:
+        raise CommandError("--svg is about the figures in --out DIR: give both.")
+    if arguments.emnist and arguments.train is not None:
+        raise CommandError("--emnist stands for files: give it, or --train and --test.")
     if arguments.train is None:
-        arguments.train, arguments.test = map(str, sample_paths())
-    with HDF5ClientData(arguments.train, DIGITS) as train, HDF5ClientData(arguments.test, DIGITS) as test:
+        arguments.train, arguments.test = map(str, emnist.download() if arguments.emnist else sample_paths())
+    with HDF5ClientData(arguments.train, emnist.DIGITS) as train, HDF5ClientData(arguments.test, emnist.DIGITS) as test:
         folder = _prepare_folder(arguments.out, arguments.overwrite)
         _print_facts(arguments, train, test)
         print(tutorial.build_training_process().initialize.type_signature.formatted_representation(), flush=True)
@@ -95,8 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
                     f"accuracy {metrics['sparse_categorical_accuracy']:.4f}  examples {metrics['num_examples']}"
                 )
         if folder is not None:
-            _write_run(folder, _config(arguments, train), result)
-            print(f"written to {folder}: {', '.join(OUTPUT_FILES)}")
+            # Old figures beside new numbers would tell of no run at all.
+            (folder / "report.html").unlink(missing_ok=True)
+            clear_pictures(folder)
+            _write_run(folder, _config(arguments, train, test), result)
+            if not arguments.no_figures:
+                print("drawing the figures", flush=True)
+            _draw(folder, arguments, train, test, result)
+            print(f"written to {folder}: {', '.join(OUTPUT_FILES)}, figures")
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
         return _compare_with_published(arguments, train, test, result) if real else 0
 
@@ -131,12 +164,16 @@ def _print_round(this: tutorial.Round, verbose: bool) -> None:
     print(row + note, flush=True)
 
 
-def _config(arguments: argparse.Namespace, train: HDF5ClientData) -> dict[str, Any]:
+def _config(arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5ClientData) -> dict[str, Any]:
     """Return what it takes to repeat a run."""
     files = {split: getattr(arguments, split) for split in ("train", "test")}
     return {
         "command": "tutorial",
-        "data": {split: {"file": path, "sha256": published.sha256(path)} for split, path in files.items()},
+        "command_line": _command_line(arguments),
+        "data": {
+            split: {"file": files[split], "sha256": published.sha256(files[split]), "clients": len(data.client_ids)}
+            for split, data in (("train", train), ("test", test))
+        },
         "client_ids": train.client_ids[: arguments.clients],
         "clients": arguments.clients,
         "rounds": arguments.rounds,
@@ -154,8 +191,19 @@ def _config(arguments: argparse.Namespace, train: HDF5ClientData) -> dict[str, A
             "python": platform.python_version(),
             "numpy": np.__version__,
             "h5py": h5py.__version__,
+            "matplotlib": importlib.metadata.version("matplotlib"),
         },
     }
+
+
+def _command_line(arguments: argparse.Namespace) -> str:
+    """Return the command that makes the run again, without folders of this machine."""
+    words = ["fedsim-np", "tutorial", "--clients", str(arguments.clients), "--rounds", str(arguments.rounds)]
+    if arguments.emnist:
+        words.append("--emnist")
+    elif tuple(map(Path, (arguments.train, arguments.test))) != sample_paths():
+        words += ["--train", Path(arguments.train).name, "--test", Path(arguments.test).name]
+    return shlex.join(words)
 
 
 def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result) -> None:
@@ -163,9 +211,37 @@ def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result)
     rounds = result.history["round_num"]
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "metrics.csv", _csv(result.history))
+    write_text(folder / "clients.csv", _csv(_clients(result)))
     write_text(folder / "timings.csv", _csv({"round_num": rounds, "seconds": result.seconds}))
     write_text(folder / "evaluation.json", json.dumps(_finite(result.evaluation), indent=2) + "\n")
     save_weights(folder / "weights.npz", result.weights, SoftmaxRegression.weight_names)
+
+
+def _draw(
+    folder: Path, arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5ClientData, result: tutorial.Result
+) -> None:
+    """Draw a run's figures and make its report."""
+    if not arguments.no_figures:
+        # Here, and not at the top: matplotlib takes longer to import than a run without figures.
+        from fedsim_np.report.tutorial import tutorial_pictures
+
+        pictures = tutorial_pictures(train, test, train.client_ids[: arguments.clients], result)
+        save_pictures(folder, pictures, svg=arguments.svg)
+    write_report(folder, draw=False)
+
+
+def _clients(result: tutorial.Result) -> dict[str, list[Any]]:
+    """Return a row per client and round, as columns."""
+    columns: dict[str, list[Any]] = {"round_num": []}
+    finalizers = SoftmaxRegression().metric_finalizers()
+    for round_num, table in zip(result.history["round_num"], result.clients, strict=True):
+        columns["round_num"] += [round_num] * len(table["client_id"])
+        for name in ("client_id", "num_examples", "weight", "update_norm", "status"):
+            columns.setdefault(name, []).extend(np.asarray(table[name]).tolist())
+        metrics = [finalize(finalizers, sums) for sums in table["metrics"]]
+        for name in ("loss", "sparse_categorical_accuracy"):
+            columns.setdefault(name, []).extend(of[name] for of in metrics)
+    return columns
 
 
 def _finite(value: Any) -> Any:

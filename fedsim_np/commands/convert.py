@@ -1,0 +1,206 @@
+"""``fedsim-np data convert`` and ``data partition``: one's own data into HDF5 files of clients."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim_np.commands.arguments import CommandError, above_zero, fraction, positive, seed
+from fedsim_np.commands.outputs import output_paths, write_splits
+from fedsim_np.datasets import ClientData, HDF5ClientData, partition
+from fedsim_np.datasets.handwriting import SPLITS
+from fedsim_np.errors import data_error
+
+_CSV_FLAGS = "client", "label", "features", "delimiter"
+_SCHEMES = ("iid", "dirichlet", "shards", "quantity")
+
+
+def add_parsers(actions: Any) -> None:
+    """Add both actions to a parser's subcommands."""
+    convert = actions.add_parser(
+        "convert",
+        allow_abbrev=False,
+        help="clients from a CSV file, NumPy arrays or LEAF's JSON into HDF5",
+        description="Write PREFIX_train.h5 and PREFIX_test.h5: the clients of a CSV file (FILE.csv, with --client and "
+        "--label), of NumPy arrays (FILE.npz, with --client), or of LEAF's JSON (FILE.json, or a folder of these).",
+    )
+    convert.set_defaults(run=_convert)
+    deal = actions.add_parser(
+        "partition",
+        allow_abbrev=False,
+        help="deal examples out to clients that are not i.i.d.",
+        description="Write PREFIX_train.h5 and PREFIX_test.h5: the examples of a CSV file, of NumPy arrays (FILE.npz), "
+        "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients.",
+    )
+    deal.add_argument("--scheme", choices=_SCHEMES, required=True, help="the rule")
+    deal.add_argument("--clients", metavar="N", type=positive, required=True, help="how many clients to make")
+    deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
+    deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
+    deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
+    deal.set_defaults(run=_partition)
+    for action in (convert, deal):
+        action.add_argument("input", metavar="FILE", help="where the examples are")
+        action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
+        action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+        action.add_argument(
+            "--test-fraction",
+            metavar="F",
+            type=fraction,
+            default=0.1,
+            help="of each client's examples; 0: all of them in PREFIX_train.h5 (default: 0.1)",
+        )
+        action.add_argument("--seed", metavar="S", type=seed, default=0, help="of what is drawn (default: 0)")
+        client = "the column (CSV) or array (NumPy) of clients' ids"
+        action.add_argument("--client", metavar="NAME", help=client + ("" if action is convert else ", to be left out"))
+        action.add_argument("--label", metavar="NAME", help="the column (CSV) or field of labels")
+        action.add_argument(
+            "--features", metavar="A,B,...", help="the columns (CSV) of features (default: all that are left)"
+        )
+        action.add_argument("--delimiter", metavar="C", type=_delimiter, help="between columns (CSV; default: a comma)")
+
+
+def _delimiter(text: str) -> str:
+    if (len(text) != 1 or text in '\0\r\n"') and text != "\\t":  # which is how one writes a tab in a shell
+        raise argparse.ArgumentTypeError(f"must be one character, or \\t for a tab. Got '{text[:30]}'.")
+    return "\t" if text == "\\t" else text
+
+
+def label_field(fields: Mapping[str, Any], wanted: str | None) -> str:
+    """Return the name of the field of labels: the one that is wanted, or the usual one that is there."""
+    if wanted is not None and wanted not in fields:
+        raise CommandError(f"--label must be one of the fields {', '.join(fields)}. Got '{wanted}'.")
+    return wanted or ("y" if "y" in fields and "label" not in fields else "label")
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    kind = _kind(arguments.input)
+    if kind not in ("csv", "npz", "json"):
+        raise CommandError(f"FILE must be a .csv, .npz or .json file, or a folder of .json. Got '{arguments.input}'.")
+    if kind != "json" and arguments.client is None:
+        raise CommandError("--client must name the column or array of clients' ids (or see fedsim-np data partition).")
+    _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client",), "json": ()}[kind])
+    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
+    if kind == "json":
+        return _write(paths, partition.from_leaf_json(arguments.input), arguments)
+    if kind == "csv":
+        features, delimiter = _features(arguments), arguments.delimiter or ","
+        clients = partition.from_csv(arguments.input, arguments.client, arguments.label, features, delimiter=delimiter)
+        _print_labels(clients.label_names)
+        return _write(paths, clients, arguments)
+    arrays = _npz(arguments.input)
+    owners = _without_client(arrays, arguments.client)
+    return _write(paths, partition.from_arrays(arrays, owners), arguments)
+
+
+def _partition(arguments: argparse.Namespace) -> int:
+    for flag, scheme in (("alpha", "dirichlet"), ("beta", "quantity"), ("shards", "shards")):
+        if getattr(arguments, flag) is not None and arguments.scheme != scheme:
+            raise CommandError(f"--{flag} belongs to --scheme {scheme}. Got --scheme {arguments.scheme}.")
+    if arguments.scheme == "dirichlet" and arguments.alpha is None:
+        raise CommandError("--scheme dirichlet needs --alpha: 0.1 is uneven, 100 is nearly i.i.d.")
+    if arguments.scheme == "quantity" and arguments.beta is None:
+        raise CommandError("--scheme quantity needs --beta: 0.5 is uneven, 100 is nearly even.")
+    kind = _kind(arguments.input)
+    _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client", "label")}.get(kind, ("label",)))
+    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
+    arrays = _examples(arguments)
+    label = label_field(arrays, arguments.label if kind != "csv" else None)
+    if arguments.scheme in ("dirichlet", "shards") and label not in arrays:
+        raise CommandError(f"--label must name the field of labels, one of {', '.join(arrays)}.")
+    clients, number = arguments.clients, arguments.seed
+    if arguments.scheme == "iid":
+        dealt = partition.iid(arrays, clients, number)
+    elif arguments.scheme == "dirichlet":
+        dealt = partition.dirichlet(arrays, clients, arguments.alpha, number, label)
+    elif arguments.scheme == "shards":
+        dealt = partition.shards(arrays, clients, arguments.shards or 2, number, label)
+    else:
+        dealt = partition.quantity_skew(arrays, clients, arguments.beta, number)
+    return _write(paths, dealt, arguments)
+
+
+def _refuse_others(arguments: argparse.Namespace, read: tuple[str, ...]) -> None:
+    """Refuse flags that would be ignored with this kind of file, and empty names."""
+    for flag in _CSV_FLAGS:
+        value = getattr(arguments, flag)
+        if value is not None and flag not in read:
+            raise CommandError(f"--{flag} says nothing about such a file. Got --{flag} with '{arguments.input}'.")
+        if value is not None and not all(value.split(",") if flag == "features" else [value]):
+            raise CommandError(f"--{flag} must not be an empty name. Got '{value}'.")
+
+
+def _without_client(arrays: dict[str, Any], client: str) -> Any:
+    if client not in arrays:
+        raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{client}'.")
+    return arrays.pop(client)
+
+
+def _kind(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    if Path(name).is_dir() or suffix == ".json":
+        return "json"
+    return {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5"}.get(suffix, "")
+
+
+def _examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return all examples as arrays, whoever had them."""
+    kind = _kind(arguments.input)
+    if kind == "csv":
+        table = partition.read_csv(
+            arguments.input,
+            arguments.label,
+            arguments.client,
+            _features(arguments),
+            delimiter=arguments.delimiter or ",",
+        )
+        _print_labels(table.label_names)
+        return table.arrays
+    if kind == "json":
+        return partition.pool(partition.from_leaf_json(arguments.input))
+    if kind == "hdf5":
+        with HDF5ClientData(arguments.input) as client_data:
+            return partition.pool(client_data)
+    if kind == "npz":
+        arrays = _npz(arguments.input)
+        if arguments.client is not None:
+            _without_client(arrays, arguments.client)
+        return arrays
+    raise CommandError(f"FILE must be a .csv, .npz, .h5 or .json file, or a folder of .json. Got '{arguments.input}'.")
+
+
+def _npz(path: str) -> dict[str, Any]:
+    """Return the arrays of a file of NumPy's, no code of which is run."""
+    if not os.path.exists(path):
+        raise data_error("must exist", "no such file", path=path)
+    try:
+        # Opened here, since np.load leaves a file open that it cannot read.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return dict(file.items())
+    except OSError:
+        raise
+    except Exception as error:  # zip files and their headers are read by four libraries, which raise what they like
+        raise data_error("must be a whole .npz file of numbers", error, path=path) from error
+
+
+def _features(arguments: argparse.Namespace) -> list[str] | None:
+    return None if arguments.features is None else arguments.features.split(",")
+
+
+def _print_labels(names: tuple[str, ...]) -> None:
+    shown = [f"{number} {name}" for number, name in enumerate(names[:100])]
+    if names:
+        print("labels: " + ", ".join(shown) + (f", ... ({len(names)})" if len(names) > len(shown) else ""))
+
+
+def _write(paths: dict[str, Path], clients: ClientData, arguments: argparse.Namespace) -> int:
+    if arguments.test_fraction:
+        train, test = partition.split_examples(clients, arguments.test_fraction, arguments.seed)
+        write_splits(paths, {"train": train, "test": test})
+    else:
+        write_splits(paths, {"train": clients})
+    return 0

@@ -1,0 +1,45 @@
+"""``fedsim-np report``: the page of a stored run, or one that compares several."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.commands.arguments import CommandError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    command = commands.add_parser(
+        "report",
+        allow_abbrev=False,
+        help="make a run's page again, or compare runs",
+        description="Make report.html in a run's folder again from what is stored there; or, of several folders, one "
+        "page that compares them.",
+    )
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, of fedsim-np tutorial --out")
+    command.add_argument("--out", metavar="FILE", help="the page of a comparison (default: comparison.html)")
+    command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Here, and not at the top: matplotlib takes longer to import than most commands take.
+    from fedsim_np.report import write_comparison, write_report
+
+    folders = [Path(run) for run in arguments.runs]
+    if len(folders) == 1:
+        if arguments.out is not None:
+            raise CommandError("--out is for a comparison; the page of one run is its own report.html.")
+        print(f"written {write_report(folders[0])}")
+        return 0
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise CommandError(f"the runs must differ. Got {', '.join(arguments.runs)}.")
+    path = Path(arguments.out or "comparison.html")
+    if path.is_dir() or not path.parent.is_dir():
+        raise CommandError(f"--out must be a file in a folder that exists. Got '{path}'.")
+    if path.exists() and not arguments.overwrite:
+        raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
+    print(f"written {write_comparison(folders, path)}")
+    return 0

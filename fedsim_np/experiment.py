@@ -1,0 +1,318 @@
+"""A training run as data: every choice has a name and a value, and the run follows from them.
+
+`Choices` are what ``fedsim-np train`` takes as flags, reads from a file and stores with a run; `Experiment` is what
+they stand for: client data, cohorts, processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim_np import learning, published
+from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
+from fedsim_np.datasets.sample import sample_paths
+from fedsim_np.errors import argument_error, check_float, check_int, data_error
+from fedsim_np.learning import optimizers
+from fedsim_np.learning.engines import ENGINES
+from fedsim_np.learning.models import SoftmaxRegression
+from fedsim_np.learning.process import LearningProcess
+from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+
+ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
+MODELS = {"softmax": "keras", "softmax-stable": "stable", "softmax-tutorial": "tutorial"}
+"""Model -> its loss."""
+OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
+    "sgdm": optimizers.build_sgdm,
+    "adagrad": optimizers.build_adagrad,
+    "adam": optimizers.build_adam,
+    "adamw": optimizers.build_adamw,
+    "rmsprop": optimizers.build_rmsprop,
+    "yogi": optimizers.build_yogi,
+}
+_SHUFFLE_BUFFER = 100
+_MANY = 100_000  # people: from here on, sampling does not look at all of them
+_KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
+_CACHE_BYTES = 2**24
+_EVALUATION_SEED = 3_000_001
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run depends on, besides the library and the data.
+
+    Attributes
+    ----------
+    data : str
+        "sample", "synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
+    population : int
+        Simulated writers, for "synthetic".
+    clients : int
+        Clients a round.
+    rounds, epochs, batch_size : int
+    algorithm : str
+        "fedavg", "fedavg-unweighted", "fedprox" or "fedsgd".
+    proximal_strength : float
+        For "fedprox".
+    client_optimizer, server_optimizer : str
+        "sgdm", "adagrad", "adam", "adamw", "rmsprop" or "yogi".
+    client_lr, server_lr : float
+    client_momentum, server_momentum : float
+        For "sgdm"; 0: none.
+    model : str
+        "softmax", "softmax-stable" or "softmax-tutorial": softmax regression with one of three losses.
+    classes : int
+        0: ten for handwriting, else as many as the train labels have.
+    engine : str
+    seed : int
+        Of the population, of the cohorts, and of the order in which clients read.
+    evaluate_every, checkpoint_every : int
+        Rounds from one to the next.
+    evaluation_clients : int
+        How many clients' test examples are evaluated, at most; who they are is the same in all rounds.
+
+    Raises
+    ------
+    ValueError
+        If a choice is out of its range: the message names it.
+
+    Examples
+    --------
+    >>> Choices(rounds=3).client_lr
+    0.02
+    >>> Choices(rounds=-3)
+    Traceback (most recent call last):
+    ...
+    ValueError: The 'rounds' of a run must be an integer >= 0. Got -3.
+    """
+
+    data: str = "sample"
+    population: int = synthetic.EMNIST_CLIENTS
+    clients: int = 10
+    rounds: int = 10
+    epochs: int = 5
+    batch_size: int = 20
+    algorithm: str = "fedavg"
+    proximal_strength: float = 0.1
+    client_optimizer: str = "sgdm"
+    client_lr: float = 0.02
+    client_momentum: float = 0.0
+    server_optimizer: str = "sgdm"
+    server_lr: float = 1.0
+    server_momentum: float = 0.0
+    model: str = "softmax"
+    classes: int = 0
+    engine: str = "auto"
+    seed: int = 0
+    evaluate_every: int = 1
+    evaluation_clients: int = 100
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        owner = "a run"
+        least = {"rounds": 0, "classes": 0, "seed": 0}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                checked: Any = check_int(field.name, owner, value, minimum=least.get(field.name, 1))
+                if field.name in ("seed", "population") and checked >= 2**32:
+                    raise argument_error(field.name, owner, "below 2^32", value)
+            elif field.type == "float":
+                checked = check_float(field.name, owner, value, minimum=0.0)
+            elif not isinstance(value, str) or not value:
+                raise argument_error(field.name, owner, "a text", value)
+            else:
+                checked = value
+            object.__setattr__(self, field.name, checked)
+        for name, allowed in (
+            ("algorithm", ALGORITHMS),
+            ("model", tuple(MODELS)),
+            ("engine", ENGINES),
+            ("client_optimizer", tuple(OPTIMIZERS)),
+            ("server_optimizer", tuple(OPTIMIZERS)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise argument_error(name, owner, f"one of {', '.join(allowed)}", getattr(self, name))
+        for who in ("client", "server"):
+            if getattr(self, f"{who}_momentum") and getattr(self, f"{who}_optimizer") != "sgdm":
+                raise argument_error(
+                    f"{who}_momentum", owner, "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
+                )
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any], source: str) -> Choices:
+        """Make choices of a mapping, such as a file's.
+
+        Raises
+        ------
+        DataError
+            If a key is none of theirs, or a value is out of its range: the message names the source.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = [key for key in mapping if key not in names]
+        if unknown:
+            raise data_error(f"keys must be among {', '.join(names)}", ", ".join(map(repr, unknown)), path=source)
+        try:
+            return cls(**mapping)
+        except ValueError as error:
+            raise data_error("choices must be in range", str(error).rstrip("."), path=source) from error
+
+
+def read_choices(path: str) -> dict[str, Any]:
+    """Return the keys and values of a JSON or TOML file; ``-`` in a key stands for ``_``.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is damaged.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if path.lower().endswith(".toml"):
+            if sys.version_info < (3, 11):
+                raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)
+            tomllib = importlib.import_module("tomllib")
+            found: Any = tomllib.loads(content.decode("utf-8"))
+        else:
+            found = json.loads(content)
+    except FileNotFoundError as error:
+        raise data_error("must exist", "no such file", path=path) from error
+    except (ValueError, RecursionError) as error:
+        raise data_error("must be JSON, or TOML if it is called .toml", error, path=path) from error
+    if not isinstance(found, dict):
+        raise data_error("must be an object of keys and values", type(found).__name__, path=path)
+    keys = [str(key).replace("-", "_") for key in found]
+    if len(set(keys)) < len(keys):
+        raise data_error("a key must be there once, with - or _ in it", keys, path=path)
+    return dict(zip(keys, found.values(), strict=True))
+
+
+class Experiment:
+    """The data, cohorts and processes that choices stand for.
+
+    Parameters
+    ----------
+    choices : Choices
+
+    Raises
+    ------
+    DataError
+        If there are no such data, or too few clients in them.
+    """
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self.train, self.test = _client_data(choices)
+        people = len(self.train.client_ids)
+        if choices.clients > people:
+            raise data_error(f"there must be at least {choices.clients} train clients", people)
+        spec = self.train.element_type_structure
+        self._is_handwriting = {"pixels", "label"} <= set(spec)
+        if not self._is_handwriting and not {"x", "y"} <= set(spec):
+            raise data_error("examples must have the fields pixels and label, or x and y", list(spec))
+        features = spec["pixels" if self._is_handwriting else "x"]
+        if None in features.shape:
+            raise data_error("examples must have one shape", features)
+        self.num_features = int(np.prod([n for n in features.shape if n is not None], dtype=np.int64))
+        self.num_classes = choices.classes or self._count_classes()
+        # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
+        most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
+        self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
+        build = build_sparse_sampling_fn if people > _MANY else build_uniform_sampling_fn
+        self._sample = build(self.train.client_ids, random_seed=choices.seed)
+
+    def _count_classes(self) -> int:
+        if self._is_handwriting:
+            return 10
+        greatest = 0
+        for client_id in self.train.client_ids:
+            labels = self.train.create_dataset_for_client(client_id).to_arrays()["y"]
+            greatest = max(greatest, int(labels.max(initial=0)))
+        return greatest + 1
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Return split -> file and SHA-256, of data that are files."""
+        return {
+            split: {"file": data.path, "sha256": published.sha256(data.path), "clients": len(data.client_ids)}
+            for split, data in (("train", self.train), ("test", self.test))
+            if isinstance(data, HDF5ClientData)
+        }
+
+    def model_fn(self) -> SoftmaxRegression:
+        """Return the model."""
+        return SoftmaxRegression(self.num_features, self.num_classes, MODELS[self.choices.model])
+
+    def training_process(self, executor: Executor | str | None = None) -> LearningProcess:
+        """Return the process that trains."""
+        choices = self.choices
+        client, server = self._optimizer("client"), self._optimizer("server")
+        # Orders are new in every round: what is kept of them should soon be out again.
+        keywords: dict[str, Any] = {"engine": choices.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
+        if choices.algorithm == "fedsgd":
+            return learning.build_fed_sgd(self.model_fn, server, **keywords)
+        if choices.algorithm == "fedprox":
+            return learning.build_weighted_fed_prox(
+                self.model_fn, choices.proximal_strength, client, server, **keywords
+            )
+        build = learning.build_weighted_fed_avg
+        if choices.algorithm == "fedavg-unweighted":
+            build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
+        return build(self.model_fn, client, server, **keywords)
+
+    def evaluation_process(self) -> LearningProcess:
+        """Return the process that evaluates."""
+        return learning.build_fed_eval(self.model_fn)
+
+    def _optimizer(self, who: str) -> optimizers.Optimizer:
+        name, rate = getattr(self.choices, f"{who}_optimizer"), getattr(self.choices, f"{who}_lr")
+        momentum = getattr(self.choices, f"{who}_momentum")
+        return OPTIMIZERS[name](rate, momentum) if momentum else OPTIMIZERS[name](rate)
+
+    def cohort(self, round_num: int) -> list[Dataset]:
+        """Return the datasets of the clients of a round."""
+        chosen = self._sample(round_num, self.choices.clients)
+        return [self._training(self._train_dataset(client_id)) for client_id in chosen]
+
+    def _training(self, dataset: Dataset) -> Dataset:
+        shuffled = dataset.repeat(self.choices.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.choices.seed)
+        return self._batched(shuffled, self.choices.batch_size)
+
+    def _batched(self, dataset: Dataset, batch_size: int) -> Dataset:
+        fields = ("pixels", "label") if self._is_handwriting else ("x", "y")
+        return dataset.batch(batch_size).map(functools.partial(_as_model_takes_it, self.num_features, fields))
+
+    @functools.cached_property
+    def evaluation_cohort(self) -> list[Dataset]:
+        """The test datasets of the clients that are evaluated."""
+        people = self.test.client_ids
+        size = min(len(people), self.choices.evaluation_clients)
+        sample = build_sparse_sampling_fn(people, random_seed=_EVALUATION_SEED)
+        chosen = people if size == len(people) else sample(0, size)
+        return [self._batched(self.test.create_dataset_for_client(client_id), 100) for client_id in chosen]
+
+
+def _as_model_takes_it(num_features: int, fields: tuple[str, str], batch: Mapping[str, Any]) -> dict[str, Any]:
+    x, y = (batch[name] for name in fields)
+    return {"x": np.reshape(x, [-1, num_features]), "y": np.reshape(y, [-1, 1])}
+
+
+def _client_data(choices: Choices) -> tuple[ClientData, ClientData]:
+    if choices.data == "synthetic":
+        return synthetic.load_data(choices.population, choices.seed)
+    if choices.data == "emnist":
+        return emnist.load_data()
+    if choices.data == "sample":
+        train, test = map(str, sample_paths())
+    else:
+        train, test = f"{choices.data}_train.h5", f"{choices.data}_test.h5"
+    return HDF5ClientData(train), HDF5ClientData(test)

@@ -1,0 +1,321 @@
+"""A run's page: whole, self-contained, made again from what is stored; runs compared; what damaged files get."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import digits
+
+import fedsim_np as fed
+from fedsim_np.cli import main
+from fedsim_np.report import read_pictures, read_run
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; keeps headings, images, tables' rows and everything that is loaded."""
+
+    VOID = {"meta", "img", "br", "link", "hr"}
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.images, self.headings, self.rows, self.loaded, self.texts = [], [], [], [], [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.loaded += [attributes[name] for name in ("src", "href", "data", "srcset") if name in attributes]
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in self.VOID:
+            self.open.append(tag)
+        assert tag not in ("script", "link", "iframe", "object")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of the command on a few small clients, one with SVG."""
+    folder = tmp_path_factory.mktemp("runs of été")
+    for seed, split in enumerate(("train", "test")):
+        data = digits([12, 7, 0, 9], seed)
+        arrays = {c: data.create_dataset_for_client(c).to_arrays() for c in data.client_ids}
+        arrays['写手 <b>&"bold"\''] = arrays.pop("f0001_01")  # no HTML, and not in every font
+        fed.datasets.write_hdf5(folder / f"{split}.h5", fed.datasets.InMemoryClientData(arrays))
+    files = ["--train", str(folder / "train.h5"), "--test", str(folder / "test.h5"), "--clients", "4"]
+    assert main(["tutorial", *files, "--rounds", "3", "--out", str(folder / "a"), "--svg"]) == 0
+    assert main(["tutorial", *files, "--rounds", "2", "--out", str(folder / "b")]) == 0
+    return folder
+
+
+def test_the_page_tells_the_run(runs):
+    html = (runs / "a" / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.headings == [
+        "Federated learning: a run",
+        "The data",
+        "The rounds",
+        "The evaluation",
+        "The model",
+        "To repeat it",
+    ]
+    run = read_run(runs / "a")
+    rows = {tuple(row) for row in page.rows}
+    for i in range(3):
+        accuracy = run.history["client_work/train/sparse_categorical_accuracy"][i]
+        loss = run.history["client_work/train/loss"][i]
+        assert any(row[:3] == (str(i + 1), f"{accuracy:.6g}", f"{loss:.6g}") for row in rows)
+    for split, metrics in run.evaluation.items():
+        assert any(row[0] == split and f"{metrics['loss']:.6g}" in row for row in rows)
+    assert ("numpy", np.__version__) in rows
+    text = " ".join(page.texts)
+    assert "Clients left out of a round's average: 3 empty" in text
+    assert "fedsim-np tutorial --clients 4 --rounds 3 --train train.h5 --test test.h5" in text
+    assert '写手 <b>&\\"bold\\"' in text  # as a text, in config.json
+    assert '"sha256": "' + run.config["data"]["train"]["sha256"] in text
+
+
+def test_the_page_is_self_contained_and_every_picture_has_a_text(runs):
+    html = (runs / "a" / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    pictures = read_pictures(runs / "a")
+    assert len(page.images) == len(pictures) == 11
+    assert {picture.section for picture in pictures} == {"data", "rounds", "evaluation", "model"}
+    for image, picture in zip(page.images, pictures, strict=True):
+        assert len(image["alt"]) > 40
+        assert image["alt"] == picture.alt
+        assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == picture.png
+        assert 200 < int(image["width"]) < 1200
+    assert all(address.startswith("data:image/png;base64,") for address in page.loaded)
+    assert not re.search(r"url\(|@import|https?://", html)
+    assert '<html lang="en">' in html
+    assert 'name="viewport"' in html
+    assert "@media print" in html
+    # What is said of a picture is right.
+    run, counts = read_run(runs / "a"), next(p for p in pictures if p.name == "confusion_matrix")
+    assert f"{run.evaluation['test']['num_examples'] // 5} test examples" in counts.alt
+
+
+def test_figures_are_stored_with_the_run(runs):
+    names = sorted(path.name for path in (runs / "a" / "figures").iterdir())
+    stems = [picture.name for picture in read_pictures(runs / "a")]
+    assert names == sorted([*(f"{s}.png" for s in stems), *(f"{s}.svg" for s in stems), "figures.json"])
+    assert not list((runs / "b" / "figures").glob("*.svg"))
+    for path in (runs / "a" / "figures").glob("*.svg"):
+        assert "<dc:date>" not in path.read_text(encoding="utf-8")
+
+
+def test_clients_are_stored_with_the_run(runs):
+    rows = read_run(runs / "a").clients
+    assert len(rows) == 4 * 3
+    assert [row["round_num"] for row in rows[::4]] == ["1", "2", "3"]
+    assert [row["status"] for row in rows[:4]] == ["ok", "empty", "ok", "ok"]
+    history = read_run(runs / "a").history
+    for number in range(3):
+        mine = [row for row in rows if row["round_num"] == str(number + 1) and int(row["num_examples"])]
+        mean = sum(float(row["loss"]) * int(row["num_examples"]) for row in mine) / sum(
+            int(row["num_examples"]) for row in mine
+        )
+        assert mean == pytest.approx(history["client_work/train/loss"][number], rel=1e-5)
+
+
+def test_a_page_is_made_again_without_the_data(runs, folder, capsys):
+    before = (runs / "a" / "report.html").read_bytes()
+    (runs / "a" / "report.html").unlink()
+    moved = runs / "train.h5"
+    moved.rename(runs / "elsewhere.h5")
+    try:
+        assert main(["report", str(runs / "a")]) == 0
+    finally:
+        (runs / "elsewhere.h5").rename(moved)
+    assert (runs / "a" / "report.html").read_bytes() == before
+
+
+def test_a_training_run_has_a_page_too(folder, capsys):
+    choices = ["--rounds", "2", "--clients", "2", "--client-optimizer", "adam", "--client-lr", "0.01"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert main(["report", str(folder / "run")]) == 0
+    page = Page((folder / "run" / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(page.texts)
+    assert "2 clients trained one model together in 2 rounds" in text
+    assert "(adam, learning rate 0.01)" in text
+    assert len(page.images) == 1
+
+
+def test_runs_are_compared(runs, folder, capsys):
+    path = folder / "both.html"
+    assert main(["report", str(runs / "a"), str(runs / "b"), "--out", str(path)]) == 0
+    page = Page(path.read_text(encoding="utf-8"))
+    rows = {tuple(row) for row in page.rows}
+    assert ("choice", "a", "b") in rows
+    assert ("rounds", "3", "2") in rows
+    a, b = read_run(runs / "a"), read_run(runs / "b")
+    losses = [f"{run.history['client_work/train/loss'][-1]:.6g}" for run in (a, b)]
+    assert ("train / loss", *losses) in rows
+    assert ("test: loss", *(f"{run.evaluation['test']['loss']:.6g}" for run in (a, b))) in rows
+    assert len(page.images) == 1
+    assert "a: " in page.images[0]["alt"]
+    capsys.readouterr()
+    assert main(["report", str(runs / "a"), str(runs / "b"), "--out", str(path)]) == 2
+    assert "use --overwrite" in capsys.readouterr().err
+
+
+def copy(runs, folder):
+    target = folder / "run"
+    target.mkdir()
+    for path in (runs / "b").iterdir():
+        if path.is_file():
+            (target / path.name).write_bytes(path.read_bytes())
+    (target / "figures").mkdir()
+    for path in (runs / "b" / "figures").iterdir():
+        (target / "figures" / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+DAMAGE = {
+    "config.json": [b"", b"{", b"[]", b'{"a": "\\ud800"}', b"\xff", b"[" * 100_000],
+    "metrics.csv": [
+        b"",
+        b"a,b\n1\n",
+        b"loss\n1\n",
+        b"round_num,loss\n1,x\n",
+        b'round_num\n"1\n',
+        b"\xff\n",
+        b"round_num\n",
+        b"round_num\ninf\n",
+        b"round_num\nnan\n",
+        b"round_num\n1.5\n",
+        b'round_num\n""\n',
+    ],
+    "timings.csv": [b"round_num,seconds\n1,soon\n", b"round_num,seconds\n1,1\n", b"round_num,seconds\n1,1\n2,-1\n"],
+    "evaluation.json": [b"3", b'{"train": 3}'],
+    "clients.csv": [
+        b"a,b\n1\n",
+        b"client_id,num_examples\na,-1\n",
+        b"client_id,num_examples\na," + b"9" * 5000 + b"\n",
+    ],
+    "figures/figures.json": [b"{}}", b"[3]", b'[{"name": "../x", "section": "", "alt": "", "caption": ""}]'],
+    "figures/image.png": [b"", b"GIF89a" * 20, b"\x89PNG\r\n\x1a\n" + bytes(60)],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_runs_are_refused_by_file_and_nothing_is_lost(runs, folder, name, capsys):
+    target = copy(runs, folder)
+    page = (target / "report.html").read_bytes()
+    for content in DAMAGE[name]:
+        (target / name).write_bytes(content)
+        assert main(["report", str(target)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert name.rpartition("/")[2].split(".")[0] in error or "figures.json" in error
+        assert (target / "report.html").read_bytes() == page
+
+
+def test_what_is_optional_may_be_missing(runs, folder, capsys):
+    target = copy(runs, folder)
+    for name in ("timings.csv", "evaluation.json", "clients.csv", "figures/figures.json"):
+        (target / name).unlink()
+        assert main(["report", str(target)]) == 0
+    Page((target / "report.html").read_text(encoding="utf-8"))
+    (target / "config.json").write_text("{}", encoding="utf-8")
+    assert main(["report", str(target)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none"], "must be a run's folder, with config.json and metrics.csv"),
+        (["RUN", "RUN"], "the runs must differ"),
+        (["RUN", "--out", "x.html"], "--out is for a comparison"),
+        (["RUN", "OTHER", "--out", "no/such/x.html"], "--out must be a file in a folder that exists"),
+    ],
+)
+def test_bad_commands(runs, arguments, message, capsys):
+    names = {"RUN": str(runs / "a"), "OTHER": str(runs / "b")}
+    assert main(["report", *(names.get(word, word) for word in arguments)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_where_the_figures_go(runs, folder, capsys):
+    (folder / "out").mkdir()
+    (folder / "out" / "figures").write_text("mine", encoding="utf-8")
+    files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "1", "--rounds", "1"]
+    assert main(["tutorial", *files, "--out", str(folder / "out")]) == 2
+    assert "Got the file" in capsys.readouterr().err
+    assert main(["tutorial", *files, "--svg"]) == 2
+    assert "--svg is about the figures in --out DIR" in capsys.readouterr().err
+
+
+def test_pictures_of_one_s_own_are_never_removed(runs, folder, capsys):
+    files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "1", "--rounds", "1"]
+    mine = folder / "paper" / "figures" / "my_plot.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    arguments = ["tutorial", *files, "--no-figures", "--out", str(folder / "paper")]
+    assert main(arguments) == 2
+    assert "already holds a run (figures)" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_failed_drawing_leaves_no_old_figures_beside_new_numbers(runs, folder, monkeypatch, capsys):
+    target = copy(runs, folder)
+    files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "2", "--rounds", "1"]
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedsim_np.commands.tutorial._draw", interrupted)
+    assert main(["tutorial", *files, "--out", str(target), "--overwrite"]) == 130
+    assert not (target / "report.html").exists()
+    assert main(["report", str(target)]) == 0
+    page = Page((target / "report.html").read_text(encoding="utf-8"))
+    assert [image["alt"][:45] for image in page.images] == [
+        "Curves of loss and accuracy over 1 rounds; th"
+    ]  # drawn anew
+    assert "2 clients trained one model together in 1 rounds" in " ".join(page.texts)
+
+
+def test_runs_with_nothing_to_draw_are_told_all_the_same(folder, capsys):
+    for split in ("train", "test"):
+        fed.datasets.write_hdf5(folder / f"{split}.h5", digits([0, 0, 0]))
+    files = ["--train", str(folder / "train.h5"), "--test", str(folder / "test.h5"), "--clients", "3", "--rounds", "2"]
+    for name in ("a", "b"):
+        assert main(["tutorial", *files, "--out", str(folder / name)]) == 0
+        Page((folder / name / "report.html").read_text(encoding="utf-8"))
+    for name in ("a", "b"):
+        text = (folder / name / "metrics.csv").read_text(encoding="utf-8").splitlines()
+        header, rows = text[0].split(","), [line.split(",") for line in text[1:]]
+        for row in rows:
+            row[header.index("client_work/train/loss")] = "nan"
+            row[header.index("client_work/train/sparse_categorical_accuracy")] = "inf"
+        lines = [",".join(cells) for cells in (header, *rows)]
+        (folder / name / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["report", str(folder / "a"), str(folder / "b"), "--out", str(folder / "c.html")]) == 0
+    assert "Nothing to draw" in (folder / "c.html").read_text(encoding="utf-8")
+
+
+def test_dollar_signs_in_ids_are_no_formulas(folder, capsys):
+    arrays = digits([4]).create_dataset_for_client("f0000_00").to_arrays()
+    for split in ("train", "test"):
+        clients = fed.datasets.InMemoryClientData({"$a_^$": arrays, "price$5$6": arrays})
+        fed.datasets.write_hdf5(folder / f"{split}.h5", clients)
+    files = ["--train", str(folder / "train.h5"), "--test", str(folder / "test.h5"), "--clients", "2", "--rounds", "1"]
+    assert main(["tutorial", *files, "--out", str(folder / "$x_^$")]) == 0
+    assert main(["tutorial", *files, "--no-figures", "--out", str(folder / "$y_^$")]) == 0
+    assert len(read_pictures(folder / "$x_^$")) == 11
+    assert main(["report", str(folder / "$x_^$"), str(folder / "$y_^$"), "--out", str(folder / "c.html")]) == 0

@@ -1,0 +1,253 @@
+"""Runs that are stopped anywhere and gone on with are the run in one piece, byte for byte."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import random_cohort, sgd, toy_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fedsim_np as fed
+from fedsim_np.learning.models import save_weights
+from fedsim_np.program import (
+    ConsoleLogger,
+    CSVLogger,
+    FileProgramStateManager,
+    JSONLinesLogger,
+    MemoryLogger,
+    build_uniform_sampling_fn,
+    run_training_process,
+)
+from fedsim_np.program.training import is_timing
+
+ROUNDS = 7
+PEOPLE = random_cohort([5, 3, 8, 4, 6, 2], batch=3)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Bomb:
+    """A logger that ends the process in a round, before or after the others were told."""
+
+    def __init__(self, round_num):
+        self.round_num = round_num
+
+    def release(self, metrics, round_num):
+        if round_num == self.round_num:
+            raise Killed
+
+
+def run(folder, bomb=None, first=False, saving=2, total=ROUNDS, stop_fn=None, memory=None):
+    """Train as a process would that was started anew."""
+    optimizer = fed.learning.optimizers.build_adam(0.1)
+    process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1, 0.9), optimizer)
+    evaluation = fed.learning.build_fed_eval(toy_model)
+    sample = build_uniform_sampling_fn(range(len(PEOPLE)), random_seed=5)
+
+    def evaluate(state, data):
+        weights = process.get_model_weights(state)
+        return evaluation.next(evaluation.set_model_weights(evaluation.initialize(), weights), data).metrics
+
+    loggers = [
+        CSVLogger(folder / "metrics.csv", lambda name: not is_timing(name)),
+        JSONLinesLogger(folder / "metrics.jsonl", lambda name: not is_timing(name)),
+        CSVLogger(folder / "timings.csv", is_timing),
+        *([] if memory is None else [memory]),
+    ]
+    bombs = [] if bomb is None else [Bomb(bomb)]
+    manager = FileProgramStateManager(folder / "checkpoints", keep_total=2)
+    if not manager.get_versions():
+        for logger in loggers[:3]:
+            logger.resume(-1)
+    state = run_training_process(
+        process,
+        lambda round_num: [PEOPLE[i] for i in sample(round_num, 3)],
+        total,
+        evaluate,
+        lambda round_num: PEOPLE,
+        3,
+        manager,
+        saving,
+        [*bombs, *loggers] if first else [*loggers, *bombs],
+        True,
+        stop_fn=stop_fn,
+    )
+    save_weights(folder / "weights.npz", process.get_model_weights(state), ["kernel", "bias"])
+    return state
+
+
+def result(folder):
+    return {name: (folder / name).read_bytes() for name in ("metrics.csv", "metrics.jsonl", "weights.npz")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return result(folder)
+
+
+def test_files_hold_every_round_once(whole):
+    rows = list(csv.DictReader(io.StringIO(whole["metrics.csv"].decode())))
+    assert [row["round_num"] for row in rows] == [str(i) for i in range(ROUNDS + 1)]
+    lines = [json.loads(line) for line in whole["metrics.jsonl"].decode().splitlines()]
+    assert [line["round_num"] for line in lines] == list(range(ROUNDS + 1))
+    name = "evaluation/client_work/eval/current_round_metrics/loss"
+    assert [line.get(name) is not None for line in lines] == [i in (0, 3, 6) for i in range(ROUNDS + 1)]
+    for row, line in zip(rows, lines, strict=True):
+        for column, text in row.items():
+            assert (text == "" and column not in line) or float(text) == line[column]
+    assert not any("time" in column for column in rows[0])
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, ROUNDS), st.booleans()), max_size=4), st.integers(1, 4), st.data())
+def test_stopped_anywhere_and_resumed(whole, tmp_path_factory, bombs, saving, data):
+    folder = tmp_path_factory.mktemp("resumed")
+    for bomb, first in bombs:
+        try:
+            run(folder, bomb, first, saving)
+        except Killed:
+            # The machine may have been writing the next row.
+            cut = data.draw(st.sampled_from(["", "3,0.", '{"round_num": 3, "clie', "\n"[:0]]))
+            for name in ("metrics.csv", "metrics.jsonl"):
+                with open(folder / name, "a", encoding="utf-8", newline="\n") as file:
+                    file.write(cut)
+    run(folder, saving=saving)
+    assert result(folder) == whole
+
+
+def test_a_finished_run_is_left_as_it_is(whole, tmp_path):
+    run(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".csv", ".jsonl")}
+    run(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert result(tmp_path) == whole
+
+
+def test_a_run_that_is_told_to_stop_saves_and_goes_on(whole, tmp_path):
+    asked = []
+
+    def stop():
+        asked.append(None)
+        return len(asked) == 3
+
+    run(tmp_path, saving=100, stop_fn=stop)
+    assert FileProgramStateManager(tmp_path / "checkpoints").get_versions()[-1] == 3
+    run(tmp_path, saving=100)
+    assert result(tmp_path) == whole
+
+
+def test_more_rounds_can_be_asked_for(whole, tmp_path):
+    run(tmp_path, total=4)
+    run(tmp_path)
+    assert result(tmp_path) == whole
+
+
+def test_memory_forgets_what_comes_again(tmp_path):
+    memory = MemoryLogger()
+    with pytest.raises(Killed):
+        run(tmp_path, 6, memory=memory)
+    assert memory.history["round_num"] == [0, 1, 2, 3, 4, 5, 6]
+    run(tmp_path, memory=memory)
+    assert memory.history["round_num"] == list(range(ROUNDS + 1))
+    assert len({len(column) for column in memory.history.values()}) == 1
+
+
+# --- the files alone
+
+
+def test_columns_may_come_late(folder):
+    logger = CSVLogger(folder / "a.csv")
+    logger.release({"loss": np.float32(0.5), "n": np.int64(3)}, 1)
+    logger.release({"loss": 0.25, "a,b": 'x"y\nz', "late": math.nan}, 2)
+    logger.release({"late": 1}, 3)
+    with open(folder / "a.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["round_num", "loss", "n", "a,b", "late"],
+            ["1", "0.5", "3", "", ""],
+            ["2", "0.25", "", 'x"y z', "nan"],
+            ["3", "", "", "", "1"],
+        ]
+    again = CSVLogger(folder / "a.csv")
+    again.resume(2)
+    again.release({"late": 2, "later": 5}, 3)
+    with open(folder / "a.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[2:] == [["2", "0.25", "", 'x"y z', "nan", ""], ["3", "", "", "", "2", "5"]]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_file_that_is_there_is_not_written_over(folder, kind):
+    path = folder / "log"
+    path.write_text("mine\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="a file that is not there yet"):
+        kind(path).release({"a": 1}, 1)
+    with pytest.raises(fed.DataError, match="log'"):
+        kind(path).resume(1)
+    assert path.read_text(encoding="utf-8") == "mine\n"
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_round_that_is_missing_is_an_error(folder, kind):
+    logger = kind(folder / "log")
+    for round_num in (1, 2, 4):
+        logger.release({"a": round_num}, round_num)
+    before = (folder / "log").read_bytes()
+    with pytest.raises(
+        fed.DataError, match="must have a row of each round up to 3, to go on from there. Got rounds up to 4."
+    ):
+        kind(folder / "log").resume(3)
+    assert (folder / "log").read_bytes() == before
+    kind(folder / "new").resume(3)  # a logger that is new to the run
+    kind(folder / "log").resume(2)
+    assert len((folder / "log").read_text(encoding="utf-8").splitlines()) == (3 if kind is CSVLogger else 2)
+
+
+def test_what_is_not_finite_is_json(folder):
+    logger = JSONLinesLogger(folder / "a.jsonl")
+    logger.release({"a": math.nan, "b": np.float32(math.inf), "c": [1, 2], "d": np.int64(3)}, 1)
+    assert json.loads((folder / "a.jsonl").read_text(encoding="utf-8")) == {
+        "round_num": 1,
+        "a": None,
+        "b": None,
+        "c/0": 1,
+        "c/1": 2,
+        "d": 3,
+    }
+
+
+def test_the_console_says_how_long_is_left():
+    times, out = iter([0.0, 10.0, 100.0, 110.0]), io.StringIO()
+    logger = ConsoleLogger(100, out, lambda: next(times))
+    logger.release({"evaluation/loss": 2.0}, 0)
+    logger.release({"client_work": {"train": {"loss": 1.5, "sparse_categorical_accuracy": 0.5}}}, 1)
+    logger.resume(90)
+    logger.release({"client_work": {"train": {"loss": 1.25}}}, 91)
+    logger.release({"client_work": {"train": {"loss": 1.0}}}, 100)
+    assert out.getvalue().splitlines() == [
+        "round   0 of 100  evaluation loss 2.0000",
+        "round   1 of 100  loss 1.5000  accuracy 0.5000  0:16:30 left",
+        "round  91 of 100  loss 1.2500  0:01:30 left",
+        "round 100 of 100  loss 1.0000",
+    ]
+
+
+def test_odd_names_and_values_stay_on_their_lines(folder):
+    metrics = {"a\nb": "x\r\ny", "round_num": 7, "m": np.ones((2, 2)), "long": "z" * 200_000, "half": "\ud800"}
+    for logger in (CSVLogger(folder / "a.csv"), JSONLinesLogger(folder / "a.jsonl")):
+        for round_num in (1, 2):
+            logger.release(metrics, round_num)
+        before = logger._path.read_bytes()
+        type(logger)(logger._path).resume(2)
+        assert logger._path.read_bytes() == before
+        assert len(before.splitlines()) == (3 if isinstance(logger, CSVLogger) else 2)
+    with open(folder / "a.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["round_num"] for row in rows] == ["1", "2"]
+    assert (rows[0]["a b"], rows[0]["metric/round_num"], rows[0]["half"]) == ("x y", "7", "\\ud800")

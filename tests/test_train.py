@@ -1,0 +1,406 @@
+"""fedsim-np train: killed, interrupted, damaged, misused; always resumable, and to the same bytes."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import digits
+
+import fedsim_np as fed
+from fedsim_np.cli import main
+from fedsim_np.commands.train import _alone
+from fedsim_np.experiment import Choices, Experiment
+
+RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
+_MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fedsim_np.cli import main
+sys.exit(main())
+"""
+
+
+def train(out, *arguments):
+    return ["train", "--out", str(out), *map(str, arguments)]
+
+
+def start(arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", _MAIN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+    )
+
+
+def result(folder):
+    return {name: (folder / name).read_bytes() for name in RESULT}
+
+
+CHOICES = ["--rounds", "30", "--clients", "4", "--epochs", "1", "--evaluate-every", "4", "--checkpoint-every", "3"]
+CHOICES += ["--server-optimizer", "adam", "--server-lr", "0.01", "--client-momentum", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main(train(folder, *CHOICES)) == 0
+    return result(folder)
+
+
+def test_what_a_run_leaves(whole, folder, capsys):
+    assert main(train(folder / "run", *CHOICES)) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 32
+    assert re.match(r"round 12 of 30  accuracy 0\.\d+  loss .*  evaluation loss .*  \d:\d\d:\d\d left", out[12])
+    names = sorted(path.name for path in (folder / "run").iterdir())
+    assert names == sorted([*RESULT, "timings.csv", "checkpoints"])
+    assert result(folder / "run") == whole
+    assert list(folder.iterdir()) == [folder / "run"]
+    config = json.loads(whole["config.json"])
+    assert config["choices"]["server_optimizer"] == "adam"
+    assert len(config["data"]["train"]["sha256"]) == 64
+    assert b"time" not in whole["metrics.csv"].splitlines()[0]
+    with np.load(folder / "run" / "weights.npz") as weights:
+        assert weights["kernel"].shape == (784, 10)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
+def test_killed_at_random_moments_and_resumed(whole, folder):
+    moments = random.Random(1)
+    for _ in range(3):
+        process = start(train(folder / "run", *CHOICES, "--resume"))
+        for line in process.stdout:
+            if re.match(rf"round +{moments.randrange(1, 30)} of", line):
+                break
+        time.sleep(moments.random() * 0.02)
+        process.kill()
+        process.communicate()
+    # With another hash seed, and other workers.
+    process = start(train(folder / "run", *CHOICES, "--resume", "--workers", "2"), PYTHONHASHSEED="77")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert result(folder / "run") == whole
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's here")
+def test_ctrl_c_ends_after_the_round_and_twice_at_once(whole, folder):
+    process = start(train(folder / "run", *CHOICES))
+    while not process.stdout.readline().startswith("round  2 of"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted: the run ends after this round" in out
+    assert "to go on: fedsim-np train --out" in out
+    stopped = int(re.search(r"stopped after round (\d+) of 30", out).group(1))
+    assert (folder / "run" / "checkpoints" / f"program_state_{stopped}").exists()
+    process = start(train(folder / "run", "--resume"))
+    while f"round {stopped + 2:2d} of" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in out
+    assert main(train(folder / "run", "--resume")) == 0
+    assert result(folder / "run") == whole
+
+
+def test_resume_needs_no_choices_and_takes_no_others(whole, folder, capsys):
+    assert main(train(folder / "run", *CHOICES, "--resume")) == 0  # there is nothing yet: round 1
+    assert result(folder / "run") == whole
+    before = {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert "done already" in capsys.readouterr().out
+    assert main(train(folder / "run", "--resume", "--client-lr", "0.5", "--seed", "3")) == 2
+    assert "client_lr (0.02 there, 0.5 here), seed (0 there, 3 here)" in capsys.readouterr().err
+    assert main(train(folder / "run", *CHOICES)) == 2
+    assert "use --resume to go on with it, or --overwrite" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*") if path.is_file()} == before
+    (folder / "run" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(train(folder / "run", "--rounds", "1", "--overwrite")) == 0
+    assert json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))["choices"]["rounds"] == 1
+    assert (folder / "run" / "mine.txt").exists()
+
+
+def test_killed_before_the_first_checkpoint(whole, folder):
+    assert main(train(folder / "run", *CHOICES)) == 0
+    for path in (folder / "run" / "checkpoints").iterdir():
+        path.unlink()
+    (folder / "run" / "weights.npz").unlink()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert result(folder / "run") == whole
+
+
+def test_other_data_are_not_gone_on_with(folder, capsys):
+    for seed, split in enumerate(("train", "test")):
+        fed.datasets.write_hdf5(folder / f"d_{split}.h5", digits([5, 6, 7], seed))
+    choices = ["--data", str(folder / "d"), "--clients", "2", "--rounds", "2"]
+    assert main(train(folder / "run", *choices)) == 0
+    (folder / "run" / "checkpoints" / "program_state_2").unlink()
+    fed.datasets.write_hdf5(folder / "d_train.h5", digits([5, 6, 7], 9))
+    assert main(train(folder / "run", "--resume")) == 2
+    assert "the data must be those that the run began with" in capsys.readouterr().err
+
+
+def test_choices_come_from_flags_then_the_file(folder, capsys):
+    path = folder / "choices.json"
+    path.write_text(json.dumps({"client-lr": 0.5, "rounds": 2, "clients": 3, "workers": 2}), encoding="utf-8")
+    assert main(train(folder / "run", "--config", path, "--rounds", "1")) == 0
+    choices = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))["choices"]
+    path.write_text(json.dumps({"workers": 0}), encoding="utf-8")
+    assert main(train(folder / "other", "--config", path)) == 2
+    assert "choices.json': choices must be in range. Got The 'workers' of a run" in capsys.readouterr().err
+    assert (choices["client_lr"], choices["rounds"], choices["clients"], choices["epochs"]) == (0.5, 1, 3, 5)
+    toml = folder / "choices.toml"
+    toml.write_text('rounds = 1\nalgorithm = "fedsgd"\n', encoding="utf-8")
+    status = main(train(folder / "toml", "--config", toml))
+    assert status == (0 if sys.version_info >= (3, 11) else 2)
+
+
+ALGORITHMS = [
+    ["--algorithm", "fedavg-unweighted", "--model", "softmax-tutorial"],
+    ["--algorithm", "fedprox", "--proximal-strength", "0.5", "--engine", "cohort"],
+    ["--algorithm", "fedsgd", "--server-lr", "0.1", "--model", "softmax-stable"],
+    ["--client-optimizer", "adam", "--client-lr", "0.01", "--server-momentum", "0.9"],
+    ["--data", "synthetic", "--population", "150000", "--evaluation-clients", "3"],
+]
+
+
+@pytest.mark.parametrize("choices", ALGORITHMS, ids=lambda choices: choices[1])
+def test_every_kind_of_run(choices, folder, capsys):
+    assert main(train(folder / "run", *choices, "--rounds", "2", "--clients", "3")) == 0
+    rows = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    capsys.readouterr()
+    assert main(["evaluate", str(folder / "run")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["loss"] == json.loads(rows[-1])["evaluation/loss"]
+
+
+def test_one_s_own_data(folder, capsys):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    arrays = {"x": rng.standard_normal((90, 5)) + 3 * np.eye(5)[y], "y": y[:, np.newaxis]}
+    parts = fed.datasets.partition.split_examples(fed.datasets.partition.iid(arrays, 6), 0.2)
+    for split, part in zip(("train", "test"), parts, strict=True):
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", part)
+    choices = ["--data", str(folder / "own"), "--clients", "6", "--rounds", "10", "--client-lr", "0.1"]
+    assert main(train(folder / "run", *choices)) == 0
+    assert (
+        json.loads((folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])[
+            "evaluation/sparse_categorical_accuracy"
+        ]
+        > 0.9
+    )
+
+
+def test_tensorboard_gets_the_rounds(folder):
+    pytest.importorskip("tensorboard")
+    assert main(train(folder / "run", "--rounds", "2", "--clients", "2", "--tensorboard")) == 0
+    assert sorted(path.name for path in (folder / "run" / "tensorboard").iterdir()) == ["eval", "train"]
+
+
+def test_without_tensorboard_it_is_one_line(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    assert main(train(folder / "run", "--rounds", "1", "--tensorboard")) == 2
+    assert 'pip install "fedsim_np[tensorboard]"' in capsys.readouterr().err
+
+
+def test_nothing_is_written_elsewhere(folder):
+    places = {name: folder / name for name in ("home", "cwd", "temporary", "cache")}
+    for path in places.values():
+        path.mkdir()
+    environment = {"HOME": str(places["home"]), "USERPROFILE": str(places["home"]), "TMPDIR": str(places["temporary"])}
+    environment |= {"FEDSIM_NP_CACHE": str(places["cache"]), "XDG_CACHE_HOME": str(places["cache"])}
+    source = str(Path(fed.__file__).parents[1])
+    environment |= {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", _MAIN, *train(folder / "run", "--rounds", "2")],
+        cwd=places["cwd"],
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert process.returncode == 0
+    assert {name: list(path.iterdir()) for name, path in places.items()} == {name: [] for name in places}
+
+
+def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(folder, monkeypatch, capsys, whole):
+    real = os.fsync
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 40:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(train(folder / "run", *CHOICES)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "No space left on device" in error
+    monkeypatch.undo()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert result(folder / "run") == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "x"], "--rounds: invalid int value: 'x'"),
+        (["--rounds", "-1"], "The 'rounds' of a run must be an integer >= 0. Got -1."),
+        (["--client-lr", "nan"], "The 'client_lr' of a run must be a finite float >= 0. Got nan."),
+        (
+            ["--algorithm", "fedavgg"],
+            "The 'algorithm' of a run must be one of fedavg, fedavg-unweighted, fedprox, fedsgd.",
+        ),
+        (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' of a run must be 0 unless"),
+        (["--client-momentum", "1"], "The 'momentum' of build_sgdm must be a finite float >= 0 and < 1. Got 1.0."),
+        (["--clients", "31"], "there must be at least 31 train clients. Got 30."),
+        (["--data", "nowhere"], "nowhere_train.h5': must exist"),
+        (["--config", "nowhere.json"], "nowhere.json': must exist"),
+        (["--engine", "gram", "--client-optimizer", "adam"], "engine='gram' cannot"),
+        (["--resume", "--overwrite"], "not allowed with argument"),
+        (["--seed", "99999999999"], "The 'seed' of a run must be below 2^32."),
+        (["--classes", "5"], "labels must lie in [0, 4]"),
+    ],
+)
+def test_bad_choices_are_one_line(arguments, message, folder, capsys):
+    assert main(train(folder / "run", *arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+BAD_FILES = [b"", b"{", b"[]", b"\xff", b'{"no_such": 1}', b'{"rounds": "many"}', b'{"rounds": 1.5}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", BAD_FILES)
+def test_bad_files_of_choices_are_refused(content, folder, capsys):
+    (folder / "c.json").write_bytes(content)
+    assert main(train(folder / "run", "--config", folder / "c.json")) == 2
+    error = capsys.readouterr().err
+    assert "c.json" in error
+    assert error.count("\n") == 1
+    assert not (folder / "run").exists()
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_bytes(content)
+    for command in (train(folder / "run", "--resume"), ["evaluate", str(folder / "run")]):
+        assert main(command) == 2
+        assert "config.json" in capsys.readouterr().err
+
+
+def test_evaluating_what_is_no_run(folder, capsys):
+    assert main(["evaluate", str(folder)]) == 2
+    assert "config.json': must exist" in capsys.readouterr().err
+
+
+def test_choices_make_the_same_experiment_anywhere():
+    one, other = (Experiment(Choices(clients=3, seed=4)) for _ in range(2))
+    assert [d.client_id for d in one.cohort(5)] == [d.client_id for d in other.cohort(5)]
+    assert [d.client_id for d in one.cohort(5)] != [d.client_id for d in one.cohort(6)]
+    assert (one.num_features, one.num_classes) == (784, 10)
+
+
+# --- what a fresh pair of eyes found
+
+
+def test_a_damaged_last_checkpoint_is_no_end(whole, folder, capsys):
+    assert main(train(folder / "run", *CHOICES)) == 0
+    (folder / "run" / "checkpoints" / "program_state_30").write_bytes(b"x")
+    capsys.readouterr()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert "round 28 of 30" in capsys.readouterr().out
+    assert result(folder / "run") == whole
+    assert (folder / "run" / "checkpoints" / "program_state_30").stat().st_size > 1000
+    for path in (folder / "run" / "checkpoints").glob("program_state_*"):
+        path.write_bytes(b"x")
+    assert main(train(folder / "run", "--resume")) == 0  # from round 1
+    assert result(folder / "run") == whole
+
+
+def test_a_lost_log_is_not_gone_on_with(folder, capsys):
+    choices = ["--rounds", "4", "--clients", "2", "--epochs", "1", "--checkpoint-every", "2"]
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"")):
+        assert main(train(folder / "run", *choices, "--overwrite")) == 0
+        for name in ("weights.npz", "checkpoints/program_state_4"):
+            (folder / "run" / name).unlink()
+        damage(folder / "run" / "metrics.csv")
+        capsys.readouterr()
+        assert main(train(folder / "run", "--resume")) == 2
+        assert "metrics.csv" in capsys.readouterr().err
+
+
+def test_overwrite_removes_a_run_s_own_files_alone(folder, capsys):
+    mine = folder / "run" / "checkpoints" / "mine" / "model.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    choices = ["--rounds", "1", "--clients", "2", "--overwrite"]
+    assert main(train(folder / "run", *choices)) == 0
+    assert mine.read_bytes() == b"mine"
+    (folder / "run" / "config.json").write_text("{}", encoding="utf-8")
+    assert main(train(folder / "run", *choices)) == 2
+    assert "must be a run's configuration" in capsys.readouterr().err
+    assert main(train("", *choices)) == 2
+    assert "--out must be a folder. Got ''." in capsys.readouterr().err
+
+
+def test_an_overwrite_that_was_killed_never_mixes_two_runs(folder, monkeypatch, capsys):
+    choices = ["--rounds", "2", "--clients", "2", "--epochs", "1", "--checkpoint-every", "1"]
+    fresh = [*choices, "--seed", "5"]
+    assert main(train(folder / "whole", *fresh)) == 0
+    removals, real = [0], Path.unlink
+    for point in range(1, 9):
+        assert main(train(folder / "run", *choices, "--seed", "0", "--overwrite")) == 0
+        removals[0] = 0
+
+        def dying(path, missing_ok=False, point=point):
+            removals[0] += 1
+            if removals[0] >= point:
+                raise KeyboardInterrupt
+            real(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", dying)
+            assert main(train(folder / "run", *fresh, "--overwrite")) == 130
+        # Either the old run's choices are still there, and others are refused; or nothing of it is.
+        status = main(train(folder / "run", *fresh, "--resume"))
+        if status == 0:
+            assert result(folder / "run") == result(folder / "whole")
+        else:
+            assert "Got others for seed (0 there, 5 here)" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_into_one_folder(whole, folder):
+    (folder / "run").mkdir()
+    with _alone(folder / "run"):
+        process = start(train(folder / "run", *CHOICES, "--resume"))
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert "another process trains into" in out
+        assert sorted(path.name for path in (folder / "run").iterdir()) == ["checkpoints"]
+    assert main(train(folder / "run", *CHOICES, "--resume")) == 0
+    assert result(folder / "run") == whole
+
+
+@pytest.mark.parametrize("data", ["[1]", '{"train": "x"}', "null"])
+def test_a_damaged_configuration_is_refused_by_name(data, folder, capsys):
+    assert main(train(folder / "run", "--rounds", "1", "--clients", "2")) == 0
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "data": json.loads(data)}), encoding="utf-8")
+    for command in (train(folder / "run", "--resume"), ["evaluate", str(folder / "run")]):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert "config.json': 'data' must say which files" in capsys.readouterr().err
