@@ -4,7 +4,8 @@ from fedsim_np.datasets import emnist, partition, synthetic
 from fedsim_np.datasets.client_data import ClientData, InMemoryClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.describe import Description, describe
-from fedsim_np.datasets.hdf5 import HDF5ClientData, write_hdf5
+from fedsim_np.datasets.hdf5 import HDF5ClientData
+from fedsim_np.datasets.hdf5_writing import write_hdf5
 from fedsim_np.datasets.sample import load_sample
 from fedsim_np.datasets.schema import Field, Schema
 from fedsim_np.datasets.sources import ArraySpec

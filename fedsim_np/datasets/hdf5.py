@@ -15,9 +15,9 @@ import math
 import os
 import threading
 import zlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -30,14 +30,10 @@ from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import CHARACTERS, Schema
 from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, data_error
-from fedsim_np.files import replacing
 
-_GROUP = "examples"
-_CHUNK_BYTES = 2**20
+GROUP = "examples"
 _MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
-_LEVEL = 4  # of gzip: above it files hardly get smaller
 _SMALL = 2**14  # bytes that HDF5 reads as fast as anyone
-_WRITERS = 2  # threads that read and compress
 
 
 @contextlib.contextmanager
@@ -101,8 +97,8 @@ class _File:
 
     def client_ids(self) -> list[str]:
         """Return the clients' ids in sorted order."""
-        with _reading(f"must have a readable group '{_GROUP}'", path=self.path):
-            return sorted(_text(name, "a client's id", path=self.path) for name in self._group(self._open(), _GROUP))
+        with _reading(f"must have a readable group '{GROUP}'", path=self.path):
+            return sorted(_text(name, "a client's id", path=self.path) for name in self._group(self._open(), GROUP))
 
     def _group(self, parent: h5py.Group, name: str, **place: Any) -> h5py.Group:
         group = parent.get(name)
@@ -118,7 +114,7 @@ class _File:
             at_once = None if names is None else self._found_at_once(client_id, names)
             if at_once is not None:
                 return at_once
-            group = self._group(self._group(self._open(), _GROUP), client_id, client_id=client_id)
+            group = self._group(self._group(self._open(), GROUP), client_id, client_id=client_id)
             fields = {}
             for name in list(group) if names is None else names:
                 item = group.get(_text(name, "a field's name", **place))
@@ -137,7 +133,7 @@ class _File:
         access.set_chunk_cache(1, 0, 1.0)
         for name in names:
             try:
-                stored = h5py.h5d.open(file, f"{_GROUP}/{client_id}/{name}".encode(), access)
+                stored = h5py.h5d.open(file, f"{GROUP}/{client_id}/{name}".encode(), access)
             except (KeyError, ValueError, OSError, RuntimeError):
                 return None
             if stored.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:
@@ -288,7 +284,7 @@ class HDF5ClientData(ClientData):
     Examples
     --------
     >>> import tempfile
-    >>> from fedsim_np.datasets import InMemoryClientData
+    >>> from fedsim_np.datasets import InMemoryClientData, write_hdf5
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "two.h5")
     ...     write_hdf5(path, InMemoryClientData({"ann": {"x": [1, 2]}, "bob": {"x": [3]}}))
@@ -377,94 +373,3 @@ class HDF5ClientData(ClientData):
 
     def __repr__(self) -> str:
         return f"HDF5ClientData({self._file.path!r}, {len(self._client_ids)} clients)"
-
-
-def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
-    """Write every client's examples to a file in the EMNIST layout, ``examples/<client id>/<field>``.
-
-    The arrays are compressed (gzip, no shuffle filter) in pieces of whole rows, clients in parallel by two threads.
-    The file appears when it is complete.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to make or to replace.
-    client_data : ClientData
-        Written in the order of its ids, each dataset as it is first read.
-
-    Raises
-    ------
-    DataError
-        If a client's id or a field cannot be a name in HDF5, or a field does not hold numbers.
-    OSError
-        If the file cannot be written.
-    """
-    try:
-        _write(path, client_data)
-    except RuntimeError as error:
-        # On a full disk h5py fails once more when it closes the file; the first failure says what happened.
-        if isinstance(error.__context__, OSError):
-            raise OSError(f"file '{os.fspath(path)}' could not be written: {error.__context__}") from error
-        raise
-
-
-def _write(path: str | os.PathLike[str], client_data: ClientData) -> None:
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file, ThreadPoolExecutor(_WRITERS) as pool:
-        examples = file.create_group(_GROUP)
-        waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()
-
-        def write_next() -> None:
-            client_id, prepared = waiting.popleft()
-            group = examples.create_group(client_id)
-            for name, compressed in prepared.result().items():
-                compressed.write(group, name)
-
-        for client_id in client_data.client_ids:
-            _check_name("a client's id", client_id)
-            waiting.append((client_id, pool.submit(_compress_client, client_data, client_id)))
-            if len(waiting) > 4 * _WRITERS:
-                write_next()
-        while waiting:
-            write_next()
-
-
-class _Compressed(NamedTuple):
-    """An array as the pieces that HDF5 stores: whole rows, compressed by gzip's method."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    rows: int
-    pieces: list[bytes]
-
-    def write(self, group: h5py.Group, name: str) -> None:
-        if not self.pieces:
-            group.create_dataset(name, shape=self.shape, dtype=self.dtype)
-            return
-        chunks = (self.rows, *self.shape[1:])
-        dataset = group.create_dataset(
-            name, self.shape, self.dtype, chunks=chunks, compression="gzip", compression_opts=_LEVEL
-        )
-        for number, piece in enumerate(self.pieces):
-            dataset.id.write_direct_chunk((number * self.rows, *(0 for _ in self.shape[1:])), piece)
-
-
-def _compress_client(client_data: ClientData, client_id: str) -> dict[str, _Compressed]:
-    """Read a client and compress its arrays: the work that threads share, since neither needs h5py."""
-    compressed = {}
-    for name, values in client_data.create_dataset_for_client(client_id).to_arrays().items():
-        _check_name("a field's name", name)
-        if values.dtype.kind not in "biuf":
-            raise data_error("must hold numbers", f"dtype {values.dtype}", client_id=client_id, field=name)
-        rows = min(len(values), max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))) if values.size else 0
-        pieces = []
-        for first in range(0, len(values) if rows else 0, rows or 1):
-            piece = np.ascontiguousarray(values[first : first + rows]).tobytes()
-            whole = rows * values[:1].nbytes  # HDF5 stores a last piece that is shorter as a whole one
-            pieces.append(zlib.compress(piece.ljust(whole, b"\0"), _LEVEL))
-        compressed[name] = _Compressed(values.shape, values.dtype, rows, pieces)
-    return compressed
-
-
-def _check_name(kind: str, name: object) -> None:
-    if not isinstance(name, str) or not name.isprintable() or "/" in name or name in ("", ".", ".."):
-        raise data_error(f"{kind} must be a name in HDF5: printable text without '/', not '' or '.'", repr(name))
