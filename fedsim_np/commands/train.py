@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import platform
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,10 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import h5py
-import numpy as np
-
-from fedsim_np._version import __version__
+from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Choices, Experiment, read_choices
@@ -243,12 +239,7 @@ def _config(choices: Choices, files: dict[str, Any]) -> dict[str, Any]:
         "command": "train",
         "choices": dataclasses.asdict(choices),
         "data": files,
-        "versions": {
-            "fedsim_np": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "h5py": h5py.__version__,
-        },
+        "versions": versions("numpy", "h5py"),
     }
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.metadata
 import io
 import json
 import math
-import platform
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from fedsim_np import published, tutorial
-from fedsim_np._version import __version__
+from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
@@ -186,13 +183,7 @@ def _config(arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5Clie
         "model": "SoftmaxRegression(784, 10, loss='keras')",
         "client_optimizer": {"name": "sgdm", "learning_rate": tutorial.CLIENT_LEARNING_RATE},
         "server_optimizer": {"name": "sgdm", "learning_rate": tutorial.SERVER_LEARNING_RATE},
-        "versions": {
-            "fedsim_np": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "h5py": h5py.__version__,
-            "matplotlib": importlib.metadata.version("matplotlib"),
-        },
+        "versions": versions("numpy", "h5py", "matplotlib"),
     }
 
 

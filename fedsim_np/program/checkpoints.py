@@ -12,14 +12,11 @@ import hashlib
 import json
 import logging
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
-from fedsim_np._version import __version__
+from fedsim_np._version import versions
 from fedsim_np.errors import DataError, argument_error, argument_type_error, check_bool, check_int, data_error
 from fedsim_np.files import replacing
 from fedsim_np.program.serialization import describe_state, restore_state
@@ -60,6 +57,7 @@ class FileProgramStateManager:
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     manager = FileProgramStateManager(folder, keep_total=2)
     ...     for version in range(4):
@@ -88,6 +86,7 @@ class FileProgramStateManager:
             self._config = None if config is None else json.loads(json.dumps(dict(config), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise argument_type_error("config", owner, "a mapping that JSON can hold", config) from error
+        self._libraries = versions("numpy")
         self._structure: list[Any] = []  # the one that was asked for, if any
         self._root.mkdir(parents=True, exist_ok=True)
 
@@ -130,7 +129,7 @@ class FileProgramStateManager:
         about = {
             "version": int(version),
             "config": self._config,
-            "libraries": {"fedsim_np": __version__, "numpy": np.__version__, "python": platform.python_version()},
+            "libraries": self._libraries,
             "state": description,
         }
         text = json.dumps(about, separators=(",", ":")).encode()
