@@ -62,9 +62,6 @@ def run(folder, bomb=None, first=False, saving=2, total=ROUNDS, stop_fn=None, me
     ]
     bombs = [] if bomb is None else [Bomb(bomb)]
     manager = FileProgramStateManager(folder / "checkpoints", keep_total=2)
-    if not manager.get_versions():
-        for logger in loggers[:3]:
-            logger.resume(-1)
     state = run_training_process(
         process,
         lambda round_num: [PEOPLE[i] for i in sample(round_num, 3)],
@@ -148,6 +145,25 @@ def test_more_rounds_can_be_asked_for(whole, tmp_path):
     run(tmp_path, total=4)
     run(tmp_path)
     assert result(tmp_path) == whole
+
+
+def test_what_ends_between_a_save_and_its_log_is_gone_on_with(whole, tmp_path):
+    """Round 0 is saved before it is logged: a log without a checkpoint could not be told from somebody else's."""
+    for first in (True, False):
+        with pytest.raises(Killed):
+            run(tmp_path, 0, first)
+        assert FileProgramStateManager(tmp_path / "checkpoints").get_versions() == [0]
+        assert (tmp_path / "metrics.csv").exists() is not first
+    run(tmp_path)
+    assert result(tmp_path) == whole
+
+
+def test_somebody_elses_log_is_left_as_it_is(tmp_path):
+    (tmp_path / "metrics.csv").write_text("round_num,loss\n1,2.0\n", encoding="utf-8", newline="\n")
+    for _ in range(2):  # a state that the first try had saved would have the second go on with the log
+        with pytest.raises(ValueError, match="The 'path' of CSVLogger must be a file that is not there yet"):
+            run(tmp_path)
+    assert (tmp_path / "metrics.csv").read_bytes() == b"round_num,loss\n1,2.0\n"
 
 
 def test_memory_forgets_what_comes_again(tmp_path):

@@ -63,7 +63,8 @@ class _FileLogger:
             file.write(line)
 
     def sync(self) -> None:
-        """Have the disk confirm what was written."""
+        """Have the disk confirm what was written; an error if the file is there and not this logger's."""
+        self._open()
         if self._path.exists():
             with open(self._path, "rb+") as file:
                 os.fsync(file.fileno())

@@ -129,4 +129,4 @@ class ConsoleLogger:
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: the time left is counted from here."""
-        self._started, self._first = self._clock(), round_num
+        self._started, self._first = self._clock(), max(round_num, 0)

@@ -105,8 +105,12 @@ def _drop_after(path: Path, round_num: int) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    records = list(RawEventFileLoader(str(path)).Load())  # ends before a record that was cut off
-    kept = [record for record in records if Event.FromString(record).step <= round_num]
+    def is_kept(record: bytes) -> bool:
+        event = Event.FromString(record)
+        return event.step <= round_num or bool(event.HasField("file_version"))
+
+    records = RawEventFileLoader(str(path)).Load()  # ends before a record that was cut off
+    kept = [record for record in records if is_kept(record)]
     with replacing(path) as temporary, open(temporary, "wb") as file:
         writer = RecordWriter(file)
         for record in kept:

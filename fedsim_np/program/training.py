@@ -55,7 +55,8 @@ def run_training_process(
     An evaluation, where asked for, comes before round 1 (as round 0) and after every round whose number is a
     multiple of `rounds_per_evaluation`. Where states are saved, a run goes on after the latest one that was: loggers
     are told to forget the rounds after it (`ResumableLogger`), so that the result is that of a run in one piece, as
-    far as the selection functions depend on the round number alone. Round 0 is saved too.
+    far as the selection functions depend on the round number alone. Round 0 is saved too, before its evaluation is
+    logged: a log that is there is one that can be gone on with.
 
     Parameters
     ----------
@@ -135,11 +136,13 @@ def run_training_process(
         state = saved
         for logger in loggers:
             if hasattr(logger, "resume"):
-                logger.resume(start)
-    else:
-        if evaluation_fn is not None:
-            release(evaluate(state, 0), 0)
-        save(state, 0)
+                logger.resume(start or -1)  # round 0 is evaluated again
+    if start == 0:
+        metrics = None if evaluation_fn is None else evaluate(state, 0)
+        if saved is None:
+            save(state, 0)  # before there is a log, which nobody could go on with
+        if metrics is not None:
+            release(metrics, 0)
     for round_num in range(start + 1, total_rounds + 1):
         started = time.perf_counter()
         cohort = training_selection_fn(round_num)
