@@ -21,7 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 SEQUENTIAL = "viridis"
-DIVERGING = "PuOr"
+DIVERGING = "cividis"  # from blue over grey to yellow, and from dark to light: a print in grey keeps the signs
 
 TITLE, LABEL, SMALL = 11, 10, 9
 """Font sizes in points: of titles, of axes' names, and of everything else."""

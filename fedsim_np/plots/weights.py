@@ -25,9 +25,8 @@ def class_weights(
 ) -> Figure:
     """Draw the weights of each class as an image, all on one scale around 0.
 
-    A weight multiplies a pixel's brightness, 1 for paper and 0 for ink. So where it is negative (orange) ink speaks for
-    the class, and where it is positive (purple) ink speaks against it. A print in grey keeps
-    the sizes of the weights and loses their signs.
+    A weight multiplies a pixel's brightness, 1 for paper and 0 for ink. So where it is negative (dark, blue) ink speaks
+    for the class, and where it is positive (light, yellow) ink speaks against it.
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ def class_weights(
     bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
     bar.set_label("weight (logit per brightness)", fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
-    drawn.supxlabel("ink speaks for the class where orange, against it where purple", fontsize=SMALL)
+    drawn.supxlabel("ink speaks for the class where dark, against it where light", fontsize=SMALL)
     return whole(drawn)
 
 
