@@ -177,6 +177,6 @@ def _outcome(test: ClientData, client_ids: Sequence[str], result: tutorial.Resul
         plots.class_weights(result.weights),
         "class_weights",
         "model",
-        "Ten images, one for each class: the model's weights at each pixel, in two colours for the two signs.",
-        "The weights of each class: where ink speaks for it, and where against it.",
+        "Ten images, one for each class: the model's weights at each pixel, dark where negative, light where positive.",
+        "The weights of each class: dark where ink speaks for it, light where against it.",
     )
