@@ -352,3 +352,54 @@ def test_other_layouts(folder, make, message):
         make(file)
     with pytest.raises(fed.DataError, match=message):
         HDF5ClientData(path)
+
+
+# --- what leads out of a file, and what a file says of itself
+
+
+@pytest.mark.parametrize("where", ["the group", "a client", "an array"])
+@pytest.mark.parametrize("kind", ["a pipe", "another file", "an alias"])
+def test_links_are_not_followed(folder, where, kind):
+    """An external link to a pipe would be waited for without end."""
+    write_file(folder / "other.h5", {"zoe": good()})
+    target = folder / "other.h5"
+    if kind == "a pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes with names on this system")
+        target = folder / "pipe"
+        os.mkfifo(target)
+    path = {"the group": "examples", "a client": "examples/zoe", "an array": "examples/zoe/pixels"}[where]
+    link = h5py.SoftLink("/examples/bob") if kind == "an alias" else h5py.ExternalLink(str(target), path)
+    write_file(folder / "a.h5", {name: good() for name in ("ann", "bob", "cid", "zoe")})
+    with h5py.File(folder / "a.h5", "r+") as file:
+        del file[path]
+        file[path] = link
+    with pytest.raises(fed.DataError, match="must be stored in the file itself. Got a link"):
+        HDF5ClientData(folder / "a.h5").create_dataset_for_client("zoe")
+    if where != "the group":
+        assert len(list(HDF5ClientData(folder / "a.h5").create_dataset_for_client("bob"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("pixels", "label"),
+    [
+        (np.zeros((3, 8, 8), np.float32), np.arange(3, dtype=np.int32)),
+        (np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.int32)),
+        (np.zeros((3, 28, 28), np.float32), np.arange(3, dtype=np.int64)),
+    ],
+)
+def test_images_that_are_not_emnists_can_be_read_again(folder, pixels, label):
+    arrays = {"pixels": pixels, "label": label}
+    write_hdf5(folder / "a.h5", InMemoryClientData({"ann": arrays}))
+    read = HDF5ClientData(folder / "a.h5").create_dataset_for_client("ann").to_arrays()
+    for name, values in arrays.items():
+        assert read[name].dtype == values.dtype
+        np.testing.assert_array_equal(read[name], values)
+    with pytest.raises(fed.DataError, match="field '(pixels|label)': must have"):
+        HDF5ClientData(folder / "a.h5", emnist.CHARACTERS).create_dataset_for_client("ann")
+
+
+def test_a_field_that_is_missing_is_said_beside_those_that_are_there(folder):
+    path = write_file(folder / "a.h5", {"ann": {"lable": np.zeros(3, np.int32), "pixels": good()["pixels"]}})
+    with pytest.raises(fed.DataError, match=r"'label': must be there. Got only \['lable', 'pixels'\]"):
+        HDF5ClientData(path, emnist.DIGITS).create_dataset_for_client("ann")

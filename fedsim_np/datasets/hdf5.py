@@ -32,6 +32,9 @@ from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, data_error
 
 GROUP = "examples"
+SCHEMA, GENERIC = "schema", "generic"
+"""An attribute of a file whose ``pixels`` and ``label`` are not EMNIST's, and its value."""
+
 _MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
 _SMALL = 2**14  # bytes that HDF5 reads as fast as anyone
 
@@ -95,10 +98,24 @@ class _File:
             self._handle.close()
         self._handle, self._closed = None, True
 
+    def is_generic(self) -> bool:
+        """Return whether the file says that the generic rules hold, whatever its fields are called."""
+        with _reading(f"must have a readable attribute '{SCHEMA}', or none", path=self.path):
+            return bool(np.all(self._open().attrs.get(SCHEMA, "") == GENERIC))
+
     def client_ids(self) -> list[str]:
         """Return the clients' ids in sorted order."""
         with _reading(f"must have a readable group '{GROUP}'", path=self.path):
+            self._refuse_links(GROUP, path=self.path)
             return sorted(_text(name, "a client's id", path=self.path) for name in self._group(self._open(), GROUP))
+
+    def _refuse_links(self, *parts: str, **place: Any) -> None:
+        """Check that a path in the file does not lead out of it: to another file, or to a pipe that never ends."""
+        links = self._open().id.links
+        for end in range(1, len(parts) + 1):
+            name = "/".join(parts[:end]).encode()
+            if links.exists(name) and links.get_info(name).type != h5py.h5l.TYPE_HARD:
+                raise data_error(f"'{parts[end - 1]}' must be stored in the file itself", "a link", **place)
 
     def _group(self, parent: h5py.Group, name: str, **place: Any) -> h5py.Group:
         group = parent.get(name)
@@ -111,13 +128,15 @@ class _File:
         """Return a client's arrays as they are in the file, headers and no values: those named, or all there are."""
         place = {"path": self.path, "client_id": client_id}
         with _reading("must be readable", **place):
+            self._refuse_links(GROUP, client_id, **place)
             at_once = None if names is None else self._found_at_once(client_id, names)
             if at_once is not None:
                 return at_once
             group = self._group(self._group(self._open(), GROUP), client_id, client_id=client_id)
             fields = {}
             for name in list(group) if names is None else names:
-                item = group.get(_text(name, "a field's name", **place))
+                self._refuse_links(GROUP, client_id, _text(name, "a field's name", **place), **place)
+                item = group.get(name)
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
                     fields[name] = _Header(item.id, item.shape, item.dtype)
                 elif item is not None and names is not None:
@@ -132,8 +151,11 @@ class _File:
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access.set_chunk_cache(1, 0, 1.0)
         for name in names:
+            place = f"{GROUP}/{client_id}/{name}".encode()
             try:
-                stored = h5py.h5d.open(file, f"{GROUP}/{client_id}/{name}".encode(), access)
+                if file.links.get_info(place).type != h5py.h5l.TYPE_HARD:
+                    return None
+                stored = h5py.h5d.open(file, place, access)
             except (KeyError, ValueError, OSError, RuntimeError):
                 return None
             if stored.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:
@@ -274,7 +296,8 @@ class HDF5ClientData(ClientData):
         The file. It is opened for reading only.
     schema : Schema, optional
         What every client's arrays must look like. By default a file with ``pixels`` and ``label`` is held to
-        `emnist.CHARACTERS`, any other to the generic rules, with the first client's structure for all.
+        `emnist.CHARACTERS`, unless `write_hdf5` made it of others; any other is held to the generic rules, with the
+        first client's structure for all.
 
     Raises
     ------
@@ -310,7 +333,9 @@ class HDF5ClientData(ClientData):
 
     def _default_schema(self, client_ids: list[str]) -> Schema:
         # More than one client is looked at, so that a first client without its labels is an error and not a rule.
-        if any({"pixels", "label"} <= set(self._file.fields(client_id)) for client_id in client_ids[:3]):
+        if not self._file.is_generic() and any(
+            {"pixels", "label"} <= set(self._file.fields(client_id)) for client_id in client_ids[:3]
+        ):
             return CHARACTERS
         place = {"path": self._file.path, "client_id": client_ids[0]}
         with _reading("must have readable arrays", **place):
@@ -354,6 +379,8 @@ class HDF5ClientData(ClientData):
         place = {"path": self._file.path, "client_id": client_id}
         with _reading("must have readable arrays", **place):
             fields = self._file.fields(client_id, self._schema.fields)
+            if len(fields) < len(self._schema.fields):  # one is missing: say it beside those that are there
+                fields = {**self._file.fields(client_id), **fields}
             num_rows = self._schema.check_structure(fields, **place)
             for name, values in fields.items():
                 _check_stored(values, self._size, field=name, **place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,8 +17,9 @@ import h5py
 import numpy as np
 
 from fedsim_np.datasets.client_data import ClientData
-from fedsim_np.datasets.hdf5 import GROUP
-from fedsim_np.errors import data_error
+from fedsim_np.datasets.hdf5 import GENERIC, GROUP, SCHEMA
+from fedsim_np.datasets.schema import CHARACTERS
+from fedsim_np.errors import DataError, data_error
 from fedsim_np.files import replacing
 
 _CHUNK_BYTES = 2**20
@@ -57,13 +59,17 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
 def _write(path: str | os.PathLike[str], client_data: ClientData) -> None:
     with replacing(path) as temporary, h5py.File(temporary, "w") as file, ThreadPoolExecutor(_THREADS) as pool:
         examples = file.create_group(GROUP)
+        named_alike = fits = False
         waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()
 
         def write_next() -> None:
+            nonlocal named_alike, fits
             client_id, prepared = waiting.popleft()
-            group = examples.create_group(client_id)
-            for name, compressed in prepared.result().items():
+            group, arrays = examples.create_group(client_id), prepared.result()
+            for name, compressed in arrays.items():
                 compressed.write(group, name)
+            named_alike = named_alike or set(CHARACTERS.fields) <= set(arrays)
+            fits = fits or _is_handwriting(arrays)
 
         for client_id in client_data.client_ids:
             _check_name("a client's id", client_id)
@@ -72,6 +78,8 @@ def _write(path: str | os.PathLike[str], client_data: ClientData) -> None:
                 write_next()
         while waiting:
             write_next()
+        if named_alike and not fits:
+            file.attrs[SCHEMA] = GENERIC  # or a reader would take these fields for EMNIST's
 
 
 class _Compressed(NamedTuple):
@@ -92,6 +100,14 @@ class _Compressed(NamedTuple):
         )
         for number, piece in enumerate(self.pieces):
             dataset.id.write_direct_chunk((number * self.rows, *(0 for _ in self.shape[1:])), piece)
+
+
+def _is_handwriting(arrays: Mapping[str, _Compressed]) -> bool:
+    try:
+        CHARACTERS.check_structure(arrays)
+    except DataError:
+        return False
+    return True
 
 
 def _compress_client(client_data: ClientData, client_id: str) -> dict[str, _Compressed]:
