@@ -7,10 +7,13 @@ exit status 2; an interrupt (Ctrl-C) is status 130. Folders are made, and refuse
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from fedsim_np._version import __version__
@@ -37,6 +40,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -44,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
-        status: int = arguments.run(arguments)
+        with _terminable():
+            status: int = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status

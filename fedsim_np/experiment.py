@@ -303,7 +303,8 @@ class Experiment:
 
 def _as_model_takes_it(num_features: int, fields: tuple[str, str], batch: Mapping[str, Any]) -> dict[str, Any]:
     x, y = (batch[name] for name in fields)
-    return {"x": np.reshape(x, [-1, num_features]), "y": np.reshape(y, [-1, 1])}
+    # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
+    return {"x": np.reshape(np.asarray(x, np.float32), [-1, num_features]), "y": np.reshape(y, [-1, 1])}
 
 
 def _client_data(choices: Choices) -> tuple[ClientData, ClientData]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     Path
         Where to write.
 
+    Raises
+    ------
+    OSError
+        If it cannot be written; the error names `path`, and not the temporary file.
+
     Examples
     --------
     >>> import tempfile
@@ -33,18 +39,38 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     ...     (Path(folder) / "a.txt").read_text(encoding="utf-8")
     'whole'
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.tmp")
+    target = Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
+    if target.is_dir():
+        raise _error(errno.EISDIR, path)
+    if not target.parent.is_dir():
+        raise _error(errno.ENOENT, path)
+    temporary = target.with_name(f".{target.name[:50]}.{os.urandom(6).hex()}.tmp")
     try:
-        yield temporary
-        if durable:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-        if durable:
-            sync_folder(target.parent)
+        with naming_file(path, temporary):
+            yield temporary
+            if durable:
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, target)
+            if durable:
+                sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+    """Have an `OSError` name the file that the user knows: a full disk names none, h5py a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, temporary, str(temporary)):
+            raise
+        raise _error(error.errno, path) from error
+
+
+def _error(number: int, path: str | os.PathLike[str]) -> OSError:
+    return OSError(number, os.strerror(number), os.fspath(path))
 
 
 def sync_folder(folder: Path) -> None:

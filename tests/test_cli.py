@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -16,6 +17,7 @@ import fedsim_np as fed
 from fedsim_np import published, tutorial
 from fedsim_np.cli import main
 from fedsim_np.commands.tutorial import OUTPUT_FILES
+from fedsim_np.datasets.hdf5_writing import write_new
 
 
 def command(files, *arguments):
@@ -293,6 +295,74 @@ def test_convert_and_partition(folder, capsys):
     assert "labels              0: " in capsys.readouterr().out
 
 
+def test_images_of_any_shape_and_type_are_converted_and_trained_on(folder, capsys):
+    rng = np.random.default_rng(0)
+    own = {"client": np.arange(40) % 4, "label": np.arange(40) % 3}
+    small = {"pixels": rng.integers(0, 256, (40, 8, 8)).astype(np.uint8), **own}
+    large = {"pixels": rng.random((40, 28, 28)), **own}  # as NumPy makes them: float64 and int64
+    for name, arrays in (("small", small), ("large", large)):
+        np.savez(folder / f"{name}.npz", **arrays)
+        out = str(folder / name)
+        assert main(["data", "convert", f"{out}.npz", "--client", "client", "--out", out]) == 0
+        assert main(["data", "info", f"{out}_train.h5"]) == 0
+        run = ["--clients", "2", "--rounds", "1", "--client-lr", "1e-4", "--out", str(folder / f"run {name}")]
+        assert main(["train", "--data", out, *run]) == 0
+    printed = capsys.readouterr().out
+    assert "field pixels        uint8 [8, 8]" in printed
+    assert "field pixels        float32 [28, 28]" in printed
+    np.savez(folder / "dark.npz", **{**large, "pixels": large["pixels"] - 1})
+    assert main(["data", "convert", str(folder / "dark.npz"), "--client", "client", "--out", str(folder / "d")]) == 2
+    assert "dark.npz', client '0', field 'pixels': values must lie in [0, 1]" in capsys.readouterr().err
+    assert not (folder / "d_train.h5").exists()
+
+
+def test_csv_labels_are_numbered_as_they_are_named(folder, capsys):
+    (folder / "a.csv").write_text("who;f;y\nann;1,5;C\nbob;2;A\nann;0;A\n", encoding="utf-8")
+    arguments = [
+        "data",
+        "convert",
+        str(folder / "a.csv"),
+        "--client",
+        "who",
+        "--label",
+        "y",
+        "--out",
+        str(folder / "a"),
+    ]
+    arguments += ["--delimiter", ";", "--decimal", ",", "--label-names", "A,B,C", "--test-fraction", "0"]
+    assert main(arguments) == 0
+    assert "labels: 0 A, 1 B, 2 C" in capsys.readouterr().out
+    with fed.datasets.HDF5ClientData(folder / "a_train.h5") as data:
+        assert data.create_dataset_for_client("ann").to_arrays()["y"].tolist() == [[2], [0]]
+        assert data.create_dataset_for_client("ann").to_arrays()["x"].tolist() == [[1.5], [0]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_to_other_disks_stay_links(folder, capsys):
+    fed.datasets.write_hdf5(folder / "in.h5", digits([30]))
+    (folder / "disk").mkdir()
+    (folder / "a_train.h5").symlink_to(folder / "disk" / "a.h5")
+    arguments = ["data", "partition", str(folder / "in.h5"), "--scheme", "iid", "--clients", "2"]
+    arguments += ["--test-fraction", "0", "--out", str(folder / "a")]
+    assert main(arguments) == 2  # a link is something, whether it leads anywhere or not
+    assert main([*arguments, "--overwrite"]) == 0
+    assert (folder / "a_train.h5").is_symlink()
+    with fed.datasets.HDF5ClientData(folder / "disk" / "a.h5") as data:
+        assert len(data.client_ids) == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="no such signal")
+def test_what_is_told_to_end_leaves_no_half_file(folder):
+    process = start(["data", "synthesize", "--clients", "3383", "--out", str(folder / "a")])
+    deadline = time.monotonic() + 30
+    while not list(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(folder.iterdir()) == []
+
+
 def test_what_is_read_is_never_written_over(folder, capsys):
     fed.datasets.write_hdf5(folder / "a_train.h5", digits([30]))
     before = (folder / "a_train.h5").read_bytes()
@@ -322,15 +392,16 @@ def test_a_pair_of_files_is_replaced_as_a_pair(folder, monkeypatch, capsys):
         writes.append(path)
         if len(writes) == 2:
             raise OSError("no space left")
-        return fed.datasets.write_hdf5(path, client_data)
+        return write_new(path, client_data)
 
-    monkeypatch.setattr("fedsim_np.commands.outputs.write_hdf5", failing)
+    monkeypatch.setattr("fedsim_np.commands.outputs.write_new", failing)
     assert main([*arguments, "--clients", "5"]) == 2
     assert len(writes) == 2
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     monkeypatch.undo()
     assert main([*arguments, "--clients", "5", "--test-fraction", "0"]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["a_train.h5", "in.h5"]  # no test file of other clients
+    assert sorted(path.name for path in folder.iterdir()) == ["a_train.h5", "in.h5"]
+    assert "a_test.h5: it would be of other clients" in capsys.readouterr().out
 
 
 # --- as a process of its own

@@ -244,8 +244,17 @@ def test_a_full_disk_names_the_folder(server, folder, monkeypatch):
 def test_nobody_there(folder):
     with pytest.raises(DownloadError, match=r"\(3 attempts\).*refused"):
         fetch("http://127.0.0.1:9/set.tar.bz2", "", FILES, folder, QUICK)
-    for url in ("file:///etc/passwd", "ftp://x/y", "set.tar.bz2"):
-        with pytest.raises(DownloadError, match="an address starts with https:// or http://"):
+    for url in (
+        "file:///etc/passwd",
+        "ftp://x/y",
+        "set.tar.bz2",
+        "",
+        "http://",
+        "http:///x",
+        "http://a/b c",
+        "http://a/é",
+    ):
+        with pytest.raises(DownloadError, match="an address is https:// or http://, a host and a path"):
             fetch(url, "", FILES, folder, QUICK)
     assert not list(folder.iterdir())
 

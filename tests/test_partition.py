@@ -255,10 +255,22 @@ def test_labels_may_be_texts_or_columns():
             lambda: assign_dirichlet([0, 1], 2, 0.0),
             "The 'alpha' of assign_dirichlet must be a finite float > 0. Got 0.0",
         ),
-        (lambda: assign_dirichlet([0, 1], 2, float("inf")), "must be a finite float >= 0. Got inf."),
-        (lambda: assign_dirichlet([0.5, 1.5], 2, 1.0), "labels must be integers or texts, one an example"),
-        (lambda: assign_dirichlet(np.zeros((2, 2), int), 2, 1.0), "labels must be integers or texts, one an example"),
-        (lambda: assign_quantity_skew(5, 2, -1), "The 'beta' of assign_quantity_skew must be a finite float >= 0. Got"),
+        (
+            lambda: assign_dirichlet([0, 1], 2, float("inf")),
+            "The 'alpha' of assign_dirichlet must be a finite float > 0. Got inf.",
+        ),
+        (
+            lambda: assign_dirichlet([0.5, 1.5], 2, 1.0),
+            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
+        ),
+        (
+            lambda: assign_dirichlet(np.zeros((2, 2), int), 2, 1.0),
+            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
+        ),
+        (
+            lambda: assign_quantity_skew(5, 2, -1),
+            "The 'beta' of assign_quantity_skew must be a finite float > 0. Got -1.",
+        ),
         (lambda: partition.dirichlet({"x": [1, 2]}, 2, 1.0), "there must be a field 'label' of labels. Got ['x']."),
         (lambda: partition.iid({}, 2), "there must be a field. Got none."),
         (lambda: partition.iid({"x": []}, 1), "there must be an example. Got none."),
@@ -267,7 +279,7 @@ def test_labels_may_be_texts_or_columns():
         (lambda: from_arrays({"x": [[1], [2, 3]]}, [0, 1]), "field 'x': must be an array of numbers"),
         (lambda: from_arrays({"x": 3}, [0]), "field 'x': must hold numbers, one or more an example"),
         (lambda: from_arrays({"x": [1, 2]}, [0]), "each of the 2 examples must have a client. Got 1 clients' ids."),
-        (lambda: from_arrays({"x": [1, 2]}, [0.5, 1]), "a client's id must be an integer or a text, one an example"),
+        (lambda: from_arrays({"x": [1, 2]}, [0.5, 1]), "the 'client' must be integers or texts, one an example"),
         (
             lambda: from_arrays({"x": [1, np.nan]}, [0, 1]),
             "field 'x': values must be finite as float32. Got nan at index (1,)",
@@ -280,10 +292,16 @@ def test_labels_may_be_texts_or_columns():
             lambda: from_arrays({"x": np.zeros((2, 0))}, [0, 1]),
             "field 'x': an example must have values. Got shape (2, 0).",
         ),
-        (lambda: from_arrays({"x": [1, 2]}, ["a", 1]), "a client's id must be an integer or a text, one an example"),
-        (lambda: from_arrays({"x": [1, 2]}, [["a"], ["b", "c"]]), "a client's id must be an integer or a text"),
-        (lambda: from_arrays({"x": np.ma.masked_array([1, 2])}, [0, 1]), "must hold numbers, none of them masked"),
-        (lambda: assign_dirichlet([[0], [1, 2]], 1, 1.0), "labels must be integers or texts, one an example"),
+        (lambda: from_arrays({"x": [1, 2]}, ["a", 1]), "the 'client' must be integers or texts, one an example"),
+        (lambda: from_arrays({"x": [1, 2]}, [["a"], ["b", "c"]]), "the 'client' must be integers or texts"),
+        (
+            lambda: from_arrays({"x": np.ma.masked_array([1, 2])}, [0, 1]),
+            "field 'x': values must be there, none of them masked",
+        ),
+        (
+            lambda: assign_dirichlet([[0], [1, 2]], 1, 1.0),
+            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
+        ),
         (lambda: assign_iid(10**30, 3), "The 'num_examples' of assign_iid must be at most"),
         (lambda: split_examples(from_arrays({"x": [1]}, [0]), 1.0), "must be a finite float >= 0 and < 1. Got 1.0."),
     ],
@@ -303,8 +321,39 @@ def test_float64_becomes_float32_and_integers_stay():
     assert {name: spec.dtype.name for name, spec in data.element_type_structure.items()} == {
         "x": "float32",
         "h": "float32",
-        "y": "int64",
+        "y": "int32",
     }
+    kept = from_arrays({"small": np.ones(2, np.uint8), "large": np.array([1, 2**40])}, [0, 0])
+    assert [spec.dtype.name for spec in kept.element_type_structure.values()] == ["uint8", "int64"]
+
+
+def test_masks_are_never_lost():
+    masked = np.ma.masked_array([1, 2, 3], [0, 1, 0])
+    for call in (
+        lambda: fed.datasets.InMemoryClientData({"ann": {"x": masked}}),
+        lambda: from_arrays({"x": [1, 2, 3]}, masked),
+        lambda: assign_dirichlet(masked, 2, 1.0),
+    ):
+        with pytest.raises(fed.DataError, match="field '.*': values must be there, none of them masked"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        [1, 2, 1],
+        [np.int64(1), 2, 1],
+        list(np.array([1, 2, 1])),
+        np.array([1, 2, 1], object),
+        ["1", "2", "1"],
+        list(np.array(["1", "2", "1"])),
+        np.array(["1", "2", "1"]),
+    ],
+)
+def test_integers_and_texts_of_any_kind_are_clients(client):
+    data = from_arrays({"x": [1, 2, 3]}, client)
+    assert [type(client_id) for client_id in data.client_ids] == [str, str]
+    assert data.create_dataset_for_client("1").to_arrays()["x"].tolist() == [1, 3]
 
 
 def three_classes(n=120):
@@ -405,7 +454,7 @@ def test_csv_columns_with_types_become_fields(folder):
     [
         (["3", "1", "3"], [3, 1, 3], ()),
         (["1.0", "0.0", "2.0"], [1, 0, 2], ()),
-        (["10", "9", "x"], [0, 1, 2], ("10", "9", "x")),
+        (["b", "c 3", "b"], [0, 1, 0], ("b", "c 3")),
     ],
 )
 def test_csv_labels(folder, cells, labels, names):
@@ -413,6 +462,35 @@ def test_csv_labels(folder, cells, labels, names):
     table = read_csv(path, label="y")
     assert table.arrays["y"].ravel().tolist() == labels
     assert table.label_names == names
+    assert table.num_classes == max(labels) + 1
+
+
+def test_csv_labels_by_given_names(folder):
+    """A part of the data need not have every label, and "1" may be a name."""
+    path = write(folder / "a.csv", "who,y,f\na,1b,1\nb,10,1\na,1b,1\n")
+    table = read_csv(path, label="y", client="who", label_names=["10", "zero", "1b"])
+    assert table.arrays["y"].tolist() == [[2], [0], [2]]
+    assert (table.label_names, table.num_classes) == (("10", "zero", "1b"), 3)
+    data = from_csv(path, "who", "y", label_names=["10", "zero", "1b"])
+    assert (data.label_names, data.num_classes) == (("10", "zero", "1b"), 3)
+    with pytest.raises(fed.DataError, match="line 3, column 'y': a label must be one of the 2 'label_names'. Got '10'"):
+        read_csv(path, label="y", client="who", label_names=["1b", "c"])
+    with pytest.raises(fed.DataError, match="line 2, column 'y': labels must all be integers, or none .* Got '1b'"):
+        read_csv(path, label="y", client="who")
+    for names in ([], ["a", "a"]):
+        with pytest.raises(ValueError, match="The 'label_names' of read_csv must be different texts"):
+            read_csv(path, label="y", client="who", label_names=names)
+
+
+def test_csv_with_a_decimal_comma(folder):
+    path = write(folder / "a.csv", "f;g;y\n1,5;-2;1\n,25;1e1;0\n")
+    assert read_csv(path, label="y", delimiter=";", decimal=",").arrays["x"].tolist() == [[1.5, -2], [0.25, 10]]
+    bad = write(folder / "b.csv", "f;y\n1.000,5;1\n")
+    with pytest.raises(fed.DataError, match="line 2, column 'f' must be a finite float32. Got '1.000,5'."):
+        read_csv(bad, label="y", delimiter=";", decimal=",")
+    for decimal in (";", "x"):
+        with pytest.raises(ValueError, match="The 'decimal' of read_csv must be '.' or ',', and not the delimiter"):
+            read_csv(path, label="y", delimiter=";", decimal=decimal)
 
 
 @given(
@@ -503,7 +581,7 @@ def test_a_column_without_a_name_is_no_feature_by_chance(folder):
 
 
 def test_csv_of_another_encoding_and_no_csv(folder):
-    with pytest.raises(fed.DataError, match="must be UTF-8 text. Got byte 0xe9"):
+    with pytest.raises(fed.DataError, match="'CSV UTF-8'\\). Got 0xe9 in line 2"):
         read_csv(write(folder / "a.csv", FLOWERS, "latin-1"))
     with pytest.raises(fed.DataError, match="must exist"):
         read_csv(folder / "b.csv")
@@ -516,13 +594,13 @@ def test_csv_of_another_encoding_and_no_csv(folder):
             {"delimiter": ";;"},
             "The 'delimiter' of read_csv must be one character, no quote and no end of a line. Got ';;'.",
         ),
-        ({"features": "petal"}, "The 'features' of read_csv must be a sequence of columns' names. Got 'petal'."),
+        ({"features": "petal"}, "The 'features' of read_csv must be a sequence of texts. Got 'petal'."),
         ({"types": {"petal": str}}, "The 'types' of read_csv must be one of NumPy's integers or floats for 'petal'."),
         ({"types": {"petal": "no such"}}, "must be one of NumPy's integers or floats for 'petal'. Got 'no such'."),
         ({"types": {"petal": "int8"}}, "line 2, column 'petal' must be a finite int8. Got '1.5'."),
         ({"label": "petal", "features": []}, "labels must be integers below 2^31, or texts. Got '1.5'."),
         ({"label": "kind", "client": "kind"}, "a column must be wanted once"),
-        ({"features": 3}, "The 'features' of read_csv must be a sequence of columns' names. Got 3."),
+        ({"features": 3}, "The 'features' of read_csv must be a sequence of texts. Got 3."),
         ({"label": ["kind"]}, "The 'label' of read_csv must be a column's name or None. Got ['kind']."),
         ({"client": ""}, "must have the columns ['']. Got ['petal', 'kind']."),
         ({"types": ["petal"]}, "The 'types' of read_csv must be a mapping of columns' names to dtypes."),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from fedsim_np.commands.arguments import CommandError, above_zero, fraction, pos
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
-from fedsim_np.errors import data_error
+from fedsim_np.datasets.schema import CHARACTERS
+from fedsim_np.datasets.sources import ElementSpec
+from fedsim_np.errors import DataError, data_error
 
-_CSV_FLAGS = "client", "label", "features", "delimiter"
+_CSV_FLAGS = "client", "label", "features", "delimiter", "decimal", "label_names"
 _SCHEMES = ("iid", "dirichlet", "shards", "quantity")
 
 
@@ -29,7 +32,7 @@ def add_parsers(actions: Any) -> None:
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the clients of a CSV file (FILE.csv, with --client and "
         "--label), of NumPy arrays (FILE.npz, with --client), or of LEAF's JSON (FILE.json, or a folder of these).",
     )
-    convert.set_defaults(run=_convert)
+    convert.set_defaults(run=functools.partial(_naming_input, _convert))
     deal = actions.add_parser(
         "partition",
         allow_abbrev=False,
@@ -42,7 +45,7 @@ def add_parsers(actions: Any) -> None:
     deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
     deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
     deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
-    deal.set_defaults(run=_partition)
+    deal.set_defaults(run=functools.partial(_naming_input, _partition))
     for action in (convert, deal):
         action.add_argument("input", metavar="FILE", help="where the examples are")
         action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
@@ -52,7 +55,8 @@ def add_parsers(actions: Any) -> None:
             metavar="F",
             type=fraction,
             default=0.1,
-            help="of each client's examples; 0: all of them in PREFIX_train.h5 (default: 0.1)",
+            help="of each client's examples, at least one of two; 0: all of them in PREFIX_train.h5, and no other file "
+            "(default: 0.1)",
         )
         action.add_argument("--seed", metavar="S", type=seed, default=0, help="of what is drawn (default: 0)")
         client = "the column (CSV) or array (NumPy) of clients' ids"
@@ -62,6 +66,14 @@ def add_parsers(actions: Any) -> None:
             "--features", metavar="A,B,...", help="the columns (CSV) of features (default: all that are left)"
         )
         action.add_argument("--delimiter", metavar="C", type=_delimiter, help="between columns (CSV; default: a comma)")
+        action.add_argument(
+            "--decimal", choices=(".", ","), help="what stands before a fraction (CSV; default: a point)"
+        )
+        action.add_argument(
+            "--label-names",
+            metavar="A,B,...",
+            help="all labels in the order of their numbers (CSV; default: those in the file, sorted)",
+        )
 
 
 def _delimiter(text: str) -> str:
@@ -77,6 +89,17 @@ def label_field(fields: Mapping[str, Any], wanted: str | None) -> str:
     return wanted or ("y" if "y" in fields and "label" not in fields else "label")
 
 
+def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run an action; a `DataError` that knows no file gets the one that is read."""
+    try:
+        return run(arguments)
+    except DataError as error:
+        if str(error).startswith("file '"):
+            raise
+        joint = ", " if str(error).startswith(("client '", "field '")) else ": "
+        raise DataError(f"file '{arguments.input}'{joint}{error}") from error
+
+
 def _convert(arguments: argparse.Namespace) -> int:
     kind = _kind(arguments.input)
     if kind not in ("csv", "npz", "json"):
@@ -88,8 +111,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if kind == "json":
         return _write(paths, partition.from_leaf_json(arguments.input), arguments)
     if kind == "csv":
-        features, delimiter = _features(arguments), arguments.delimiter or ","
-        clients = partition.from_csv(arguments.input, arguments.client, arguments.label, features, delimiter=delimiter)
+        clients = partition.from_csv(arguments.input, arguments.client, arguments.label, **_csv_format(arguments))
         _print_labels(clients.label_names)
         return _write(paths, clients, arguments)
     arrays = _npz(arguments.input)
@@ -128,10 +150,11 @@ def _refuse_others(arguments: argparse.Namespace, read: tuple[str, ...]) -> None
     """Refuse flags that would be ignored with this kind of file, and empty names."""
     for flag in _CSV_FLAGS:
         value = getattr(arguments, flag)
+        name = f"--{flag.replace('_', '-')}"
         if value is not None and flag not in read:
-            raise CommandError(f"--{flag} says nothing about such a file. Got --{flag} with '{arguments.input}'.")
-        if value is not None and not all(value.split(",") if flag == "features" else [value]):
-            raise CommandError(f"--{flag} must not be an empty name. Got '{value}'.")
+            raise CommandError(f"{name} says nothing about such a file. Got {name} with '{arguments.input}'.")
+        if value is not None and not all(value.split(",") if flag in ("features", "label_names") else [value]):
+            raise CommandError(f"{name} must not be an empty name. Got '{value}'.")
 
 
 def _without_client(arrays: dict[str, Any], client: str) -> Any:
@@ -151,13 +174,7 @@ def _examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return all examples as arrays, whoever had them."""
     kind = _kind(arguments.input)
     if kind == "csv":
-        table = partition.read_csv(
-            arguments.input,
-            arguments.label,
-            arguments.client,
-            _features(arguments),
-            delimiter=arguments.delimiter or ",",
-        )
+        table = partition.read_csv(arguments.input, arguments.label, arguments.client, **_csv_format(arguments))
         _print_labels(table.label_names)
         return table.arrays
     if kind == "json":
@@ -187,8 +204,13 @@ def _npz(path: str) -> dict[str, Any]:
         raise data_error("must be a whole .npz file of numbers", error, path=path) from error
 
 
-def _features(arguments: argparse.Namespace) -> list[str] | None:
-    return None if arguments.features is None else arguments.features.split(",")
+def _csv_format(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "features": None if arguments.features is None else arguments.features.split(","),
+        "label_names": None if arguments.label_names is None else arguments.label_names.split(","),
+        "delimiter": arguments.delimiter or ",",
+        "decimal": arguments.decimal or ".",
+    }
 
 
 def _print_labels(names: tuple[str, ...]) -> None:
@@ -197,7 +219,16 @@ def _print_labels(names: tuple[str, ...]) -> None:
         print("labels: " + ", ".join(shown) + (f", ... ({len(names)})" if len(names) > len(shown) else ""))
 
 
+def _is_handwriting(spec: ElementSpec) -> bool:
+    return all(spec.get(name) == field.spec for name, field in CHARACTERS.fields.items())
+
+
 def _write(paths: dict[str, Path], clients: ClientData, arguments: argparse.Namespace) -> int:
+    if _is_handwriting(clients.element_type_structure):  # as which it will be read
+        for client_id in clients.client_ids:
+            for name, values in clients.create_dataset_for_client(client_id).to_arrays().items():
+                if name in CHARACTERS.fields:
+                    CHARACTERS.check_values(name, values, client_id=client_id)
     if arguments.test_fraction:
         train, test = partition.split_examples(clients, arguments.test_fraction, arguments.seed)
         write_splits(paths, {"train": train, "test": test})

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fedsim_np.commands.arguments import CommandError
-from fedsim_np.datasets import ClientData, write_hdf5
+from fedsim_np.datasets import ClientData
+from fedsim_np.datasets.hdf5_writing import write_new
 from fedsim_np.files import replacing
 
 
@@ -25,10 +26,12 @@ def output_paths(prefix: str, splits: Iterable[str], overwrite: bool, source: st
             raise CommandError(f"--out must name files. Got the folder '{path}'.")
         if path.exists() and source is not None and os.path.exists(source) and path.samefile(source):
             raise CommandError(f"--out must not name what is read. Got '{prefix}' for '{source}'.")
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
         if not path.parent.is_dir():
             raise CommandError(f"--out must be in a folder that exists. Got '{prefix}'.")
+        if not os.access(path.parent, os.W_OK):
+            raise CommandError(f"--out must be in a folder that can be written to. Got '{prefix}'.")
     return paths
 
 
@@ -40,9 +43,11 @@ def write_splits(paths: Mapping[str, Path], splits: Mapping[str, ClientData]) ->
     """
     with contextlib.ExitStack() as stack:
         for split, client_data in splits.items():
-            write_hdf5(stack.enter_context(replacing(paths[split])), client_data)
+            write_new(stack.enter_context(replacing(paths[split])), client_data)
     for split in set(paths) - set(splits):
-        paths[split].unlink(missing_ok=True)
+        if os.path.lexists(paths[split]):
+            paths[split].unlink()
+            print(f"removed {paths[split]}: it would be of other clients")
     for split, client_data in splits.items():
         size = f"{os.path.getsize(paths[split]) / 1e6:.2f} MB"
         print(f"written {paths[split]}: {len(client_data.client_ids)} clients, {size}", flush=True)

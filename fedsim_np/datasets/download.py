@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import socket
 import sys
@@ -33,6 +34,7 @@ _MOST = 2**31  # bytes of an archive or of a file in it: several times as much a
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP's ways of saying "try again"
 _STALE = 24 * 3600  # seconds after which a temporary folder has been left behind by a process that was killed
 _TEMPORARY = ".fetching-"
+_ADDRESS = re.compile("https?://[0-9a-z[][!-~]*", re.IGNORECASE)
 
 
 class Patience(NamedTuple):
@@ -127,6 +129,8 @@ def fetch(url: str, sha256: str, files: tuple[str, ...], folder: Path, patience:
     paths = [folder / name for name in files]
     if all(path.is_file() for path in paths):
         return paths
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"the cache folder must be a folder. Got the file '{folder}'.")
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
     try:
@@ -244,8 +248,9 @@ def _download(url: str, path: Path, patience: Patience) -> str:
 
 def _blocks(url: str, timeout: float) -> Iterator[bytes]:
     """Yield what an address gives; a `_PassingError` if that may go better next time."""
-    if not url.startswith(("https://", "http://")):
-        raise DownloadError(f"{url} could not be downloaded: an address starts with https:// or http://.")
+    if not _ADDRESS.fullmatch(url):
+        rule = "an address is https:// or http://, a host and a path, in ASCII and without spaces"
+        raise DownloadError(f"'{url}' could not be downloaded: {rule}.")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"fedsim_np/{__version__}"})
         with urllib.request.urlopen(request, timeout=timeout) as response:

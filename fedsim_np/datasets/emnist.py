@@ -23,6 +23,7 @@ ArraySpec(shape=(28, 28), dtype=float32)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import string
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import NamedTuple
 
 from fedsim_np.datasets.hdf5 import HDF5ClientData
 from fedsim_np.datasets.schema import CHARACTERS, DIGITS, Schema
-from fedsim_np.errors import DataError, check_bool, data_error
+from fedsim_np.errors import DataError, argument_type_error, check_bool, data_error
 
 __all__ = ["CHARACTERS", "DIGITS", "LABEL_NAMES", "download", "load_data"]
 
@@ -94,9 +95,11 @@ def download(
     from fedsim_np.datasets.download import DownloadError, cache_folder, fetch
 
     release = RELEASES[check_bool("only_digits", "emnist.download", only_digits)]
+    if url is not None and not isinstance(url, str):
+        raise argument_type_error("url", "emnist.download", "an address or None", url)
     folder = cache_folder(cache_dir)
     try:
-        train, test = fetch(url or release.url, release.sha256, release.files, folder)
+        train, test = fetch(release.url if url is None else url, release.sha256, release.files, folder)
     except (DownloadError, DataError) as error:
         instead = (
             "Instead, fed.datasets.synthetic.load_data() gives as many simulated writers; or put "
@@ -129,12 +132,18 @@ def load_data(
         See `download`; a DataError too if a file in the cache folder is damaged, or has another number of writers.
     """
     release = RELEASES[check_bool("only_digits", "emnist.load_data", only_digits)]
-    train, test = (HDF5ClientData(path, release.schema) for path in download(only_digits, cache_dir))
-    for client_data in (train, test):
-        found = len(client_data.client_ids)
-        if found != release.num_clients:
-            train.close()
-            test.close()
-            rule = f"must have {release.num_clients} clients (remove it to have it downloaded again)"
-            raise data_error(rule, found, path=client_data.path)
+    again = "(remove it to have it downloaded again)"
+    with contextlib.ExitStack() as opened:
+        splits = []
+        for path in download(only_digits, cache_dir):
+            try:
+                client_data = opened.enter_context(HDF5ClientData(path, release.schema))
+            except DataError as error:
+                raise DataError(f"{error} {again}") from error
+            found = len(client_data.client_ids)
+            if found != release.num_clients:
+                raise data_error(f"must have {release.num_clients} clients {again}", found, path=path)
+            splits.append(client_data)
+        opened.pop_all()  # both stay open
+    train, test = splits
     return train, test

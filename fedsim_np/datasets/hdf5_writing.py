@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
@@ -19,7 +20,7 @@ import numpy as np
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.hdf5 import GENERIC, GROUP, SCHEMA
 from fedsim_np.datasets.schema import CHARACTERS
-from fedsim_np.errors import DataError, data_error
+from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
 from fedsim_np.files import replacing
 
 _CHUNK_BYTES = 2**20
@@ -47,17 +48,27 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     OSError
         If the file cannot be written.
     """
+    if not isinstance(client_data, ClientData):
+        raise argument_type_error("client_data", "write_hdf5", "a ClientData", type(client_data).__name__)
+    if not os.fspath(path):
+        raise argument_error("path", "write_hdf5", "the path of a file", path)
+    with replacing(path) as temporary:
+        write_new(temporary, client_data)
+
+
+def write_new(path: Path, client_data: ClientData) -> None:
+    """Write a file that is not there yet; if it cannot be completed, a part of it may be."""
     try:
         _write(path, client_data)
     except RuntimeError as error:
         # On a full disk h5py fails once more when it closes the file; the first failure says what happened.
         if isinstance(error.__context__, OSError):
-            raise OSError(f"file '{os.fspath(path)}' could not be written: {error.__context__}") from error
+            raise error.__context__ from None
         raise
 
 
-def _write(path: str | os.PathLike[str], client_data: ClientData) -> None:
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file, ThreadPoolExecutor(_THREADS) as pool:
+def _write(path: Path, client_data: ClientData) -> None:
+    with h5py.File(path, "w") as file, ThreadPoolExecutor(_THREADS) as pool:
         examples = file.create_group(GROUP)
         named_alike = fits = False
         waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()
@@ -117,6 +128,8 @@ def _compress_client(client_data: ClientData, client_id: str) -> dict[str, _Comp
         _check_name("a field's name", name)
         if values.dtype.kind not in "biuf":
             raise data_error("must hold numbers", f"dtype {values.dtype}", client_id=client_id, field=name)
+        if len(values) and not values.size:
+            raise data_error("an example must have values", f"shape {values.shape}", client_id=client_id, field=name)
         rows = min(len(values), max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))) if values.size else 0
         pieces = []
         for first in range(0, len(values) if rows else 0, rows or 1):

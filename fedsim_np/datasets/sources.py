@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from fedsim_np.errors import data_error
+
 Element = OrderedDict[str, Any]
 """What iteration gives: field name -> array, of one example (n absent) or of one batch (b first)."""
 
@@ -122,11 +124,20 @@ def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
 
     Numbers in lists become what TensorFlow makes of them: float32, and int32 where they fit.
     """
-    return OrderedDict((name, _read_only(array)) for name, array in arrays.items())
+    return OrderedDict((name, _read_only(plain_array(array, name), array)) for name, array in arrays.items())
 
 
-def _read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
-    view = np.asarray(array).view()
+def plain_array(
+    values: npt.ArrayLike, field: str | None = None, dtype: npt.DTypeLike | None = None
+) -> npt.NDArray[Any]:
+    """Return values as an array; one with a mask is refused, since the mask would be lost and what it hides be used."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise data_error("values must be there, none of them masked", "a masked array", field=field)
+    return np.asarray(values, dtype)
+
+
+def _read_only(values: npt.NDArray[Any], array: npt.ArrayLike) -> npt.NDArray[Any]:
+    view = values.view()
     if not isinstance(array, np.ndarray | np.generic):
         if view.dtype.kind == "f":
             view = view.astype(np.float32)

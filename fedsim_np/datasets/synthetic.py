@@ -17,7 +17,7 @@ from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, draw_images, draw_labels, num_examples
 from fedsim_np.datasets.schema import DIGITS
 from fedsim_np.datasets.sources import Columns, ElementSpec
-from fedsim_np.errors import argument_error, check_int
+from fedsim_np.errors import argument_error, check_bool, check_int
 
 EMNIST_CLIENTS = 3383
 
@@ -163,7 +163,7 @@ class SyntheticClientData(ClientData):
         if split not in SPLITS:
             raise argument_error("split", owner, f"one of {list(SPLITS)}", split)
         self._split, self._seed = split, int(seed)
-        self._normalize = bool(normalize)
+        self._normalize = check_bool("normalize", owner, normalize)
 
     @property
     def client_ids(self) -> Sequence[str]:

@@ -137,13 +137,8 @@ class FileProgramStateManager:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
-        try:
-            with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
-                file.writelines([_MAGIC, digest.hexdigest().encode(), b"\n", *parts])
-        except OSError as error:
-            if error.filename is None:  # a full disk does not say whose
-                error.filename = str(path)
-            raise
+        with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
+            file.writelines([_MAGIC, digest.hexdigest().encode(), b"\n", *parts])
         self._remove_old(version)
 
     def load(self, version: int, structure: T) -> T:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, data_error
-from fedsim_np.files import sync_folder, write_text
+from fedsim_np.files import naming_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
 ROUND = "round_num"
@@ -59,14 +59,14 @@ class _FileLogger:
         self._opened = True
 
     def _append(self, line: str) -> None:
-        with open(self._path, "a", encoding="utf-8", newline="\n") as file:
+        with naming_file(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
             file.write(line)
 
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""
         self._open()
         if self._path.exists():
-            with open(self._path, "rb+") as file:
+            with naming_file(self._path), open(self._path, "rb+") as file:
                 os.fsync(file.fileno())
             sync_folder(self._path.parent)
 

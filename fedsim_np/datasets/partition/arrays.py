@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -17,8 +18,8 @@ from fedsim_np.datasets.partition.assignments import (
     assign_quantity_skew,
     assign_shards,
 )
-from fedsim_np.datasets.sources import Columns
-from fedsim_np.errors import argument_type_error, check_float, check_int, data_error
+from fedsim_np.datasets.sources import Columns, plain_array
+from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, data_error
 
 Arrays = Mapping[str, npt.ArrayLike]
 
@@ -32,7 +33,7 @@ def from_arrays(arrays: Arrays, client: npt.ArrayLike) -> InMemoryClientData:
     ----------
     arrays : mapping of str to array-like, each of shape (n, ...)
         Field -> numbers. Floats of any width become float32, which is what models compute in; they must be finite as
-        such.
+        such. 64-bit integers become int32 where they fit; others stay.
     client : array-like of int or str, shape (n,)
         The client of each example. Clients are sorted by it (numbers as numbers); a client's examples stay in their
         order.
@@ -59,15 +60,20 @@ def from_arrays(arrays: Arrays, client: npt.ArrayLike) -> InMemoryClientData:
 
 def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return clients as numbers 0..k-1 (n,), and their ids in sorted order."""
-    rule = "a client's id must be an integer or a text, one an example"
+    rule = "the 'client' must be integers or texts, one an example"
     try:
         # Not by NumPy's own texts, which lose a NUL at the end and cost as much as the longest in every row.
-        ids: list[Any] = np.asarray(client, dtype=object).tolist()
+        ids: list[Any] = plain_array(client, "client", object).tolist()
+    except DataError:
+        raise
     except ValueError as error:  # lists of different lengths
         raise data_error(rule, error) from error
     kinds = set(map(type, ids)) if isinstance(ids, list) else {type(ids)}
-    if not isinstance(ids, list) or kinds not in ({int}, {str}):
+    whole = all(issubclass(kind, Integral) and not issubclass(kind, bool) for kind in kinds)
+    if not isinstance(ids, list) or not kinds or not (whole or all(issubclass(kind, str) for kind in kinds)):
         raise data_error(rule, ", ".join(sorted(kind.__name__ for kind in kinds)) or "none")
+    if kinds not in ({int}, {str}):  # NumPy's own
+        ids = list(map(int if whole else str, ids))
     number = {client_id: i for i, client_id in enumerate(sorted(set(ids)))}
     return np.array([number[client_id] for client_id in ids], np.int64), [str(client_id) for client_id in number]
 
@@ -91,11 +97,11 @@ def _columns(owner: str, arrays: Arrays) -> Columns:
 
 
 def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return a field's numbers as an array: floats as float32, integers of lists as int32 where they fit."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise data_error("must hold numbers, none of them masked", "a masked array", field=name)
+    """Return a field's numbers as an array: floats as float32, 64-bit integers as int32 where they fit."""
     try:
-        array = np.asarray(values)
+        array = plain_array(values, name)
+    except DataError:
+        raise
     except ValueError as error:  # lists of lists of different lengths
         raise data_error("must be an array of numbers", error, field=name) from error
     if array.dtype.kind not in "biuf" or not array.ndim:
@@ -103,14 +109,15 @@ def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         raise data_error("must hold numbers, one or more an example", found, field=name)
     if array.size == 0 and len(array):
         raise data_error("an example must have values", f"shape {array.shape}", field=name)
-    if not isinstance(values, np.ndarray) and array.dtype == np.int64:  # of a list: as in InMemoryClientData
+    if array.dtype == np.int64:
         fits = not array.size or (array.min() >= -(2**31) and array.max() < 2**31)
-        array = array.astype(np.int32 if fits else np.int64)
-    if array.dtype.kind != "f" or array.dtype == np.float32:
+        return array.astype(np.int32) if fits else array
+    if array.dtype.kind != "f":
         return array
     with np.errstate(over="ignore"):
-        narrow = array.astype(np.float32)
-    if not np.isfinite(narrow).all():
+        narrow: npt.NDArray[Any] = array.astype(np.float32, copy=False)
+    # Looked at here, where an index is one of the caller's arrays; a NaN makes both extremes NaN.
+    if narrow.size and not np.isfinite([narrow.min(), narrow.max()]).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(narrow))[0])
         raise data_error("values must be finite as float32", f"{array[index]} at index {index}", field=name)
     return narrow
@@ -142,7 +149,11 @@ def _dealt(columns: Columns, assignment: Assignment, num_clients: int) -> InMemo
 def _labels(columns: Columns, label: str) -> npt.NDArray[Any]:
     if label not in columns:
         raise data_error(f"there must be a field '{label}' of labels", list(columns))
-    return columns[label]
+    column = columns[label]
+    if column.dtype.kind == "f" or column.size != len(column):
+        found = f"{column.dtype} of shape {column.shape}"
+        raise data_error("labels must be integers, one an example", found, field=label)
+    return column
 
 
 def iid(arrays: Arrays, num_clients: int, seed: int = 0) -> InMemoryClientData:
@@ -324,8 +335,8 @@ def split_examples(
         columns = client_data.create_dataset_for_client(client_id).to_arrays()
         n = len(next(iter(columns.values())))
         held_out = min(max(round(fraction * n), 1), n - 1) if n > 1 and fraction else 0
-        name = client_id.encode("utf-8", "surrogatepass")
-        words = [_SPLIT, len(name), *name, seed]
+        id_bytes = client_id.encode("utf-8", "surrogatepass")
+        words = [_SPLIT, len(id_bytes), *id_bytes, seed]
         chosen = np.zeros(n, bool)
         chosen[np.random.default_rng(words).permutation(n)[:held_out]] = True
         train[client_id] = {name: column[~chosen] for name, column in columns.items()}

@@ -10,10 +10,13 @@ then drawn evenly.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.errors import argument_error, check_float, check_int, data_error
+from fedsim_np.datasets.sources import plain_array
+from fedsim_np.errors import DataError, argument_error, check_float, check_int, data_error
 
 Assignment = npt.NDArray[np.int64]
 
@@ -37,11 +40,13 @@ def _check_clients(owner: str, num_clients: int, num_examples: int, each: int = 
     return k
 
 
-def _label_numbers(labels: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+def _label_numbers(owner: str, labels: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Return labels as numbers 0..c-1, and how often each occurs."""
-    rule = "labels must be integers or texts, one an example"
+    rule = f"the 'labels' of {owner} must be integers or texts, one an example"
     try:
-        array = np.asarray(labels)
+        array = plain_array(labels, "labels")
+    except DataError:
+        raise
     except ValueError as error:  # lists of different lengths
         raise data_error(rule, error) from error
     if array.ndim == 2 and array.shape[1] == 1:
@@ -66,9 +71,10 @@ def _log_shares(concentrations: npt.NDArray[np.float64], k: int, rng: np.random.
 
 
 def _positive(name: str, owner: str, value: float) -> float:
-    if check_float(name, owner, value, minimum=0.0) == 0:
-        raise argument_error(name, owner, "a finite float > 0", value)
-    return float(value)
+    with contextlib.suppress(ValueError):
+        if number := check_float(name, owner, value, minimum=0.0):
+            return number
+    raise argument_error(name, owner, "a finite float > 0", value)
 
 
 def _even_sizes(num_examples: int, k: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -154,7 +160,7 @@ def assign_dirichlet(labels: npt.ArrayLike, num_clients: int, alpha: float, seed
     [0, 0, 50]
     """
     owner = "assign_dirichlet"
-    numbers, counts = _label_numbers(labels)
+    numbers, counts = _label_numbers(owner, labels)
     k = _check_clients(owner, num_clients, len(numbers))
     concentration = _positive("alpha", owner, alpha)
     rng = _generator(_DIRICHLET, owner, seed)
@@ -213,7 +219,7 @@ def assign_shards(labels: npt.ArrayLike, num_clients: int, shards_per_client: in
     2
     """
     owner = "assign_shards"
-    numbers, _ = _label_numbers(labels)
+    numbers, _ = _label_numbers(owner, labels)
     each = check_int("shards_per_client", owner, shards_per_client, minimum=1)
     k = _check_clients(owner, num_clients, len(numbers), each)
     rng = _generator(_SHARDS, owner, seed)

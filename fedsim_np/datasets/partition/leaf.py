@@ -53,7 +53,7 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
     [[1], [0]]
     """
     path = Path(path)
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted(file for file in path.glob("*.json") if file.is_file()) if path.is_dir() else [path]
     if not files:
         raise data_error("must have a *.json file", "none", path=path)
     clients: dict[str, dict[str, npt.NDArray[Any]]] = {}
@@ -71,9 +71,12 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
         # JSON writes 1.0 as it likes: one client's whole numbers do not make the field one of integers.
         filled = [arrays[name] for arrays in having if len(arrays[name])]
         floats = any(values.dtype.kind == "f" for values in filled)
-        dtype = (
-            np.float32 if floats else max((values.dtype for values in filled), key=lambda d: d.itemsize, default=None)
-        )
+        whole = [values.dtype for values in filled]
+        dtype = np.dtype(np.float32) if floats else np.result_type(*whole) if whole else None
+        if dtype is not None and dtype.kind == "f" and not floats:
+            raise data_error(
+                "integers must fit into 64 bits", "some below 0 and some above 2^63", path=path, field=name
+            )
         for arrays in having:
             if len(arrays[name]) or not filled:
                 arrays[name] = arrays[name].astype(dtype or np.float32, copy=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +35,14 @@ class Table(NamedTuple):
         The client of each example: each id is in memory once.
     label_names : tuple of str
         What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
+    num_classes : int
+        c: as many as there are names, or one more than the greatest number; 0 without labels.
     """
 
     arrays: Columns
     client: npt.NDArray[np.object_] | None
     label_names: tuple[str, ...]
+    num_classes: int
 
 
 class CsvClientData(InMemoryClientData):
@@ -49,9 +52,12 @@ class CsvClientData(InMemoryClientData):
     ----------
     label_names : tuple of str
         What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
+    num_classes : int
+        c: as many as there are names, or one more than the greatest number; 0 without labels.
     """
 
     label_names: tuple[str, ...] = ()
+    num_classes: int = 0
 
 
 def from_csv(
@@ -61,6 +67,8 @@ def from_csv(
     features: Sequence[str] | None = None,
     types: Mapping[str, npt.DTypeLike] | None = None,
     delimiter: str = ",",
+    decimal: str = ".",
+    label_names: Sequence[str] | None = None,
 ) -> CsvClientData:
     r"""Make clients of a CSV file with a column that says whose each row is.
 
@@ -70,7 +78,7 @@ def from_csv(
         UTF-8 text, its first line the columns' names.
     client : str
         The column of clients' ids. Clients are sorted by it; a client's rows stay in their order.
-    label, features, types, delimiter
+    label, features, types, delimiter, decimal, label_names
         See `read_csv`.
 
     Returns
@@ -91,19 +99,21 @@ def from_csv(
     ...     with open(path, "w", encoding="utf-8") as file:
     ...         _ = file.write("garden,petal,sepal,kind\nnorth,1.5,5,rose\nsouth,4,6.5,lily\nnorth,2,5,rose\n")
     ...     data = from_csv(path, client="garden", label="kind")
-    >>> data.client_ids, data.label_names
-    (['north', 'south'], ('lily', 'rose'))
+    >>> data.client_ids, data.label_names, data.num_classes
+    (['north', 'south'], ('lily', 'rose'), 2)
     >>> data.create_dataset_for_client("north").to_arrays()["x"].tolist()
     [[1.5, 5.0], [2.0, 5.0]]
     """
-    table = read_csv(path, label=label, client=client, features=features, types=types, delimiter=delimiter)
+    if not isinstance(client, str):
+        raise argument_type_error("client", "from_csv", "a column's name", client)
+    table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
     assert table.client is not None
     try:
         grouped = from_arrays(table.arrays, table.client)
     except DataError as error:
         raise DataError(f"file '{os.fspath(path)}', {error}") from error
     data = CsvClientData({name: grouped.create_dataset_for_client(name).to_arrays() for name in grouped.client_ids})
-    data.label_names = table.label_names
+    data.label_names, data.num_classes = table.label_names, table.num_classes
     return data
 
 
@@ -114,6 +124,8 @@ def read_csv(
     features: Sequence[str] | None = None,
     types: Mapping[str, npt.DTypeLike] | None = None,
     delimiter: str = ",",
+    decimal: str = ".",
+    label_names: Sequence[str] | None = None,
 ) -> Table:
     """Read the columns of a CSV file as arrays.
 
@@ -122,8 +134,8 @@ def read_csv(
     path : path-like
         UTF-8 text, its first line the columns' names.
     label : str, optional
-        The column of labels: integers, which stay as they are, or texts, which are numbered in sorted order. It becomes
-        the field ``y``.
+        The column of labels: integers, which stay as they are, or texts, which are numbered in sorted order; not both,
+        unless there are `label_names`. It becomes the field ``y``.
     client : str, optional
         The column of clients' ids: texts.
     features : sequence of str, optional
@@ -131,9 +143,14 @@ def read_csv(
         are `types`, none.
     types : mapping of str to dtype-like, optional
         Columns that become fields of their own, by their own names: any of NumPy's integers and floats. (`from_csv`
-        makes float32 of any float.)
+        makes float32 of any float, and int32 of int64 where it fits.)
     delimiter : str
         One character.
+    decimal : {".", ","}
+        What stands before a number's fraction.
+    label_names : sequence of str, optional
+        All labels, in the order of their numbers; another one in the file is an error. Without it two files of one data
+        set number their labels alike only if both have all of them.
 
     Returns
     -------
@@ -148,10 +165,12 @@ def read_csv(
     owner = "read_csv"
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\0\r\n"':
         raise argument_error("delimiter", owner, "one character, no quote and no end of a line", delimiter)
+    if decimal not in (".", ",") or decimal == delimiter:
+        raise argument_error("decimal", owner, "'.' or ',', and not the delimiter", decimal)
     for name, column in (("label", label), ("client", client)):
         if column is not None and not isinstance(column, str):
             raise argument_type_error(name, owner, "a column's name or None", column)
-    features = _names(owner, features)
+    features, known = _names(owner, "features", features), _known_labels(owner, label, label_names)
     if types is not None and not isinstance(types, Mapping):
         raise argument_type_error("types", owner, "a mapping of columns' names to dtypes", types)
     own = {name: _own_type(owner, name, dtype) for name, dtype in (types or {}).items()}
@@ -169,11 +188,12 @@ def read_csv(
                 if "" in features:
                     raise data_error("a feature's column must have a name, or the features be named", header, path=path)
             places = {name: place for place, name in enumerate(header)}
-            table = _read(path, reader, header, places, label, client, features, own)
+            table = _read(path, reader, header, places, label, client, features, own, decimal, known)
     except FileNotFoundError as error:
         raise data_error("must exist", "no such file", path=path) from error
     except UnicodeDecodeError as error:
-        raise data_error("must be UTF-8 text", f"byte {error.object[error.start]:#x}", path=path) from error
+        rule = "must be UTF-8 text (of a spreadsheet: saved as 'CSV UTF-8')"
+        raise data_error(rule, f"{error.object[error.start]:#x} in line {_bad_line(path)}", path=path) from error
     except IsADirectoryError as error:
         raise data_error("must be a file", "a folder", path=path) from error
     except csv.Error as error:
@@ -181,14 +201,31 @@ def read_csv(
     return table
 
 
-def _names(owner: str, names: Sequence[str] | None) -> list[str] | None:
-    """Return columns' names as a list, whatever they came in."""
+def _bad_line(path: str) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError("a file is not UTF-8, but all of its lines are")
+
+
+def _names(owner: str, argument: str, names: Sequence[str] | None) -> list[str] | None:
+    """Return names as a list, whatever they came in."""
     if names is None:
         return None
     found = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [None]
     if not all(isinstance(name, str) for name in found):
-        raise argument_type_error("features", owner, "a sequence of columns' names", names)
+        raise argument_type_error(argument, owner, "a sequence of texts", names)
     return [str(name) for name in found]
+
+
+def _known_labels(owner: str, label: str | None, label_names: Sequence[str] | None) -> list[str] | None:
+    known = _names(owner, "label_names", label_names)
+    if known is not None and (label is None or len(set(known)) < len(known) or not known):
+        raise argument_error("label_names", owner, "different texts, given together with 'label'", label_names)
+    return known
 
 
 def _own_type(owner: str, name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -227,6 +264,8 @@ def _read(
     client: str | None,
     features: list[str],
     own: Mapping[str, np.dtype[Any]],
+    decimal: str,
+    known: Sequence[str] | None,
 ) -> Table:
     texts = {name: _Texts() for name in (label, client) if name is not None}
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ["x"] * bool(features) + list(own)}
@@ -236,10 +275,10 @@ def _read(
         def numbers(
             name: str, dtype: np.dtype[Any], columns: list[Any] = columns, lines: list[int] = lines
         ) -> npt.NDArray[Any]:
-            return _parsed(path, name, columns[places[name]], lines, dtype)
+            return _parsed(path, name, columns[places[name]], lines, dtype, decimal)
 
         for name, seen in texts.items():
-            seen.add(columns[places[name]])
+            seen.add(columns[places[name]], lines)
             _check_texts(path, name, columns[places[name]], lines)
         if features:
             x = np.empty((len(rows), len(features)), np.float32)
@@ -252,10 +291,12 @@ def _read(
         raise data_error("must have a row and a column that is wanted", "none", path=path)
     arrays: Columns = OrderedDict((name, np.concatenate(parts.pop(name))) for name in list(parts))
     label_names: tuple[str, ...] = ()
+    num_classes = 0
     if label is not None:
-        arrays["y"], label_names = texts[label].labels(path, label)
+        arrays["y"], label_names = _labels(path, label, texts[label], known)
+        num_classes = len(label_names) or int(arrays["y"].max()) + 1
     clients = None if client is None else texts[client].array()
-    return Table(arrays, clients, label_names)
+    return Table(arrays, clients, label_names, num_classes)
 
 
 def _check_texts(path: str, name: str, cells: tuple[str, ...], lines: list[int]) -> None:
@@ -284,9 +325,15 @@ def _blocks(path: str, reader: Any, width: int) -> Iterator[tuple[list[int], lis
         yield lines, rows
 
 
-def _parsed(path: str, name: str, cells: tuple[str, ...], lines: list[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _parsed(
+    path: str, name: str, cells: tuple[str, ...], lines: list[int], dtype: np.dtype[Any], decimal: str
+) -> npt.NDArray[Any]:
     """Return one column's cells as numbers."""
     read: Any = float if dtype.kind == "f" else int
+    original = cells
+    if decimal == "," and dtype.kind == "f":
+        # A point would separate thousands: it is no number here.
+        cells = tuple(cell.replace(".", "_").replace(",", ".") for cell in cells)
     values = None
     try:
         if "_" not in "".join(cells):  # Python's numbers may have underscores; a file's may not
@@ -295,14 +342,14 @@ def _parsed(path: str, name: str, cells: tuple[str, ...], lines: list[int], dtyp
         pass
     if values is not None:
         return values
-    for line, cell in zip(lines, cells, strict=True):
+    for line, cell, text in zip(lines, cells, original, strict=True):
         try:
             fits = "_" not in cell and _as(dtype, [read(cell)]) is not None
         except (ValueError, OverflowError):
             fits = False
         if not fits:
             rule = f"line {line}, column '{name}' must be a finite {dtype.name}"
-            raise data_error(rule, repr(cell[:50]), path=path)
+            raise data_error(rule, repr(text[:50]), path=path)
     raise AssertionError("a column does not fit, but all of its cells do")
 
 
@@ -320,31 +367,47 @@ class _Texts:
     """A column of texts, most of them seen before: a number for each."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
         self.codes: list[npt.NDArray[np.int32]] = []
+        self.lines: list[int] = []
+        """Of each text, the first line that it is in."""
 
-    def add(self, cells: Sequence[str]) -> None:
-        numbers = self._numbers
-        self.codes.append(np.array([numbers.setdefault(cell, len(numbers)) for cell in cells], np.int32))
+    def add(self, cells: Sequence[str], lines: Sequence[int]) -> None:
+        numbers, before = self.numbers, len(self.numbers)
+        codes = np.array([numbers.setdefault(cell, len(numbers)) for cell in cells], np.int32)
+        if len(numbers) > before:
+            _, first = np.unique(codes, return_index=True)
+            self.lines += [lines[i] for i in sorted(first.tolist()) if codes[i] >= before]
+        self.codes.append(codes)
 
     def array(self) -> npt.NDArray[np.object_]:
-        return np.array(list(self._numbers), object)[np.concatenate(self.codes)]
+        return np.array(list(self.numbers), object)[np.concatenate(self.codes)]
 
-    def labels(self, path: str, field: str) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-        """Return the texts as integers (n, 1): those that they are, or their places in sorted order."""
-        names = list(self._numbers)
-        codes = np.concatenate(self.codes)
-        numbers = [_number(name) for name in names]
-        if None not in numbers:
-            broken = [name for name, number in zip(names, numbers, strict=True) if number != _whole(number)]
-            if broken:  # numbers that are measured, and no classes
-                raise data_error(
-                    "labels must be integers below 2^31, or texts", repr(broken[0]), path=path, field=field
-                )
-            return np.array(numbers).astype(np.int32)[codes][:, np.newaxis], ()
-        ordered = sorted(names)
-        place = {name: number for number, name in enumerate(ordered)}
-        return np.array([place[name] for name in names], np.int32)[codes][:, np.newaxis], tuple(ordered)
+
+def _labels(
+    path: str, column: str, texts: _Texts, known: Sequence[str] | None
+) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Return labels as integers (n, 1): those that they are, or their places among the known or the sorted ones."""
+    numbers = {text: _number(text) for text in texts.numbers}
+
+    def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:
+        for text, line in zip(texts.numbers, texts.lines, strict=True):
+            if is_bad(text):
+                raise data_error(f"line {line}, column '{column}': {rule}", repr(text[:50]), path=path)
+
+    names: tuple[str, ...] = ()
+    if known is not None:
+        refuse(f"a label must be one of the {len(known)} 'label_names'", lambda text: text not in known)
+        names = tuple(known)
+    elif any(number is not None for number in numbers.values()):
+        refuse("labels must all be integers, or none (or name them all: 'label_names')", lambda t: numbers[t] is None)
+        # Others are measured, and no classes.
+        refuse("labels must be integers below 2^31, or texts", lambda text: numbers[text] != _whole(numbers[text]))
+    else:
+        names = tuple(sorted(numbers))
+    place: Mapping[str, Any] = {name: i for i, name in enumerate(names)} or numbers
+    as_integers = np.array([place[text] for text in numbers]).astype(np.int32)
+    return as_integers[np.concatenate(texts.codes)][:, np.newaxis], names
 
 
 def _number(text: str) -> float | None:
