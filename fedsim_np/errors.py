@@ -14,6 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+_LONGEST = 200  # characters of a value in a message
+
 
 class DataError(ValueError):
     """Data that break a rule: the message names file, client, field, rule and what was found.
@@ -90,7 +92,7 @@ def argument_error(name: str, owner: str, rule: str, value: object) -> ValueErro
     >>> str(argument_error("learning_rate", "build_sgdm", "a finite float >= 0", -0.02))
     "The 'learning_rate' of build_sgdm must be a finite float >= 0. Got -0.02."
     """
-    return ValueError(f"The '{name}' of {owner} must be {rule}. Got {value!r}.")
+    return ValueError(f"The '{name}' of {owner} must be {rule}. Got {_shown(value)}.")
 
 
 def argument_type_error(name: str, owner: str, rule: str, value: object) -> TypeError:
@@ -101,7 +103,13 @@ def argument_type_error(name: str, owner: str, rule: str, value: object) -> Type
     >>> str(argument_type_error("model_fn", "build_fed_eval", "a callable that returns a Model", 3))
     "The 'model_fn' of build_fed_eval must be a callable that returns a Model. Got 3."
     """
-    return TypeError(f"The '{name}' of {owner} must be {rule}. Got {value!r}.")
+    return TypeError(f"The '{name}' of {owner} must be {rule}. Got {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    """Return a value as one short line: a table of numbers would hide what is said of it."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({type(value).__name__})"
 
 
 def check_float(name: str, owner: str, value: Any, *, minimum: float = -math.inf, below: float = math.inf) -> float:
@@ -160,3 +168,20 @@ def check_int(name: str, owner: str, value: Any, *, minimum: int | None = None) 
         bound = "" if minimum is None else f" >= {minimum}"
         raise argument_error(name, owner, f"an integer{bound}", value)
     return int(value)
+
+
+def check_path(name: str, owner: str, value: Any) -> str:
+    """Return a path as a text, or raise if it is none, or empty.
+
+    Examples
+    --------
+    >>> check_path("root_dir", "FileProgramStateManager", None)
+    Traceback (most recent call last):
+    ...
+    TypeError: The 'root_dir' of FileProgramStateManager must be a path. Got None.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise argument_type_error(name, owner, "a path", value)
+    if not os.fspath(value) or "\0" in os.fspath(value):
+        raise argument_error(name, owner, "a path, not empty and without NUL", value)
+    return os.fspath(value)

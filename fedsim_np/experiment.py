@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -23,6 +23,7 @@ from fedsim_np import learning, published
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import argument_error, check_float, check_int, data_error
+from fedsim_np.files import parse_json
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import SoftmaxRegression
@@ -40,7 +41,9 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
+NAMED_DATA = ("sample", "synthetic", "emnist")
 _SHUFFLE_BUFFER = 100
+_MOST_CLASSES = 2**16
 _MANY = 100_000  # people: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
@@ -182,9 +185,9 @@ def read_choices(path: str) -> dict[str, Any]:
             if sys.version_info < (3, 11):
                 raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)
             tomllib = importlib.import_module("tomllib")
-            found: Any = tomllib.loads(content.decode("utf-8"))
+            found: Any = tomllib.loads(content.decode("utf-8-sig"))
         else:
-            found = json.loads(content)
+            found = parse_json(content)
     except FileNotFoundError as error:
         raise data_error("must exist", "no such file", path=path) from error
     except (ValueError, RecursionError) as error:
@@ -220,10 +223,13 @@ class Experiment:
         self._is_handwriting = {"pixels", "label"} <= set(spec)
         if not self._is_handwriting and not {"x", "y"} <= set(spec):
             raise data_error("examples must have the fields pixels and label, or x and y", list(spec))
-        features = spec["pixels" if self._is_handwriting else "x"]
-        if None in features.shape:
-            raise data_error("examples must have one shape", features)
-        self.num_features = int(np.prod([n for n in features.shape if n is not None], dtype=np.int64))
+        field = "pixels" if self._is_handwriting else "x"
+        for data in (self.train, self.test):
+            here = data.element_type_structure.get(field)
+            if here is None or here.shape != spec[field].shape or None in here.shape:
+                rule = f"train and test examples must have one shape, {spec[field].shape}"
+                raise data_error(rule, None if here is None else here.shape, field=field, path=_path(data))
+        self.num_features = math.prod(length or 0 for length in spec[field].shape)
         self.num_classes = choices.classes or self._count_classes()
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
@@ -232,13 +238,25 @@ class Experiment:
         self._sample = build(self.train.client_ids, random_seed=choices.seed)
 
     def _count_classes(self) -> int:
-        if self._is_handwriting:
+        if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
             return 10
+        field = "label" if self._is_handwriting else "y"
         greatest = 0
         for client_id in self.train.client_ids:
-            labels = self.train.create_dataset_for_client(client_id).to_arrays()["y"]
-            greatest = max(greatest, int(labels.max(initial=0)))
+            labels = self.train.create_dataset_for_client(client_id).to_arrays()[field]
+            here = labels.max(initial=0)
+            if labels.dtype.kind not in "iu" or here >= _MOST_CLASSES:
+                rule = f"labels must be integers below {_MOST_CLASSES}, or --classes be given"
+                found = labels.dtype if labels.dtype.kind not in "iu" else here
+                raise data_error(rule, found, path=_path(self.train), client_id=client_id, field=field)
+            greatest = max(greatest, int(here))
         return greatest + 1
+
+    def rehearse(self, process: LearningProcess) -> None:
+        """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
+        process.next(process.initialize(), self.cohort(1)[:1])
+        evaluation = self.evaluation_process()
+        evaluation.next(evaluation.initialize(), self.evaluation_cohort[:1])
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""
@@ -305,6 +323,10 @@ def _as_model_takes_it(num_features: int, fields: tuple[str, str], batch: Mappin
     x, y = (batch[name] for name in fields)
     # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
     return {"x": np.reshape(np.asarray(x, np.float32), [-1, num_features]), "y": np.reshape(y, [-1, 1])}
+
+
+def _path(client_data: ClientData) -> str | None:
+    return client_data.path if isinstance(client_data, HDF5ClientData) else None
 
 
 def _client_data(choices: Choices) -> tuple[ClientData, ClientData]:

@@ -1,12 +1,15 @@
-"""Files that are either whole or as they were: written beside their place, then moved there."""
+"""Files that are either whole or as they were: written beside their place, then moved there. And JSON, strictly."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -96,3 +99,24 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -
     """
     with replacing(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what JSON says; an object with a key twice is an error, where Python's own would keep the last.
+
+    Examples
+    --------
+    >>> parse_json(b'{"epochs": 1, "epochs": 2}')
+    Traceback (most recent call last):
+    ...
+    ValueError: the key 'epochs' twice in an object
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = collections.Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"the key {twice[:50]!r} twice in an object")
+        return found
+
+    return json.loads(content, object_pairs_hook=unique)

@@ -341,7 +341,7 @@ def test_bad_arguments(folder):
         with pytest.raises((ValueError, TypeError)) as caught:
             FileProgramStateManager(folder, **arguments)
         assert message in str(caught.value)
-    with pytest.raises(ValueError, match="must be the path of a folder"):
+    with pytest.raises(ValueError, match="'root_dir' of FileProgramStateManager must be a path, not empty"):
         FileProgramStateManager("")
     with pytest.raises(ValueError, match="must be an integer >= 0. Got -1."):
         FileProgramStateManager(folder).save(1, -1)
@@ -385,3 +385,38 @@ def test_what_would_lose_something_is_not_stored(state):
 
 def test_foreign_byte_order_comes_back():
     assert_same(through_bytes(np.arange(3, dtype=">f4")), np.arange(3, dtype="<f4"))
+
+
+def test_a_version_is_what_its_file_says(folder, caplog):
+    manager = FileProgramStateManager(folder)
+    manager.save(2, 2)
+    manager.path(2).replace(manager.path(7))
+    assert manager.load_latest(0) == (None, 0)
+    assert "Got version 2." in caplog.text
+    with pytest.raises(fed.DataError, match="program_state_7': must be a whole checkpoint. Got version 2."):
+        manager.load(7, 0)
+
+
+def test_what_is_no_version_is_left_alone(folder):
+    manager = FileProgramStateManager(folder, keep_total=1)
+    (folder / "program_state_02").write_bytes(b"mine")
+    (folder / "program_state_9").mkdir()
+    manager.save(1, 1)
+    assert manager.get_versions() == [1]
+    assert manager.load_latest(0) == (1, 1)
+    assert (folder / "program_state_02").read_bytes() == b"mine"
+    for version in ("1", True, 1.0):
+        with pytest.raises(ValueError, match="The 'version' of FileProgramStateManager.load must be an integer"):
+            manager.load(version, 0)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**70], [1] * 70, [0, 2**62, 2**62]])
+def test_a_shape_that_numpy_has_not_is_refused(shape):
+    about = {"kind": "array", "dtype": "<f4", "shape": shape, "place": 0}
+    with pytest.raises(fed.DataError, match="the state at '/' must be"):
+        restore_state(about, bytes(4), None)
+
+
+def test_a_name_may_have_slashes():
+    state = {"a/" * 60: 1, "b": {"c/" * 60: (2.0, None)}}
+    assert through_bytes(state) == state

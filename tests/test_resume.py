@@ -216,7 +216,7 @@ def test_a_round_that_is_missing_is_an_error(folder, kind):
         logger.release({"a": round_num}, round_num)
     before = (folder / "log").read_bytes()
     with pytest.raises(
-        fed.DataError, match="must have a row of each round up to 3, to go on from there. Got rounds up to 4."
+        fed.DataError, match="must have a row of each round up to 3, to go on from there. Got rounds up to 4, not 3."
     ):
         kind(folder / "log").resume(3)
     assert (folder / "log").read_bytes() == before
@@ -267,3 +267,45 @@ def test_odd_names_and_values_stay_on_their_lines(folder):
         rows = list(csv.DictReader(file))
     assert [row["round_num"] for row in rows] == ["1", "2"]
     assert (rows[0]["a b"], rows[0]["metric/round_num"], rows[0]["half"]) == ("x y", "7", "\\ud800")
+
+
+def test_rounds_go_forward(folder):
+    for kind in (CSVLogger, JSONLinesLogger):
+        logger = kind(folder / kind.__name__)
+        logger.release({"a": 1}, 2)
+        for round_num in (2, 1):
+            with pytest.raises(ValueError, match=r"The 'round_num' of .*\.release must be after 2. Got"):
+                logger.release({"a": 1}, round_num)
+        logger.resume(2)
+        logger.release({"a": 1}, 3)
+        with pytest.raises(ValueError, match="The 'path' of .* must be a file. Got"):
+            kind(folder).release({"a": 1}, 1)
+        with pytest.raises(TypeError, match="The 'path' of .* must be a path. Got None"):
+            kind(None)
+
+
+def test_a_metric_may_be_called_as_the_rounds_are():
+    memory = MemoryLogger()
+    memory.release({"round_num": 7, "loss": 1.0}, 1)
+    assert dict(memory.history) == {"round_num": [1], "metric/round_num": [7], "loss": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"training_process": None}, "The 'training_process' of run_training_process must be something with a method"),
+        ({"program_state_manager": "x"}, "'program_state_manager' of run_training_process must be something with a"),
+        ({"metrics_managers": MemoryLogger()}, "'metrics_managers' of run_training_process must be a list of loggers"),
+        ({"metrics_managers": [3]}, "'metrics_managers' of run_training_process must be a list of loggers"),
+        ({"reshuffle": "no"}, "The 'reshuffle' of run_training_process must be True or False. Got 'no'."),
+        (
+            {"evaluation_fn": lambda state, data: None, "evaluation_selection_fn": lambda round_num: PEOPLE},
+            "The 'evaluation_fn' of run_training_process must be a callable that returns a mapping of metrics. Got",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1))
+    given = {"training_process": process, "training_selection_fn": lambda round_num: PEOPLE, "total_rounds": 1}
+    with pytest.raises(TypeError, match=message):
+        run_training_process(**{**given, **arguments})

@@ -124,3 +124,13 @@ def test_bad_arguments(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)
+
+
+def test_a_mapping_is_no_sequence():
+    for build in (
+        lambda people: build_uniform_sampling_fn(people, random_seed=0),
+        lambda p: build_sparse_sampling_fn(p, 0),
+    ):
+        for people in ({"a": 1}, np.array(3)):
+            with pytest.raises(TypeError, match="must be a sequence of clients' ids"):
+                build(people)

@@ -16,7 +16,7 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.commands.train import _alone
+from fedsim_np.commands.run_folder import alone
 from fedsim_np.experiment import Choices, Experiment
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
@@ -151,7 +151,7 @@ def test_other_data_are_not_gone_on_with(folder, capsys):
     (folder / "run" / "checkpoints" / "program_state_2").unlink()
     fed.datasets.write_hdf5(folder / "d_train.h5", digits([5, 6, 7], 9))
     assert main(train(folder / "run", "--resume")) == 2
-    assert "the data must be those that the run began with" in capsys.readouterr().err
+    assert "the train data must be those that the run began with" in capsys.readouterr().err
 
 
 def test_choices_come_from_flags_then_the_file(folder, capsys):
@@ -384,7 +384,7 @@ def test_an_overwrite_that_was_killed_never_mixes_two_runs(folder, monkeypatch, 
 
 def test_two_processes_do_not_train_into_one_folder(whole, folder):
     (folder / "run").mkdir()
-    with _alone(folder / "run"):
+    with alone(folder / "run"):
         process = start(train(folder / "run", *CHOICES, "--resume"))
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 2
@@ -404,3 +404,159 @@ def test_a_damaged_configuration_is_refused_by_name(data, folder, capsys):
         capsys.readouterr()
         assert main(command) == 2
         assert "config.json': 'data' must say which files" in capsys.readouterr().err
+
+
+SMALL = ["--rounds", "2", "--clients", "2", "--epochs", "1"]
+MISTAKES = [
+    ["--client-momentum", "1"],
+    ["--engine", "gram", "--client-optimizer", "adam"],
+    ["--client-lr", "1e39"],
+    ["--classes", "5"],
+    ["--clients", "99999"],
+    ["--data", "nowhere"],
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake[0])
+def test_a_mistake_leaves_what_was_there_and_is_no_run(mistake, folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    before = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    assert main(train(folder / "run", *SMALL, *mistake, "--overwrite")) == 2
+    assert {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()} == before
+    assert main(train(folder / "new", *SMALL, *mistake)) == 2
+    assert main(train(folder / "new", *SMALL)) == 0
+    assert result(folder / "new") == result(folder / "run")
+
+
+@pytest.mark.parametrize("damage", ["bytes", "a folder"])
+def test_a_lock_that_is_none_is_one_line(damage, folder, capsys):
+    lock = folder / "run" / "checkpoints" / ".lock"
+    lock.parent.mkdir(parents=True)
+    if damage == "bytes":
+        lock.write_bytes(b"x" * 4096)
+    else:
+        lock.mkdir()
+    assert main(train(folder / "run", *SMALL)) == 2
+    assert re.search(r"\.lock': must be a lock that can be taken \(if nothing trains", capsys.readouterr().err)
+
+
+def test_a_finished_run_gets_a_lost_model_or_configuration_again(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    whole = result(folder / "run")
+    for name, damage in (
+        ("weights.npz", lambda path: path.write_bytes(path.read_bytes()[:100])),
+        ("weights.npz", Path.unlink),
+        ("config.json", Path.unlink),
+    ):
+        damage(folder / "run" / name)
+        assert main(train(folder / "run", *SMALL, "--resume")) == 0
+        assert result(folder / "run") == whole
+    (folder / "run" / "config.json").unlink()
+    assert main(train(folder / "run", *SMALL, "--seed", "5", "--resume")) == 2
+    assert "seed: 0 there, 5 here" in capsys.readouterr().err
+
+
+def test_files_that_are_no_run_s_stay(folder, capsys):
+    (folder / "run").mkdir()
+    for name in ("metrics.csv", "weights.npz"):
+        (folder / "run" / name).write_text("round_num,mine\n1,2\n", encoding="utf-8", newline="\n")
+        for how in ([], ["--overwrite"], ["--resume"]):
+            assert main(train(folder / "run", *SMALL, *how)) == 2
+    assert "holds metrics.csv, weights.npz and no config.json" in capsys.readouterr().err
+    assert (folder / "run" / "metrics.csv").read_bytes() == b"round_num,mine\n1,2\n"
+
+
+def test_renamed_checkpoints_and_lost_rows_are_noticed(folder, capsys):
+    choices = ["--rounds", "6", "--clients", "2", "--epochs", "1", "--checkpoint-every", "2"]
+    assert main(train(folder / "run", *choices)) == 0
+    whole, states = result(folder / "run"), folder / "run" / "checkpoints"
+    (states / "program_state_2").replace(states / "program_state_6")  # would be done, with round 2's weights
+    (folder / "run" / "weights.npz").unlink()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert result(folder / "run") == whole
+    (states / "program_state_6").unlink()
+    lines = (folder / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "run" / "metrics.csv").write_text("".join(lines[:2] + lines[3:]), encoding="utf-8", newline="\n")
+    capsys.readouterr()
+    assert main(train(folder / "run", "--resume")) == 2
+    error = capsys.readouterr().err
+    assert (
+        "metrics.csv': must have a row of each round up to 4, to go on from there. Got rounds up to 6, not 1." in error
+    )
+
+
+def test_data_are_found_from_anywhere_and_known_by_their_content(folder, monkeypatch, capsys):
+    for seed, split in enumerate(("train", "test")):
+        fed.datasets.write_hdf5(folder / f"d_{split}.h5", digits([5, 6, 7], seed))
+    monkeypatch.chdir(folder)
+    assert main(train("run", "--data", "d", *SMALL)) == 0
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert main(["evaluate", str(folder / "run")]) == 0
+    assert main(train(folder / "run", "--resume")) == 0
+    for split in ("train", "test"):
+        (folder / f"d_{split}.h5").rename(folder / "elsewhere" / f"e_{split}.h5")
+    (folder / "run" / "checkpoints" / "program_state_2").unlink()
+    assert main(train(folder / "run", "--resume", "--data", "e")) == 0
+    assert main(train(folder / "run", "--resume", "--data", "sample")) == 2
+    assert "with the same choices. Got others for data" in capsys.readouterr().err
+
+
+def test_a_run_s_own_configuration_is_one_for_another(folder):
+    assert main(train(folder / "run", *SMALL, "--seed", "3")) == 0
+    assert main(train(folder / "again", "--config", folder / "run" / "config.json")) == 0
+    assert result(folder / "again") == result(folder / "run")
+
+
+def test_the_model_of_a_run_that_is_not_finished(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    (folder / "run" / "weights.npz").unlink()
+    assert main(["evaluate", str(folder / "run")]) == 2
+    assert "must be a finished run of 2 rounds: it has no weights.npz" in capsys.readouterr().err
+
+
+def test_a_model_without_numbers_is_evaluated_as_json(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    kernel = np.full((784, 10), np.nan, np.float32)
+    weights = fed.learning.models.ModelWeights((kernel, np.zeros(10, np.float32)), ())
+    fed.learning.models.save_weights(folder / "run" / "weights.npz", weights, ("kernel", "bias"))
+    capsys.readouterr()
+    assert main(["evaluate", str(folder / "run")]) == 0
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse)["loss"] is None
+
+
+def test_another_numpy_is_said(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["versions"]["numpy"] = "1.0"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    capsys.readouterr()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert "note: the run began with numpy 1.0, and this is" in capsys.readouterr().err
+
+
+BAD_DATA = {
+    "other shapes": ({"x": np.zeros((10, 7)), "y": np.zeros((10, 1), int)}, "must have one shape, (5,). Got (7,)."),
+    "labels of floats": ({"x": np.zeros((10, 5)), "y": np.zeros((10, 1))}, "labels must be integers below 65536"),
+    "a label beyond": ({"x": np.zeros((10, 5)), "y": np.full((10, 1), 2**30)}, "labels must be integers below 65536"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_are_named_before_anything_is_made(name, folder, capsys):
+    arrays, message = BAD_DATA[name]
+    good = {"x": np.zeros((10, 5)), "y": np.zeros((10, 1), int)}
+    bad_split = "test" if name == "other shapes" else "train"
+    for split in ("train", "test"):
+        clients = fed.datasets.partition.iid(arrays if split == bad_split else good, 2)
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", clients)
+    assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert f"own_{bad_split}.h5" in error
+    assert not (folder / "run").exists()

@@ -6,20 +6,40 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.outputs import as_json
+from fedsim_np.commands.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    FILES,
+    LOGS,
+    TENSORBOARD,
+    WEIGHTS,
+    alone,
+    check_files,
+    check_folder,
+    remove_run,
+    stored_choices,
+)
 from fedsim_np.errors import check_bool, check_int, data_error
-from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Choices, Experiment, read_choices
+from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Choices, Experiment, read_choices
 from fedsim_np.files import write_text
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.learning.models import SoftmaxRegression, load_weights, save_weights
+from fedsim_np.learning.models import ModelWeights, SoftmaxRegression, load_weights, save_weights
 from fedsim_np.program import (
     ConsoleLogger,
     CSVLogger,
@@ -30,9 +50,6 @@ from fedsim_np.program import (
 )
 from fedsim_np.program.training import is_timing
 
-_CHECKPOINTS, _TENSORBOARD = "checkpoints", "tensorboard"
-_LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
-_FILES = ("config.json", *_LOGS, "weights.npz")
 _INTERRUPTED = 130
 _LEAF = "current_round_metrics"
 _HELP = {
@@ -81,9 +98,9 @@ def add_parser(commands: Any) -> None:
         )
     train.add_argument("--workers", metavar="N", type=positive, help="threads; they change no bit of the result")
     train.add_argument(
-        "--tensorboard", action="store_true", help=f"event files for TensorBoard too, in DIR/{_TENSORBOARD}"
+        "--tensorboard", action="store_true", help=f"event files for TensorBoard too, in DIR/{TENSORBOARD}"
     )
-    train.add_argument("--out", metavar="DIR", required=True, help=f"folder for {', '.join(_FILES)} and {_CHECKPOINTS}")
+    train.add_argument("--out", metavar="DIR", required=True, help=f"folder for {', '.join(FILES)} and {CHECKPOINTS}")
     how = train.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with the run in DIR, if there is one")
     how.add_argument("--overwrite", action="store_true", help="remove the run in DIR first")
@@ -101,6 +118,8 @@ def add_parser(commands: Any) -> None:
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the choices in the file; its workers and tensorboard, which change no result, are taken as flags."""
     given = read_choices(arguments.config) if arguments.config is not None else {}
+    if isinstance(given.get("choices"), dict):  # a run's own config.json
+        given = dict(given["choices"])
     try:
         if "workers" in given:
             workers = check_int("workers", "a run", given.pop("workers"), minimum=1)
@@ -120,6 +139,8 @@ def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Ch
     for field in dataclasses.fields(Choices):
         if getattr(arguments, field.name) is not None:
             given[field.name] = getattr(arguments, field.name)
+    if isinstance(given.get("data"), str) and given["data"] not in ("", *NAMED_DATA):
+        given["data"] = os.path.abspath(given["data"])  # the run is gone on with from anywhere
     try:
         choices = Choices(**{**(stored or {}), **given})
     except ValueError as error:
@@ -128,74 +149,43 @@ def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Ch
         differing = [
             f"{key} ({stored.get(key)!r} there, {value!r} here)"
             for key, value in dataclasses.asdict(choices).items()
-            if stored.get(key) != value
-        ]
+            if stored.get(key) != value and not (key == "data" and not {value, stored.get(key)} & set(NAMED_DATA))
+        ]  # files are compared by what is in them
         if differing:
             raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
     return choices
 
 
-def _stored_choices(folder: Path) -> dict[str, Any]:
-    config = read_choices(str(folder / "config.json"))
-    choices = config.get("choices")
-    if not isinstance(choices, dict):
-        raise data_error("must be a run's configuration, with 'choices'", list(config), path=folder / "config.json")
-    return dataclasses.asdict(Choices.of(choices, str(folder / "config.json")))
-
-
-def _prepare_folder(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None]:
-    """Make or refuse the folder; return it, and the choices of the run to go on with."""
-    if not arguments.out:
-        raise CommandError("--out must be a folder. Got ''.")
-    folder = Path(arguments.out)
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--out must be a folder. Got the file '{folder}'.")
-    there = [name for name in (*_FILES, _CHECKPOINTS) if (folder / name).exists()]
-    if there and not (arguments.resume or arguments.overwrite):
-        raise CommandError(
-            f"--out '{folder}' already holds a run ({', '.join(there)}): use --resume to go on with it, or --overwrite."
-        )
-    if there and arguments.overwrite and (folder / "config.json").exists():
-        _stored_choices(folder)  # or an error: these would be somebody else's files
-    stored = _stored_choices(folder) if arguments.resume and (folder / "config.json").exists() else None
-    return folder, stored
-
-
 def _train(arguments: argparse.Namespace) -> int:
-    folder, stored = _prepare_folder(arguments)
+    folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
     choices = _choices(arguments, stored)
     experiment = Experiment(choices)
     files = experiment.files()
     if stored is not None:
-        _check_files(files, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        check_files(files, folder)
+        _say_other_versions(folder)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        # What can go wrong shall do so before anything is made, or removed.
+        process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
+        arguments.tensorboard = arguments.tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
+        loggers = _loggers(folder, stack.enter_context(_tensorboard(folder)) if arguments.tensorboard else None)
+        if stored is None:
+            experiment.rehearse(process)
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(alone(folder))
         if arguments.overwrite:
-            _remove_run(folder)
-        manager = FileProgramStateManager(folder / _CHECKPOINTS, config=dataclasses.asdict(choices))
-        executor = stack.enter_context(_workers(arguments.workers))
-        process = experiment.training_process(executor)
+            remove_run(folder)
+        manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(choices, files))
         saved, start = manager.load_latest(process.initialize())
-        logs = [folder / name for name in _LOGS]
-        if saved is not None:
-            missing = [path.name for path in logs if not path.exists()]
-            if missing:
-                raise CommandError(
-                    f"--out '{folder}' has lost {', '.join(missing)}: its rounds cannot be gone on with."
-                )
-            if start == choices.rounds and (folder / "weights.npz").exists():
-                print(f"done already: {choices.rounds} rounds in {folder}")
-                return 0
-        if not (folder / "config.json").exists():
-            write_text(folder / "config.json", json.dumps(_config(choices, files), indent=2) + "\n", durable=True)
-        loggers: list[Any] = [
-            CSVLogger(logs[0], lambda name: not _is_apart(name)),
-            JSONLinesLogger(logs[1], lambda name: not _is_apart(name)),
-            CSVLogger(logs[2], is_timing),
-        ]
-        if arguments.tensorboard:
-            loggers.append(stack.enter_context(_tensorboard(folder)))
+        missing = [name for name in LOGS if saved is not None and not (folder / name).exists()]
+        if missing:
+            raise CommandError(f"--out '{folder}' has lost {', '.join(missing)}: its rounds cannot be gone on with.")
+        if not (folder / CONFIG).exists():
+            write_text(folder / CONFIG, json.dumps(_config(choices, files), indent=2) + "\n", durable=True)
+        if saved is not None and start == choices.rounds:
+            _write_weights(folder, process.get_model_weights(saved))
+            print(f"done already: {choices.rounds} rounds in {folder}")
+            return 0
         if arguments.resume and saved is None:  # killed before the first checkpoint, or all of them are damaged
             for logger in loggers:
                 logger.resume(-1)
@@ -215,12 +205,52 @@ def _train(arguments: argparse.Namespace) -> int:
             stop_fn=lambda: bool(interrupted),
         )
         if reached.round_num < choices.rounds:
-            again = f'fedsim-np train --out "{folder}" --resume'
-            print(f"stopped after round {reached.round_num} of {choices.rounds}; to go on: {again}")
+            print(f"stopped after round {reached.round_num} of {choices.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
-        save_weights(folder / "weights.npz", process.get_model_weights(state), SoftmaxRegression.weight_names)
+        _write_weights(folder, process.get_model_weights(state))
     print(f"done: {choices.rounds} rounds in {folder}")
     return 0
+
+
+def _loggers(folder: Path, tensorboard: TensorBoardLogger | None) -> list[Any]:
+    csv, lines, timings = (folder / name for name in LOGS)
+    loggers: list[Any] = [
+        CSVLogger(csv, lambda name: not _is_apart(name)),
+        JSONLinesLogger(lines, lambda name: not _is_apart(name)),
+        CSVLogger(timings, is_timing),
+    ]
+    return loggers if tensorboard is None else [*loggers, tensorboard]
+
+
+def _write_weights(folder: Path, weights: ModelWeights) -> None:
+    """Write the model, unless it is there and whole."""
+    with contextlib.suppress(ValueError):
+        there = load_weights(folder / WEIGHTS).trainable
+        if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
+            return
+    save_weights(folder / WEIGHTS, weights, SoftmaxRegression.weight_names)
+
+
+def _identity(choices: Choices, files: dict[str, Any]) -> dict[str, Any]:
+    """Return what two runs must agree in to have the same states: of files their content, wherever they are."""
+    data = {split: of["sha256"] for split, of in files.items()} or choices.data
+    return {**dataclasses.asdict(choices), "data": data}
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """Return the command that goes on with a run, as one types it here."""
+    words = ["fedsim-np", "train", "--out", arguments.out, "--resume"]
+    words += ["--workers", str(arguments.workers)] * (arguments.workers is not None)
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _say_other_versions(folder: Path) -> None:
+    there, here = read_choices(str(folder / CONFIG)).get("versions"), versions("numpy", "h5py")
+    there = there if isinstance(there, dict) else {}
+    for name in ("fedsim_np", "numpy"):
+        if there.get(name) != here[name]:
+            began = f"note: the run began with {name} {there.get(name)}, and this is {here[name]}"
+            print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
 class _Reached:
@@ -243,47 +273,9 @@ def _config(choices: Choices, files: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only process that trains into a folder, until it ends, in whatever way."""
-    try:
-        import sqlite3  # whose locks are the same on all systems
-    except ImportError:  # a Python built without it
-        yield
-        return
-    (folder / _CHECKPOINTS).mkdir(exist_ok=True)
-    connection = sqlite3.connect(folder / _CHECKPOINTS / ".lock", timeout=0.0, isolation_level=None)
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise CommandError(f"another process trains into '{folder}' ({error}).") from error
-        for place, names in ((folder, _FILES), (folder / _CHECKPOINTS, ("program_state_*",))):
-            for name in names:
-                for left in place.glob(f".{name}.*.tmp"):  # of a process that was killed
-                    left.unlink(missing_ok=True)
-        yield
-    finally:
-        connection.close()
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove a run's own files and no other.
-
-    The model goes first and the choices last: what an interrupt leaves is never taken for another run.
-    """
-    (folder / "weights.npz").unlink(missing_ok=True)
-    for path in (folder / _CHECKPOINTS).glob("program_state_*"):
-        path.unlink()
-    for path in (folder / _TENSORBOARD).glob("*/events.out.tfevents.*"):
-        path.unlink()
-    for name in (*_LOGS, "config.json"):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _tensorboard(folder: Path) -> TensorBoardLogger:
     try:
-        return TensorBoardLogger(folder / _TENSORBOARD)
+        return TensorBoardLogger(folder / TENSORBOARD)
     except ImportError as error:
         raise CommandError(str(error)) from error
 
@@ -291,17 +283,6 @@ def _tensorboard(folder: Path) -> TensorBoardLogger:
 def _is_apart(name: str) -> bool:
     """Return whether a metric has no place in files that are reproducible, or is there already."""
     return is_timing(name) or name == "round_number"
-
-
-def _check_files(found: dict[str, Any], folder: Path) -> None:
-    """Raise a `DataError` if the data are not those that a run began with."""
-    path = folder / "config.json"
-    there = read_choices(str(path)).get("data")
-    if not isinstance(there, dict) or not all(isinstance(of, dict) for of in there.values()):
-        raise data_error("'data' must say which files a run began with", type(there).__name__, path=path)
-    shas = [{split: of.get("sha256") for split, of in data.items()} for data in (found, there)]
-    if shas[0] != shas[1]:
-        raise data_error("the data must be those that the run began with", "others", path=path)
 
 
 def _evaluation_fn(experiment: Experiment) -> Any:
@@ -348,11 +329,14 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
-    experiment = Experiment(Choices(**_stored_choices(folder)))
-    _check_files(experiment.files(), folder)
-    weights = load_weights(folder / "weights.npz")
+    experiment = Experiment(Choices(**stored_choices(folder)))
+    check_files(experiment.files(), folder)
+    if not (folder / WEIGHTS).exists():
+        rounds = experiment.choices.rounds
+        raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
+    weights = load_weights(folder / WEIGHTS)
     process = experiment.evaluation_process()
     state = process.set_model_weights(process.initialize(), weights)
     metrics = process.next(state, experiment.evaluation_cohort).metrics["client_work"]["eval"][_LEAF]
-    print(json.dumps({"clients": len(experiment.evaluation_cohort), **metrics}))
+    print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

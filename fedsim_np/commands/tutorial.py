@@ -6,7 +6,6 @@ import argparse
 import csv
 import io
 import json
-import math
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.outputs import as_json
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.files import write_text
@@ -204,7 +204,7 @@ def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result)
     write_text(folder / "metrics.csv", _csv(result.history))
     write_text(folder / "clients.csv", _csv(_clients(result)))
     write_text(folder / "timings.csv", _csv({"round_num": rounds, "seconds": result.seconds}))
-    write_text(folder / "evaluation.json", json.dumps(_finite(result.evaluation), indent=2) + "\n")
+    write_text(folder / "evaluation.json", as_json(result.evaluation, indent=2) + "\n")
     save_weights(folder / "weights.npz", result.weights, SoftmaxRegression.weight_names)
 
 
@@ -233,13 +233,6 @@ def _clients(result: tutorial.Result) -> dict[str, list[Any]]:
         for name in ("loss", "sparse_categorical_accuracy"):
             columns.setdefault(name, []).extend(of[name] for of in metrics)
     return columns
-
-
-def _finite(value: Any) -> Any:
-    """Return nested metrics with null for NaN and infinity, which JSON has not."""
-    if isinstance(value, Mapping):
-        return {name: _finite(v) for name, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> str:

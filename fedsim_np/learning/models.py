@@ -472,7 +472,7 @@ def save_weights(path: str | os.PathLike[str], weights: ModelWeights, names: Seq
         raise argument_error("names", "save_weights", rule, names)
     arrays = dict(zip(names, weights.trainable, strict=True))
     arrays.update({f"{_NON_TRAINABLE}{i}": array for i, array in enumerate(weights.non_trainable)})
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from fedsim_np._version import versions
-from fedsim_np.errors import DataError, argument_error, argument_type_error, check_bool, check_int, data_error
+from fedsim_np.errors import (
+    DataError,
+    argument_error,
+    argument_type_error,
+    check_bool,
+    check_int,
+    check_path,
+    data_error,
+)
 from fedsim_np.files import replacing
 from fedsim_np.program.serialization import describe_state, restore_state
 
@@ -76,9 +84,7 @@ class FileProgramStateManager:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         owner = "FileProgramStateManager"
-        if not os.fspath(root_dir):
-            raise argument_error("root_dir", owner, "the path of a folder", root_dir)
-        self._root = Path(root_dir)
+        self._root = Path(check_path("root_dir", owner, root_dir))
         self._keep_total = check_int("keep_total", owner, keep_total)
         self._keep_first = check_bool("keep_first", owner, keep_first)
         self._keep_every_k = check_int("keep_every_k", owner, keep_every_k, minimum=1)
@@ -103,8 +109,10 @@ class FileProgramStateManager:
 
     def get_versions(self) -> list[int]:
         """Return the versions that there are, in order."""
-        numbers = (path.name.removeprefix(_PREFIX) for path in self._root.glob(f"{_PREFIX}*"))
-        return sorted(int(number) for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19)
+        paths = [path for path in self._root.glob(f"{_PREFIX}*") if path.is_file()]
+        numbers = (path.name.removeprefix(_PREFIX) for path in paths)
+        whole = [int(number) for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]
+        return sorted(version for version in whole if self.path(version) in paths)  # and not 02
 
     def save(self, program_state: Any, version: int) -> None:
         """Keep a state, and remove versions that are no longer to be kept.
@@ -149,7 +157,7 @@ class FileProgramStateManager:
         DataError
             If there is none, it is damaged, it was stored with another configuration, or does not fit.
         """
-        path = self.path(version)
+        path = self.path(check_int("version", "FileProgramStateManager.load", version, minimum=0))
         if not path.exists():
             raise data_error("must exist", "no such file", path=path)
         return self._restored(path, *_read(path), structure)
@@ -227,6 +235,8 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         about = json.loads(content[first : first + length])
         if not isinstance(about, dict) or not {"version", "config", "state"} <= set(about):
             raise ValueError("no description of a state")
+        if path.name != f"{_PREFIX}{about['version']}":  # renamed: rounds would be missing, or be there twice
+            raise ValueError(f"version {about['version']}")
     except (ValueError, RecursionError) as error:
         raise data_error("must be a whole checkpoint", error, path=path) from error
     return about, content[first + length :]

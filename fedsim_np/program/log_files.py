@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, data_error
+from fedsim_np.errors import argument_error, check_int, check_path, data_error
 from fedsim_np.files import naming_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
@@ -42,17 +42,24 @@ class _FileLogger:
     """What both kinds of file have in common: lines that belong to rounds."""
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
-        self._path, self._select = Path(path), select
+        self._path, self._select = Path(check_path("path", type(self).__name__, path)), select
         self._opened = False
+        self._last: int | None = None
 
     def _row(self, metrics: Mapping[str, Any], round_num: int) -> dict[str, Any]:
-        row: dict[str, Any] = {ROUND: int(round_num)}
+        number = check_int("round_num", f"{type(self).__name__}.release", round_num)
+        if self._last is not None and number <= self._last:
+            raise argument_error("round_num", f"{type(self).__name__}.release", f"after {self._last}", round_num)
+        self._last = number
+        row: dict[str, Any] = {ROUND: number}
         for name, value in flatten(metrics).items():
             if self._select is None or self._select(name):
                 row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
         return row
 
     def _open(self) -> None:
+        if self._path.is_dir():
+            raise argument_error("path", type(self).__name__, "a file", str(self._path))
         if not self._opened and self._path.exists() and self._path.stat().st_size:
             rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
             raise argument_error("path", type(self).__name__, rule, str(self._path))
@@ -83,13 +90,16 @@ class _FileLogger:
     def _keep(self, lines: list[str], rounds: list[int], header: int, round_num: int) -> None:
         """Write the file again with the lines of the rounds up to one."""
         kept = [line for line, number in zip(lines[header:], rounds, strict=True) if number <= round_num]
-        last = max((number for number in rounds if number <= round_num), default=0)
-        empty = not lines and round_num >= 0 and self._path.exists()
-        if empty or (lines and last != max(round_num, 0)) or rounds != sorted(set(rounds)):
-            found = "none" if not rounds else f"rounds up to {rounds[-1]}"
+        there = [number for number in rounds if number <= round_num]
+        # A log that is not there yet may begin in mid-run.
+        wanted = list(range(there[0], round_num + 1)) if there else []
+        if there != wanted or (not there and round_num > 0 and self._path.exists()) or rounds != sorted(set(rounds)):
+            missing = next((number for number in wanted if number not in there), None)
+            found = "none" if not rounds else f"rounds up to {rounds[-1]}" + f", not {missing}" * (missing is not None)
             raise data_error(
                 f"must have a row of each round up to {round_num}, to go on from there", found, path=self._path
             )
+        self._last = round_num
         text = "".join(f"{line}\n" for line in lines[:header] + kept)
         if self._path.exists() and self._path.read_bytes() != text.encode():
             write_text(self._path, text, durable=True)
@@ -132,7 +142,7 @@ class CSVLogger(_FileLogger):
         if new:
             lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
             self._columns += new
-            write_text(self._path, "".join([_line(self._columns), *lines]))
+            write_text(self._path, "".join([_line(self._columns), *lines]), durable=True)
         self._append(_line([row.get(name, "") for name in self._columns]))
 
     def resume(self, round_num: int) -> None:
@@ -185,7 +195,7 @@ class JSONLinesLogger(_FileLogger):
         """Write a round's metrics."""
         row = self._row(metrics, round_num)
         self._open()
-        self._append(json.dumps({name: _finite(value) for name, value in row.items()}, default=str) + "\n")
+        self._append(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: drop the lines of later ones.
@@ -197,7 +207,9 @@ class JSONLinesLogger(_FileLogger):
         """
         lines = self._lines()
         try:
-            rounds = [int(json.loads(line)[ROUND]) for line in lines]
+            rounds = [json.loads(line)[ROUND] for line in lines]
+            if not all(type(number) is int for number in rounds):
+                raise ValueError("a round that is no integer")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise data_error(f"must be JSON Lines with '{ROUND}'", error, path=self._path) from error
         self._keep(lines, rounds, 0, round_num)

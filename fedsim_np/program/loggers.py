@@ -46,7 +46,11 @@ def flatten(metrics: Mapping[str, Any]) -> OrderedDict[str, Any]:
 
 
 class ResumableLogger(Logger, Protocol):
-    """A logger that can go on where a stopped run left off. One that cannot is told the rounds that come."""
+    """A logger that can go on where a stopped run left off. One that cannot is told the rounds that come.
+
+    If it has a method ``sync()`` too, that is called before every save of a state: what a resumed run will not tell
+    again must be safe by then.
+    """
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: forget all later ones."""
@@ -75,7 +79,8 @@ class MemoryLogger:
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Add a row."""
         rows = len(self.history["round_num"])
-        row = {"round_num": round_num, **flatten(metrics)}
+        row: dict[str, Any] = {"round_num": round_num}
+        row.update((f"metric/{name}" if name in row else name, value) for name, value in flatten(metrics).items())
         for name in row:
             self.history.setdefault(name, [float("nan")] * rows)
         for name, column in self.history.items():

@@ -7,7 +7,7 @@ for populations of millions, and makes other choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -127,9 +127,8 @@ def _words(number: int) -> list[int]:
 
 
 def _check_range(owner: str, sample_range: object) -> None:
-    if isinstance(sample_range, str | bytes) or not (
-        hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
-    ):
+    is_sequence = hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
+    if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "shape", None) == ():
         raise argument_type_error("sample_range", owner, "a sequence of clients' ids", sample_range)
 
 

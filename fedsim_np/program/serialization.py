@@ -53,8 +53,8 @@ def describe_state(state: Any) -> tuple[Description, list[npt.NDArray[Any]]]:
         place += stored.nbytes
         return about
 
-    def of(value: Any, path: str) -> Description:
-        if path.count("/") > _MOST_DEEP:
+    def of(value: Any, path: str, depth: int = 0) -> Description:
+        if depth > _MOST_DEEP:
             raise _not_storable(path, f"something {_MOST_DEEP} levels deep")
         # Exact types: an array with a mask, a number of an enumeration or a mapping with defaults would lose these.
         if value is None or type(value) in (bool, str):
@@ -71,15 +71,16 @@ def describe_state(state: Any) -> tuple[Description, list[npt.NDArray[Any]]]:
             kind = "ordered" if isinstance(value, OrderedDict) else "dict"
             if any(not isinstance(key, str) for key in value):
                 raise _not_storable(path, "a mapping with keys that are no texts")
-            return {"kind": kind, "items": [[key, of(item, f"{path}/{key}")] for key, item in value.items()]}
+            return {"kind": kind, "items": [[key, of(item, f"{path}/{key}", depth + 1)] for key, item in value.items()]}
         fields = _fields(value)
         if fields is not None:
             if dataclasses.is_dataclass(value) and not all(field.init for field in dataclasses.fields(value)):
                 raise _not_storable(path, "a dataclass with fields that its __init__ does not take")
-            return {"kind": "fields", "items": [[name, of(getattr(value, name), f"{path}/{name}")] for name in fields]}
+            items = [[name, of(getattr(value, name), f"{path}/{name}", depth + 1)] for name in fields]
+            return {"kind": "fields", "items": items}
         if type(value) in (tuple, list):
             kind = "tuple" if isinstance(value, tuple) else "list"
-            return {"kind": kind, "items": [of(item, f"{path}/{i}") for i, item in enumerate(value)]}
+            return {"kind": kind, "items": [of(item, f"{path}/{i}", depth + 1) for i, item in enumerate(value)]}
         raise _not_storable(path, f"a {type(value).__name__}")
 
     return of(state, ""), arrays
@@ -208,7 +209,10 @@ def _array(about: Description, content: bytes, like: Any, path: str) -> Any:
     size = dtype.itemsize * math.prod(shape)
     if place + size > len(content):
         raise _unfit(path, f"stored, in {size} bytes from {place}", f"{len(content)} bytes in all")
-    values = np.frombuffer(content, dtype, math.prod(shape), place).reshape(shape).astype(native)
+    try:
+        values = np.frombuffer(content, dtype, math.prod(shape), place).reshape(shape).astype(native)
+    except ValueError as error:  # too many axes, or one too long for NumPy although there is nothing in it
+        raise _unfit(path, "of a shape that NumPy has", str(shape)[:50]) from error
     return values[()] if about["kind"] == "scalar" else values
 
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.errors import argument_type_error, check_int
+from fedsim_np.errors import argument_type_error, check_bool, check_int
 from fedsim_np.learning.process import ClientBatches, LearningProcess
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.program.checkpoints import ProgramStateManager
@@ -86,7 +86,7 @@ def run_training_process(
     Returns
     -------
     LearningAlgorithmState
-        After the last round.
+        After the last round: of `total_rounds`, or of those that were saved if these are more.
 
     Examples
     --------
@@ -105,8 +105,10 @@ def run_training_process(
     total_rounds = check_int("total_rounds", owner, total_rounds, minimum=0)
     rounds_per_evaluation = check_int("rounds_per_evaluation", owner, rounds_per_evaluation, minimum=1)
     rounds_per_saving = check_int("rounds_per_saving_program_state", owner, rounds_per_saving_program_state, minimum=1)
+    check_bool("reshuffle", owner, reshuffle)
     _check_callables(training_selection_fn, evaluation_fn, evaluation_selection_fn, stop_fn)
-    loggers = [ConsoleLogger(total_rounds)] if metrics_managers is None else list(metrics_managers)
+    _check_methods(training_process, program_state_manager)
+    loggers = _checked_loggers(metrics_managers, total_rounds)
 
     def save(state: LearningAlgorithmState, round_num: int) -> None:
         if program_state_manager is not None:
@@ -121,12 +123,9 @@ def run_training_process(
             logger.release(metrics, round_num)
 
     def evaluate(state: LearningAlgorithmState, round_num: int) -> OrderedDict[str, Any]:
-        assert evaluation_fn is not None
-        assert evaluation_selection_fn is not None
-        started = time.perf_counter()
-        metrics = OrderedDict(evaluation_fn(state, evaluation_selection_fn(round_num)))
-        metrics[EVALUATION_TIME_KEY] = time.perf_counter() - started
-        return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in metrics.items())
+        if evaluation_fn is None or evaluation_selection_fn is None:
+            return OrderedDict()
+        return _evaluated(evaluation_fn, state, evaluation_selection_fn(round_num))
 
     state, start = training_process.initialize(), 0
     saved = None
@@ -138,11 +137,11 @@ def run_training_process(
             if hasattr(logger, "resume"):
                 logger.resume(start or -1)  # round 0 is evaluated again
     if start == 0:
-        metrics = None if evaluation_fn is None else evaluate(state, 0)
+        first_metrics = evaluate(state, 0)
         if saved is None:
             save(state, 0)  # before there is a log, which nobody could go on with
-        if metrics is not None:
-            release(metrics, 0)
+        if first_metrics:
+            release(first_metrics, 0)
     for round_num in range(start + 1, total_rounds + 1):
         started = time.perf_counter()
         cohort = training_selection_fn(round_num)
@@ -150,7 +149,7 @@ def run_training_process(
         metrics = OrderedDict(round_metrics)
         metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
         metrics[ROUND_NUMBER_KEY] = round_num
-        if evaluation_fn is not None and round_num % rounds_per_evaluation == 0:
+        if round_num % rounds_per_evaluation == 0:
             metrics.update(evaluate(state, round_num))
         release(metrics, round_num)
         stop = stop_fn is not None and stop_fn()
@@ -159,6 +158,38 @@ def run_training_process(
         if stop:
             break
     return state
+
+
+def _evaluated(
+    evaluation_fn: EvaluationFn, state: LearningAlgorithmState, data: Sequence[ClientBatches]
+) -> OrderedDict[str, Any]:
+    """Return an evaluation's metrics, and its seconds, by their names in a training run."""
+    started = time.perf_counter()
+    metrics = evaluation_fn(state, data)
+    if not isinstance(metrics, Mapping):
+        rule = "a callable that returns a mapping of metrics"
+        raise argument_type_error("evaluation_fn", "run_training_process", rule, metrics)
+    found = {**metrics, EVALUATION_TIME_KEY: time.perf_counter() - started}
+    return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in found.items())
+
+
+def _check_methods(training_process: Any, program_state_manager: Any) -> None:
+    for name, value, method in (
+        ("training_process", training_process, "initialize"),
+        ("program_state_manager", program_state_manager, "load_latest"),
+    ):
+        if not hasattr(value, method) and (value is not None or name == "training_process"):
+            raise argument_type_error(name, "run_training_process", f"something with a method {method}", value)
+
+
+def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: int) -> list[Logger]:
+    if metrics_managers is None:
+        return [ConsoleLogger(total_rounds)]
+    loggers = list(metrics_managers) if isinstance(metrics_managers, Iterable) else [metrics_managers]
+    if not isinstance(metrics_managers, Iterable) or not all(hasattr(logger, "release") for logger in loggers):
+        rule = "a list of loggers, each with a method release"
+        raise argument_type_error("metrics_managers", "run_training_process", rule, metrics_managers)
+    return loggers
 
 
 def _check_callables(

@@ -6,7 +6,6 @@ folder of them. See S. Caldas et al., "LEAF: a benchmark for federated settings"
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from fedsim_np.datasets.client_data import InMemoryClientData
 from fedsim_np.datasets.partition.arrays import numbers_of
 from fedsim_np.errors import DataError, data_error
+from fedsim_np.files import parse_json
 
 
 def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
@@ -42,7 +42,7 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
 
     Examples
     --------
-    >>> import tempfile
+    >>> import json, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "all_data.json")
     ...     with open(path, "w", encoding="utf-8") as file:
@@ -87,7 +87,7 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
 
 def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_object)
+        content = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise data_error("must exist", "no such file", path=path) from error
     except (ValueError, RecursionError) as error:
@@ -105,16 +105,6 @@ def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     for user, size in zip(map(str, users), sizes, strict=True):
         clients[user] = _client(path, user, size, data.pop(user))
     return clients
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object; Python's own would keep the last of two equal keys."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:50]!r} twice in an object")
-    return found
 
 
 def _client(path: Path, user: str, size: object, fields: object) -> dict[str, npt.NDArray[Any]]:

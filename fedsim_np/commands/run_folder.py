@@ -1,0 +1,110 @@
+"""The folder of a training run: what is in it, whose it is, and that one process at a time has it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.commands.arguments import CommandError
+from fedsim_np.errors import data_error
+from fedsim_np.experiment import Choices, read_choices
+
+CONFIG, WEIGHTS, CHECKPOINTS, TENSORBOARD = "config.json", "weights.npz", "checkpoints", "tensorboard"
+LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
+FILES = (CONFIG, *LOGS, WEIGHTS)
+_STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
+_PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}
+
+
+def stored_choices(folder: Path) -> dict[str, Any]:
+    """Return the choices that are stored with a run; a `DataError` if they are damaged."""
+    path = folder / CONFIG
+    choices = read_choices(str(path)).get("choices")
+    if not isinstance(choices, dict):
+        raise data_error("must be a run's configuration, with 'choices'", type(choices).__name__, path=path)
+    return dataclasses.asdict(Choices.of(choices, str(path)))
+
+
+def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[str, Any] | None]:
+    """Refuse a folder that a run cannot be in; return it, and the choices of the run to go on with."""
+    if not name:
+        raise CommandError("--out must be a folder. Got ''.")
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--out must be a folder. Got the file '{folder}'.")
+    there = [file for file in FILES if (folder / file).exists()]
+    states = [CHECKPOINTS] * any((folder / CHECKPOINTS).glob(_STATES))
+    if (there or states) and not (resume or overwrite):
+        found = ", ".join(there + states)
+        raise CommandError(
+            f"--out '{folder}' already holds a run ({found}): use --resume to go on with it, or --overwrite."
+        )
+    if there and CONFIG not in there and not states:
+        raise CommandError(
+            f"--out '{folder}' holds {', '.join(there)} and no {CONFIG}: these are no run's of this kind."
+        )
+    if CONFIG not in there:
+        return folder, None
+    try:
+        stored = stored_choices(folder)  # or an error: it would be somebody else's
+    except ValueError as error:
+        if overwrite:
+            raise CommandError(f"{error} --overwrite removes runs alone: remove that file by hand.") from error
+        raise
+    return folder, stored if resume else None
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only process that trains into a folder, until it ends, in whatever way."""
+    try:
+        import sqlite3  # whose locks are the same on all systems
+    except ImportError:  # a Python built without it
+        yield
+        return
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    lock = folder / CHECKPOINTS / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = sqlite3.connect(lock, timeout=0.0, isolation_level=None)
+            stack.callback(connection.close)
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                raise CommandError(f"another process trains into '{folder}' ({error}).") from error
+            rule = "must be a lock that can be taken (if nothing trains into this folder, remove it)"
+            raise data_error(rule, error, path=lock) from error
+        for place, names in _PLACES.items():
+            for name in names:
+                for left in (folder / place).glob(f".{name}.tmp" if "*" in name else f".{name}.*.tmp"):
+                    left.unlink(missing_ok=True)  # of a process that was killed
+        yield
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's own files and no other.
+
+    The model goes first and the choices last: what an interrupt leaves is never taken for another run.
+    """
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    for place, names in _PLACES.items():
+        for path in [path for name in names if "*" in name for path in (folder / place).glob(name) if path.is_file()]:
+            path.unlink()
+    for name in (*LOGS, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_files(found: dict[str, Any], folder: Path) -> None:
+    """Raise a `DataError` if the data are not those that a run began with."""
+    path = folder / CONFIG
+    there = read_choices(str(path)).get("data")
+    if not isinstance(there, dict) or not all(isinstance(of, dict) for of in there.values()):
+        raise data_error("'data' must say which files a run began with", type(there).__name__, path=path)
+    for split in {**there, **found}:
+        shas = [of.get(split, {}).get("sha256") for of in (there, found)]
+        if shas[0] != shas[1]:
+            rule = f"the {split} data must be those that the run began with, of SHA-256 {shas[0]}"
+            raise data_error(rule, shas[1], path=found.get(split, {}).get("file", path))
