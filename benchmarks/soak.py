@@ -66,6 +66,7 @@ def kills(folder, quick):
             time.sleep(moments.random() * 0.02)
             process.kill()
             process.communicate()
+            assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
             at.append(last_round)
         subprocess.run(command(target, *CHOICES, "--resume"), check=True, stdout=subprocess.DEVNULL)
         same.append(result(target) == whole)

@@ -152,3 +152,22 @@ def test_names_that_clash_and_numbers_of_all_kinds(folder):
     accumulator.Reload()
     values = {tag: accumulator.Tensors(tag)[0].tensor_proto.float_val[0] for tag in accumulator.Tags()["tensors"]}
     assert values == {"loss": 2.0, "client_work/train/loss": 1.0, "a": 4.0, "b": 1.0}
+
+
+def test_no_two_metrics_share_a_name(folder):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    util = pytest.importorskip("tensorboard.util.tensor_util")
+    for number, metrics in enumerate(
+        ({"loss": 9.0, "client_work": {"train": {"loss": 1.5}}}, {"client_work": {"train": {"loss": 1.5}}, "loss": 9.0})
+    ):
+        with fed.program.TensorBoardLogger(folder / str(number)) as logger:
+            logger.release(metrics, 1)
+        accumulator = accumulators.EventAccumulator(str(folder / str(number) / "train"))
+        accumulator.Reload()
+        found = {tag: accumulator.Tensors(tag) for tag in accumulator.Tags()["tensors"]}
+        values = {tag: [float(util.make_ndarray(event.tensor_proto)) for event in of] for tag, of in found.items()}
+        assert values == {"loss": [1.5], "metric/loss": [9.0]}
+    with pytest.raises(TypeError, match="The 'logdir' of TensorBoardLogger must be a path. Got None"):
+        fed.program.TensorBoardLogger(None)
+    with pytest.raises(ValueError, match=r"'round_num' of TensorBoardLogger\.release must be an integer. Got 'x'"):
+        fed.program.TensorBoardLogger(folder).release({}, "x")

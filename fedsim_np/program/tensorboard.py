@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np.errors import check_int, check_path
 from fedsim_np.files import replacing
 from fedsim_np.program.loggers import flatten
 from fedsim_np.program.training import EVALUATION_METRICS_PREFIX
@@ -54,20 +55,23 @@ class TensorBoardLogger:
             message = 'TensorBoardLogger needs TensorBoard: pip install "fedsim_np[tensorboard]"'
             raise ImportError(message) from error
         self._make_writer = Writer
-        self._logdir = Path(logdir)
+        self._logdir = Path(check_path("logdir", "TensorBoardLogger", logdir))
         self._writers: dict[str, Any] = {}
 
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Write a round's metrics; what is no number is left out."""
-        taken: set[tuple[str, str]] = set()
-        for path, value in flatten(metrics).items():
-            number = _number(value)
+        step = check_int("round_num", "TensorBoardLogger.release", round_num)
+        named: dict[tuple[str, str], float] = {}
+        flat = [(path, _number(value)) for path, value in flatten(metrics).items()]
+        # The client work's metrics have the short names, whatever else is called so.
+        for path, number in sorted(flat, key=lambda metric: _place(metric[0])[1] == metric[0]):
+            folder, name = _place(path)
+            while (folder, name) in named:
+                name = f"metric/{name}"
             if number is not None:
-                folder, name = _place(path)
-                if (folder, name) in taken:  # two metrics of one name: the second goes by its path
-                    name = path
-                taken.add((folder, name))
-                self._writer(folder).add_scalar(name, number, step=round_num)
+                named[folder, name] = number
+        for (folder, name), number in named.items():
+            self._writer(folder).add_scalar(name, number, step=step)
         for writer in self._writers.values():
             writer.flush()  # somebody may be watching
 
@@ -109,8 +113,10 @@ def _drop_after(path: Path, round_num: int) -> None:
         event = Event.FromString(record)
         return event.step <= round_num or bool(event.HasField("file_version"))
 
-    records = RawEventFileLoader(str(path)).Load()  # ends before a record that was cut off
+    records = list(RawEventFileLoader(str(path)).Load())  # ends before a record that was cut off
     kept = [record for record in records if is_kept(record)]
+    if len(kept) == len(records):
+        return
     with replacing(path) as temporary, open(temporary, "wb") as file:
         writer = RecordWriter(file)
         for record in kept:
