@@ -151,7 +151,7 @@ def test_names_that_clash_and_numbers_of_all_kinds(folder):
     accumulator = accumulators.EventAccumulator(str(folder / "train"))
     accumulator.Reload()
     values = {tag: accumulator.Tensors(tag)[0].tensor_proto.float_val[0] for tag in accumulator.Tags()["tensors"]}
-    assert values == {"loss": 2.0, "client_work/train/loss": 1.0, "a": 4.0, "b": 1.0}
+    assert values == {"loss": 1.0, "metric/loss": 2.0, "a": 4.0, "b": 1.0}
 
 
 def test_no_two_metrics_share_a_name(folder):
