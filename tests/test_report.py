@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     assert main(["report", str(folder / "run")]) == 0
     page = Page((folder / "run" / "report.html").read_text(encoding="utf-8"))
     text = " ".join(page.texts)
-    assert "2 clients trained one model together in 2 rounds" in text
+    assert "2 clients a round trained one model together in 2 rounds" in text
     assert "(adam, learning rate 0.01)" in text
     assert len(page.images) == 1
 
@@ -164,7 +165,7 @@ def test_runs_are_compared(runs, folder, capsys):
     assert ("rounds", "3", "2") in rows
     a, b = read_run(runs / "a"), read_run(runs / "b")
     losses = [f"{run.history['client_work/train/loss'][-1]:.6g}" for run in (a, b)]
-    assert ("train / loss", *losses) in rows
+    assert ("train loss", *losses) in rows
     assert ("test: loss", *(f"{run.evaluation['test']['loss']:.6g}" for run in (a, b))) in rows
     assert len(page.images) == 1
     assert "a: " in page.images[0]["alt"]
@@ -319,3 +320,40 @@ def test_dollar_signs_in_ids_are_no_formulas(folder, capsys):
     assert main(["tutorial", *files, "--no-figures", "--out", str(folder / "$y_^$")]) == 0
     assert len(read_pictures(folder / "$x_^$")) == 11
     assert main(["report", str(folder / "$x_^$"), str(folder / "$y_^$"), "--out", str(folder / "c.html")]) == 0
+
+
+def test_a_picture_of_no_size_is_refused(runs, folder, capsys):
+    shutil.copytree(runs / "a", folder / "run")
+    path = folder / "run" / "figures" / "image.png"
+    png = path.read_bytes()
+    end = png[-8:]
+    for damaged in (png[:8] + end, png[:16] + b"\xff" * 4 + png[20:], png[:29] + b"\0\0\0\0" + png[33:]):
+        path.write_bytes(damaged)
+        assert main(["report", str(folder / "run")]) == 2
+        assert "figures.json': must list pictures that are there. Got no whole PNG" in capsys.readouterr().err
+
+
+def test_runs_of_both_commands_are_compared_by_the_same_choices(folder, capsys):
+    assert main(["tutorial", "--rounds", "2", "--clients", "3", "--no-figures", "--out", str(folder / "a")]) == 0
+    assert main(["train", "--rounds", "3", "--clients", "3", "--client-lr", "0.5", "--out", str(folder / "b")]) == 0
+    path = folder / "both.html"
+    assert main(["report", str(folder / "a"), str(folder / "b"), "--out", str(path)]) == 0
+    rows = {row[0]: tuple(row[1:]) for row in Page(path.read_text(encoding="utf-8")).rows}
+    assert rows["client lr"] == ("0.02", "0.5")
+    assert rows["rounds"] == ("2", "3")  # not the evaluation before the first
+    assert not {"clients", "algorithm", "epochs", "batch size", "client optimizer"} & set(rows)
+
+
+def test_a_page_says_what_was_done(folder, capsys):
+    choices = ["--rounds", "50", "--clients", "2", "--epochs", "1", "--algorithm", "fedsgd", "--server-lr", "0.1"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert main(["report", str(folder / "run")]) == 0
+    page = Page((folder / "run" / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(page.texts)
+    assert "every client computes the gradient of the loss over all its examples" in text
+    assert "epochs of steps" not in text
+    assert "one row in 2 of 51" in text
+    (header,) = [row for row in page.rows if row[:1] == ["round"]]
+    assert header[1:3] == ["sparse categorical accuracy", "loss"]  # training first
+    assert header[3:5] == ["num examples", "num batches"]
+    assert header[5:] == ["evaluation sparse categorical accuracy", "evaluation loss"]  # no counts that stay the same

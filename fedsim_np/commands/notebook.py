@@ -39,8 +39,8 @@ def read(language: str) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.to)
     path = folder / NAMES[arguments.lang]
-    if not folder.is_dir():
-        raise CommandError(f"--to must be a folder that exists. Got '{folder}'.")
+    if not arguments.to or not folder.is_dir():
+        raise CommandError(f"--to must be a folder that exists. Got '{arguments.to}'.")
     if path.is_dir():
         raise CommandError(f"'{path}' is a folder.")
     if path.exists() and not arguments.overwrite:

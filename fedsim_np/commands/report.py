@@ -28,6 +28,8 @@ def _run(arguments: argparse.Namespace) -> int:
     # Here, and not at the top: matplotlib takes longer to import than most commands take.
     from fedsim_np.report import write_comparison, write_report
 
+    if "" in arguments.runs:
+        raise CommandError("RUN must be a run's folder. Got ''.")
     folders = [Path(run) for run in arguments.runs]
     if len(folders) == 1:
         if arguments.out is not None:
@@ -36,9 +38,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise CommandError(f"the runs must differ. Got {', '.join(arguments.runs)}.")
-    path = Path(arguments.out or "comparison.html")
-    if path.is_dir() or not path.parent.is_dir():
-        raise CommandError(f"--out must be a file in a folder that exists. Got '{path}'.")
+    path = Path("comparison.html" if arguments.out is None else arguments.out)
+    if not path.name or path.is_dir() or not path.parent.is_dir():
+        raise CommandError(f"--out must be a file in a folder that exists. Got '{arguments.out or path}'.")
     if path.exists() and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
     print(f"written {write_comparison(folders, path)}")

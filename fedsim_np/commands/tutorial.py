@@ -20,6 +20,7 @@ from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.outputs import as_json
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
+from fedsim_np.errors import data_error
 from fedsim_np.files import write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
@@ -100,6 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.train is None:
         arguments.train, arguments.test = map(str, emnist.download() if arguments.emnist else sample_paths())
     with HDF5ClientData(arguments.train, emnist.DIGITS) as train, HDF5ClientData(arguments.test, emnist.DIGITS) as test:
+        train.create_dataset_for_client(train.client_ids[0])  # or an error, before a folder is made
+        if len(train.client_ids) < arguments.clients:
+            raise data_error(f"there must be at least {arguments.clients} train clients", len(train.client_ids))
         folder = _prepare_folder(arguments.out, arguments.overwrite)
         _print_facts(arguments, train, test)
         print(tutorial.build_training_process().initialize.type_signature.formatted_representation(), flush=True)

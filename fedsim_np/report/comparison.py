@@ -69,7 +69,10 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    configs = [_flat({k: v for k, v in run.config.items() if k not in _NOT_CHOICES}) for run in runs]
+    configs = [
+        _flat({k: v for k, v in {**run.choices, "data": run.config.get("data")}.items() if k not in _NOT_CHOICES})
+        for run in runs
+    ]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
     if not differing:
@@ -100,9 +103,9 @@ def _last(run: Run) -> str:
 
 def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
     metrics = dict.fromkeys(name for run in runs for name in run.history if name != "round_num")
-    rows: list[list[Any]] = [["rounds", *(len(run.history["round_num"]) for run in runs)]]
+    rows: list[list[Any]] = [["rounds", *(run.rounds for run in runs)]]
     for metric in metrics:
-        shown = metric.removeprefix("client_work/").replace("/", " / ").replace("_", " ")
+        shown = metric.removeprefix("client_work/").replace("/", " ").replace("_", " ")
         rows.append([shown, *(_last_value(run.history.get(metric, [])) for run in runs)])
     return page.table(["metric", *names], rows, "Metrics of the last round that has them")
 

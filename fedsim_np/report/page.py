@@ -26,7 +26,8 @@ caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 td { overflow-wrap: anywhere; }
 th, td { padding: .28rem .8rem .28rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; }
-td.number, th.number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+td.number, th.number { text-align: right; overflow-wrap: normal; }
+td.number { white-space: nowrap; }
 tbody th { font-weight: 400; }
 pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4;
   white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -38,7 +39,8 @@ pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .85
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { break-after: avoid; } figure, tr { break-inside: avoid; } figure img { max-height: 20cm; }
-  .wide { overflow: visible; } pre { border: 1px solid var(--line); background: none; }
+  .wide { overflow: visible; } table { font-size: 8.5pt; } th, td { padding-right: .5rem; }
+  thead { break-after: avoid; } pre { border: 1px solid var(--line); background: none; }
 }
 """
 
@@ -125,7 +127,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return value == "-" or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _number_class(number: bool) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import warnings
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER = "figures"
 _INDEX = "figures.json"
 _DPI = 150
+_MOST_PIXELS = 20_000  # of a figure's width or height
 _CSS_DPI = 96  # how large an inch is on a screen
 
 
@@ -119,6 +121,16 @@ def _svg(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
+def _is_png(content: bytes) -> bool:
+    """Return whether a picture has its first and last part whole, and a size that a figure may have."""
+    start, end = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"IEND\xaeB`\x82"
+    if not content.startswith(start) or not content.endswith(end) or len(content) < 33 + 12:
+        return False
+    width, height, checksum = struct.unpack(">II5xI", content[16:33])
+    is_size = 0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS
+    return bool(is_size and zlib.crc32(content[12:29]) == checksum)
+
+
 def read_pictures(folder: Path) -> list[Picture]:
     """Return the pictures that are stored with a run; none if it has none.
 
@@ -139,7 +151,7 @@ def read_pictures(folder: Path) -> list[Picture]:
                 raise ValueError(f"the name {name!r}")
             alt.encode(), caption.encode()
             png = (folder / FOLDER / f"{name}.png").read_bytes()
-            if not png.startswith(b"\x89PNG\r\n\x1a\n") or not png.endswith(b"IEND\xaeB`\x82"):
+            if not _is_png(png):
                 raise ValueError(f"no whole PNG in {name}.png")
             pictures.append(Picture(name, section, alt, caption, png))
     except (ValueError, KeyError, TypeError, FileNotFoundError, RecursionError) as error:

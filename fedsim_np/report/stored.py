@@ -43,6 +43,26 @@ class Run:
         """The folder's name."""
         return self.folder.resolve().name
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds were trained; an evaluation before the first is none."""
+        return sum(number >= 1 for number in self.history["round_num"])
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen, by the names that ``fedsim-np train`` has for it, whichever command stored it."""
+        choices = self.config.get("choices")
+        if isinstance(choices, dict):
+            return choices
+        chosen = {key: value for key, value in self.config.items() if key not in ("command", "data")}
+        for who in ("client", "server"):
+            optimizer = chosen.get(f"{who}_optimizer")
+            if isinstance(optimizer, dict):
+                chosen[f"{who}_optimizer"] = optimizer.get("name")
+                chosen[f"{who}_lr"] = optimizer.get("learning_rate")
+        chosen["algorithm"] = {"build_weighted_fed_avg": "fedavg"}.get(*2 * [str(chosen.get("algorithm"))])
+        return chosen
+
 
 def read_run(folder: Path) -> Run:
     """Read a run's folder.

@@ -44,14 +44,15 @@ def write_report(folder: Path, draw: bool = True) -> Path:
 
 
 def _page(run: Run, pictures: Sequence[Picture]) -> str:
-    config = _choices(run)
+    config = run.choices
     lead = (
-        f"A run of {_rounds(run)} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
+        f"A run of {run.rounds} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
     )
     if isinstance(config.get("clients"), int):
         lead = (
-            f"{config['clients']} clients trained one model together in {_rounds(run)} rounds, without handing over "
-            "their data: each trained on its own examples, and only what it had learned was averaged."
+            f"{config['clients']} clients{' a round' * _is_sampled(run)} trained one model together in {run.rounds} "
+            "rounds, without handing over their data: each trained on its own examples, and only what it had learned "
+            "was averaged."
         )
     parts = [
         page.heading("The data"),
@@ -78,13 +79,9 @@ def _curves(run: Run) -> list[Picture]:
         figure = plots.learning_curves({run.name: run.history})
     except ValueError:  # nothing finite to draw
         return []
-    alt = f"Curves of loss and accuracy over {_rounds(run)} rounds; the table below has their values."
+    alt = f"Curves of loss and accuracy over {run.rounds} rounds; the table below has their values."
     caption = "Training is measured before each local step, an evaluation after the round."
     return [Picture.of(figure, "learning_curves", "rounds", alt, caption)]
-
-
-def _rounds(run: Run) -> int:
-    return len([number for number in run.history["round_num"] if number >= 1])
 
 
 def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
@@ -92,11 +89,16 @@ def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
 
 
 def _data(run: Run) -> list[str]:
+    who = (
+        "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ in "
+        "how much they wrote, in what, and in how"
+    )
+    if run.choices.get("data", "sample") not in ("sample", "synthetic", "emnist"):
+        who = "A client is whoever has examples of its own. Clients differ in how many they have, of what, and in how"
     parts = [
         page.paragraph(
-            "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ "
-            "in how much they wrote, in what, and in how: their data are not samples of one distribution (not i.i.d.), "
-            "which is what makes federated learning a subject of its own."
+            f"{who}: their data are not samples of one distribution (not i.i.d.), which is what makes federated "
+            "learning a subject of its own."
         )
     ]
     data = run.config.get("data")
@@ -119,31 +121,28 @@ def _data(run: Run) -> list[str]:
     return parts
 
 
-def _choices(run: Run) -> dict[str, Any]:
-    """Return a run's choices, whichever command stored them."""
-    choices = run.config.get("choices")
-    return choices if isinstance(choices, dict) else run.config
-
-
 def _training(run: Run) -> list[str]:
-    config = _choices(run)
-    client, server = (
-        of if isinstance(of, dict) else {"name": of, "learning_rate": config.get(f"{who}_lr")}
-        for who, of in ((who, config.get(f"{who}_optimizer", {})) for who in ("client", "server"))
-    )
-    parts = [
-        page.paragraph(
+    config = run.choices
+    server = _optimizer(config, "server")
+    if config.get("algorithm") == "fedsgd":
+        what = (
+            "In each round every client computes the gradient of the loss over all its examples, at the server's "
+            f"weights. The server makes one step with their average ({server})."
+        )
+        when = "The training metrics are measured at the weights that a round starts from, before its step."
+    else:
+        what = (
             f"In each round every client starts from the server's weights and makes {_said(config, 'epochs')} epochs "
-            f"of steps on batches of {_said(config, 'batch_size')} ({_optimizer(client)}). The server averages the "
-            f"clients' updates and makes one step with the average ({_optimizer(server)})."
-        ),
-        page.paragraph(
+            f"of steps on batches of {_said(config, 'batch_size')} ({_optimizer(config, 'client')}). The server "
+            f"averages the clients' updates and makes one step with the average ({server})."
+        )
+        when = (
             "The training metrics are measured during local training: on each batch before the step that is made on "
-            "it, with the client's own model as it moves. So they are not the new global model's: they are at least a "
-            "round behind an evaluation of it, and lower, since a model that a client is moving is worse for a while "
-            "than the average of all."
-        ),
-    ]
+            "it, with the client's own model as it moves. So they are not the new global model's. They begin where the "
+            "last round ended, which makes them late; and each local model comes to fit the very examples that it is "
+            "measured on, which makes them look good where clients train for long."
+        )
+    parts = [page.paragraph(what), page.paragraph(when)]
     if run.seconds:
         parts.append(
             page.paragraph(
@@ -162,29 +161,39 @@ def _said(config: dict[str, Any], key: str) -> str:
     return str(config.get(key, "some"))
 
 
-def _optimizer(config: Any) -> str:
-    if not isinstance(config, dict) or "name" not in config:
+def _is_sampled(run: Run) -> bool:
+    """Return whether every round had clients of its own."""
+    return isinstance(run.config.get("choices"), dict)
+
+
+def _optimizer(config: dict[str, Any], who: str) -> str:
+    if config.get(f"{who}_optimizer") is None:
         return "its optimizer is not stored"
-    others = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in config.items() if key != "name")
-    return f"{config['name']}, {others}" if others else str(config["name"])
+    parts = [str(config[f"{who}_optimizer"])]
+    for text, key in (("learning rate", f"{who}_lr"), ("momentum", f"{who}_momentum")):
+        if config.get(key):
+            parts.append(f"{text} {config[key]}")
+    return ", ".join(parts)
 
 
 def _round_table(run: Run) -> str:
-    names = [name for name in run.history if name != "round_num"]
-    short = [name.removeprefix(TRAIN).replace("/", " / ").replace("_", " ") for name in names]
-    shown = list(zip(*run.history.values(), strict=True))
-    caption = "Metrics of each round (all digits: metrics.csv)"
-    if len(shown) > _MOST_ROWS:
-        step = math.ceil(len(shown) / _MOST_ROWS)
-        shown = [row for i, row in enumerate(shown) if i % step == 0 or i == len(shown) - 1]
-        caption += f"; every {step}th of {len(run.history['round_num'])}"
-    place = list(run.history).index("round_num")
-    keep = [i for i, name in enumerate(names) if name.startswith((TRAIN, "evaluation/"))] or range(len(names))
-    rows = []
-    for row in shown:
-        others = [value for i, value in enumerate(row) if i != place]
-        rows.append([int(row[place]), *(_number(others[i]) for i in keep)])
-    return page.table(["round", *(short[i] for i in keep)], rows, caption)
+    names = [name for name in run.history if name.startswith((TRAIN, "evaluation/"))]
+    names = [name for name in names or run.history if name != "round_num" and not _is_constant_count(run, name)]
+    names.sort(key=lambda name: not name.startswith(TRAIN))
+    header = [name.removeprefix(TRAIN).replace("/", " ").replace("_", " ") for name in names]
+    numbers = range(len(run.history["round_num"]))
+    caption = "Metrics of each round (all of them, with all digits: metrics.csv)"
+    if len(numbers) > _MOST_ROWS:
+        step = math.ceil(len(numbers) / _MOST_ROWS)
+        caption += f"; one row in {step} of {len(numbers)}"
+        numbers = [*numbers[:-1:step], numbers[-1]]  # type: ignore[assignment]
+    rows = [[int(run.history["round_num"][i]), *(_number(run.history[name][i]) for name in names)] for i in numbers]
+    return page.table(["round", *header], rows, caption)
+
+
+def _is_constant_count(run: Run, name: str) -> bool:
+    """Return whether a column counts the same examples or batches in every round."""
+    return name.rpartition("/")[2].startswith("num_") and len({v for v in run.history[name] if not math.isnan(v)}) < 2
 
 
 def _number(value: float) -> int | float | str:

@@ -69,9 +69,8 @@ def _data(train: ClientData, client_ids: Sequence[str]) -> Iterator[Maker]:
     commonest = []
     for client_id in with_examples[:6]:
         counts = described.counts[described.client_ids.index(client_id)]
-        commonest.append(
-            f"{client_id}: most often {described.labels[counts.argmax()]} ({counts.max()} of {counts.sum()})"
-        )
+        often = " and ".join(str(label) for label in described.labels[counts == counts.max()])
+        commonest.append(f"{client_id}: most often {often} ({counts.max()} of {counts.sum()})")
     yield lambda: Picture.of(
         plots.label_counts(cohort, with_examples[:6]),
         "label_counts",
@@ -150,7 +149,8 @@ def _rounds(train: ClientData, client_ids: Sequence[str], result: tutorial.Resul
         plots.round_costs(result.seconds, moved),
         "round_costs",
         "rounds",
-        f"Bars over the rounds: milliseconds of each, and the {moved.down + moved.up:,} bytes that would be sent.",
+        f"A line over the rounds, milliseconds of each, {1e3 * np.median(result.seconds):.0f} in the middle; and bars, "
+        f"the {moved.down + moved.up:,} bytes that each would send.",
         f"What a round costs: time on this machine, and the bytes that a real system would send ({moved.down:,} to the "
         f"clients, {moved.up:,} back).",
     )
