@@ -352,7 +352,7 @@ def test_client_drift_keeps_what_is_in_the_plane():
 @pytest.mark.parametrize("updates", [np.zeros((3, 4)), np.ones((1, 4)), np.ones((3, 1)), np.ones((2, 4))])
 def test_client_drift_of_less_than_two_dimensions(updates):
     figure = plots.client_drift(updates, updates.mean(axis=0))
-    assert ("nan" in figure.axes[0].get_title()) == (not updates.any())
+    assert ("no movement" in figure.axes[0].get_title()) == (not updates.any())
 
 
 # --- a model
@@ -430,7 +430,11 @@ def test_confusion_matrix():
         (lambda: plots.label_counts(few(), ["dan"]), ValueError, r"ID \[dan\] is not a client"),
         (lambda: plots.label_counts(few(), figure=3), TypeError, "'figure' of label_counts must be a matplotlib"),
         (lambda: plots.mean_images(few(), ["cid"]), fed.DataError, "at least one of the clients must have examples"),
-        (lambda: plots.mean_images(few(), labels=[]), ValueError, "'labels' of mean_images must be at least one"),
+        (
+            lambda: plots.mean_images(few(), labels=[]),
+            ValueError,
+            "'labels' of mean_images must be labels of the clients",
+        ),
         (lambda: plots.label_distribution(few()), TypeError, "'description' of label_distribution must be the result"),
         (
             lambda: plots.label_distribution(describe(few(), label="lable")),
@@ -451,7 +455,11 @@ def test_confusion_matrix():
         (lambda: plots.histories_by_config([{}], []), ValueError, "'histories' of histories_by_config must be"),
         (lambda: plots.client_accuracy([[1.5]]), fed.DataError, r"accuracies must lie in \[0, 1\]"),
         (lambda: plots.client_accuracy([[np.nan]]), ValueError, "'accuracies' of client_accuracy must be"),
-        (lambda: plots.client_accuracy([[0.5]], [1, 2]), ValueError, "'rounds' of client_accuracy must be 1 round"),
+        (
+            lambda: plots.client_accuracy([[0.5]], [1, 2]),
+            ValueError,
+            "'rounds' of client_accuracy must be 1 different round",
+        ),
         (lambda: plots.accuracy_of_clients({}), fed.DataError, "must have the column 'metrics'"),
         (lambda: plots.client_drift([[1.0, 2.0]] * 3, [1.0, 2.0]), fed.DataError, r"must be an array \(k, d\)"),
         (lambda: plots.client_drift(np.ones((2, 3)), np.ones(2)), fed.DataError, "as many weights as an update, 3"),
@@ -493,3 +501,146 @@ def test_the_user_s_style_is_followed():
         assert figure.axes[0].lines[0].get_color() == "white"  # the median
         weights = fed.plots.class_weights(np.zeros((784, 10), np.float32))
         assert weights.axes[0].images[0].origin == "upper"
+
+
+ODD = [None, 3, "x", [], [None], ["a", "b"], [[1, 2], [3]], {"a": 1}, 1j, np.array(3), [float("nan")], object()]
+LOGGER = fed.program.MemoryLogger()
+CALLS = {
+    "image": plots.image,
+    "client_images": lambda odd: plots.client_images(few().create_dataset_for_client("ann"), pixels=odd, label=odd),
+    "mean_images": lambda odd: plots.mean_images(few(), odd, pixels=odd, label=odd),
+    "mean_images' labels": lambda odd: plots.mean_images(few(), labels=odd),
+    "label_counts": lambda odd: plots.label_counts(few(), odd, label=odd),
+    "histories": lambda odd: plots.learning_curves({"a": odd}),
+    "columns": lambda odd: plots.learning_curves({"a": {"round_num": [1, 2], "loss": odd}}),
+    "rounds of a history": lambda odd: plots.learning_curves({"a": {"round_num": odd, "loss": [1, 2]}}),
+    "metrics": lambda odd: plots.learning_curves({"a": history()}, odd if odd is not None else [None]),
+    "band": lambda odd: plots.learning_curves({"a": history()}, band=odd),
+    "client_accuracy": plots.client_accuracy,
+    "rounds": lambda odd: plots.client_accuracy([[0.5], [0.25]], odd if odd is not None else 3),
+    "metrics of clients": lambda odd: plots.accuracy_of_clients({"metrics": odd}),
+    "sums": lambda odd: plots.accuracy_of_clients({"metrics": [{"accuracy": odd}]}, "accuracy"),
+    "a metric": lambda odd: plots.accuracy_of_clients({"metrics": [{"accuracy": [1, 2]}]}, odd),
+    "updates": lambda odd: plots.client_drift(odd, np.ones(3)),
+    "global_update": lambda odd: plots.client_drift(np.ones((2, 3)), odd),
+    "names": lambda odd: plots.confusion_matrix([[1]], odd if odd is not None else 3),
+    "counts": plots.confusion_matrix,
+    "weights": lambda odd: plots.class_weights(odd, (1, 1)),
+    "image_shape": lambda odd: plots.class_weights(np.ones((8, 2)), odd),
+    "seconds": plots.round_costs,
+    "bytes": lambda odd: plots.round_costs([1.0, 2.0], odd if odd is not None else 3),
+    "configs": plots.legend_from_configs,
+    "ignore": lambda odd: plots.legend_from_configs([{"a": 1}], odd),
+    "histories by config": lambda odd: plots.histories_by_config(odd, odd, odd),
+    "client_updates": lambda odd: fed.learning.client_updates(
+        fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1)), odd, random_cohort([3], 2)
+    ),
+    "confusion_counts": lambda odd: fed.learning.confusion_counts(toy_model(), odd, random_cohort([3], 2)),
+}
+FINE = {
+    ("mean_images' labels", "None"),
+    ("metrics of clients", "[]"),
+    ("names", "[None]"),
+    ("names", "[nan]"),
+    ("global_update", "[[1, 2], [3]]"),
+    ("configs", "[]"),
+    ("ignore", "[]"),
+    ("ignore", "['a', 'b']"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("number", range(len(ODD)), ids=lambda number: repr(ODD[number])[:12])
+def test_odd_arguments_are_answered_in_our_words(call, number):
+    """That is: by an error of this package's, in one line, that names what was given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            CALLS[call](ODD[number])
+        except (ValueError, TypeError) as error:
+            text = str(error)
+            assert text.endswith(".")
+            assert " Got " in text or "is not a client" in text
+            assert len(text) < 400
+            return
+    assert (call, repr(ODD[number])) in FINE
+
+
+def test_a_logger_is_no_history():
+    with pytest.raises(
+        TypeError, match=r"a mapping of legend texts to histories or lists of histories \(MemoryLogger.his"
+    ):
+        plots.learning_curves({"a": LOGGER})
+    with pytest.raises(ValueError, match="'histories' of learning_curves must be a mapping of different texts"):
+        plots.learning_curves({1: history(), "1": history()})
+    with pytest.raises(fed.DataError, match="a history's rounds must be different finite numbers"):
+        plots.learning_curves({"a": {"round_num": [1, 1], "loss": [1.0, 2.0]}})
+
+
+def test_axes_that_were_removed():
+    axes = Figure().subplots()
+    axes.remove()
+    with pytest.raises(ValueError, match="'axes' of image must be a part of a figure, not removed from it"):
+        plots.image([[0.5]], axes=axes)
+
+
+def test_many_rounds_are_bars_without_gaps():
+    figure = plots.round_costs([0.01] * 200, plots.RoundBytes(3000, 1000))
+    bars = figure.axes[1].patches
+    assert {bar.get_width() for bar in bars} == {1.0}
+    assert {bar.get_linewidth() for bar in bars} == {0}
+    few_bars = plots.round_costs([54.321] * 3, plots.RoundBytes(3000, 1000))
+    assert {bar.get_hatch() for bar in few_bars.axes[1].patches} == {None, "///"}
+    assert "median 54,321 ms" in [text.get_text() for text in few_bars.axes[0].get_legend().get_texts()]
+
+
+def test_a_single_round_is_seen():
+    figure = plots.client_accuracy([[0.2, 0.4, 0.9]])
+    for band, edges in zip(figure.axes[0].collections, ([0.2, 0.9], [0.3, 0.65]), strict=True):
+        vertices = band.get_paths()[0].vertices
+        assert np.ptp(vertices[:, 0]) == 0.5
+        np.testing.assert_allclose([vertices[:, 1].min(), vertices[:, 1].max()], edges)
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["o", "D"]
+    figure = plots.learning_curves({"a": [{"round_num": [1], "loss": [1.0]}, {"round_num": [1], "loss": [3.0]}]})
+    (band,) = figure.axes[0].collections
+    assert np.ptp(band.get_paths()[0].vertices[:, 1]) == 2.0
+
+
+def test_large_counts_are_written_out_or_short():
+    figure = plots.confusion_matrix([[8_888_889, 10_500], [11, 0]])
+    assert figure.axes[0].get_title() == "8,888,889 of 8,899,400 examples correct (99.9%)"
+    assert texts(figure.axes[0]) == ["8.89M", "10.5k", "11"]
+
+
+@pytest.mark.parametrize("names", [["aeroplane", "automobile", "ship"], ["$\\frac$", "5$ and 6$", "ok"]])
+def test_names_of_labels_are_short_and_no_formulas(names):
+    numbers = {"ann": {"label": np.array(names + names[:1]), "pixels": np.full((4, 5, 5), 0.5, np.float32)}}
+    data = fed.datasets.ClientData.from_clients_and_fn(
+        ["ann"], lambda client_id: fed.datasets.Dataset.from_arrays(numbers[client_id], client_id)
+    )
+    for figure in (
+        plots.client_images(data.create_dataset_for_client("ann"), 1, 4),
+        plots.mean_images(data),
+        plots.label_counts(data),
+        plots.learning_curves({"a": {"round_num": [1], "$\\frac$": [1.0]}}, ["$\\frac$"]),
+    ):
+        figure.draw_without_rendering()
+    assert all(len(axes.get_title().replace("\\", "")) <= 8 for axes in plots.mean_images(data).axes)
+
+
+def test_the_seed_of_a_training_run_s_configuration_is_found():
+    configs = [{"choices": {"seed": seed, "lr": lr}} for lr in (1, 2) for seed in (3, 4)]
+    assert {text: len(of) for text, of in plots.histories_by_config(configs, [history()] * 4).items()} == {
+        "choices/lr=1": 2,
+        "choices/lr=2": 2,
+    }
+
+
+def test_a_figure_of_one_s_own_is_laid_out_if_it_is_empty():
+    figure = Figure(figsize=(9, 6))
+    plots.learning_curves({"a": history()}, figure=figure)
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+    figure = Figure()
+    figure.subplots(1, 2)
+    plots.label_counts(few(), figure=figure)
+    assert figure.get_layout_engine() is None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.errors import argument_type_error, data_error
+from fedsim_np.errors import argument_error, argument_type_error, data_error
 from fedsim_np.learning.client_work import ClientWork
 from fedsim_np.learning.models import Arrays, Model, ModelWeights, read_batches
 from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
@@ -58,6 +58,8 @@ def client_updates(
     work = getattr(process, "client_work", None)
     if not isinstance(process, LearningProcess) or not isinstance(work, ClientWork):
         raise argument_type_error("process", owner, "a LearningProcess that trains", process)
+    if not isinstance(state, LearningAlgorithmState):
+        raise argument_type_error("state", owner, "the process's state", state)
     cohort = as_cohort(data, iteration, owner)
     updates = [work.run(state.global_model_weights, dataset, state.client_work).update for dataset in cohort]
     return tuple(np.stack(tensors) for tensors in zip(*updates, strict=True))
@@ -96,6 +98,12 @@ def confusion_counts(model: Model, weights: ModelWeights, data: Sequence[ClientB
     owner = "confusion_counts"
     if not isinstance(model, Model):
         raise argument_type_error("model", owner, "a Model", model)
+    if not isinstance(weights, ModelWeights):
+        raise argument_type_error("weights", owner, "ModelWeights", weights)
+    found = [np.shape(array) for array in weights.trainable]
+    wanted = [np.shape(array) for array in model.initial_weights().trainable]
+    if found != wanted:
+        raise argument_error("weights", owner, f"the model's, of the shapes {wanted}", found)
     spec = model.input_spec["x"]
     one = np.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
     shape = np.shape(model.predict_on_batch(weights, one))

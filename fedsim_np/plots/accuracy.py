@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, argument_type_error, data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
-from fedsim_np.plots.checks import checked_rounds
-from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, whole_numbers
+from fedsim_np.plots.checks import as_list, checked_rounds, field_name
+from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, fill_band, whole_numbers
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -50,15 +51,23 @@ def accuracy_of_clients(
         raise argument_type_error("clients", "accuracy_of_clients", "the table output.clients", clients)
     if "metrics" not in clients:
         raise data_error("a table of clients must have the column 'metrics'", list(clients))
-    shares = np.full(len(clients["metrics"]), np.nan)
-    for number, unfinalized in enumerate(clients["metrics"]):
-        sums = unfinalized.get(metric)
-        if sums is None or np.shape(sums) != (2,):
-            rule = f"a client's metrics must have '{metric}' as [correct, examples]"
-            raise data_error(rule, dict(unfinalized), field="metrics")
+    field_name("metric", "accuracy_of_clients", metric)
+    column = as_list("clients", "accuracy_of_clients", clients["metrics"], "metrics, one a client")
+    shares = np.full(len(column), np.nan)
+    for number, unfinalized in enumerate(column):
+        sums = _sums(unfinalized.get(metric)) if isinstance(unfinalized, Mapping) else []
+        if len(sums) != 2:
+            found = list(unfinalized) if isinstance(unfinalized, Mapping) else type(unfinalized).__name__
+            raise data_error(f"a client's metrics must have '{metric}' as [correct, examples]", found, field="metrics")
         if sums[1]:
             shares[number] = sums[0] / sums[1]
     return shares
+
+
+def _sums(of: Any) -> list[Any]:
+    """Return a list of numbers as it is, and anything else as an empty one."""
+    values = list(of) if isinstance(of, Sequence) or (isinstance(of, np.ndarray) and of.ndim) else []
+    return values if all(isinstance(value, numbers.Real) for value in values) else []
 
 
 def client_accuracy(
@@ -102,7 +111,7 @@ def client_accuracy(
     ['median client', 'mean of the clients']
     """
     owner = "client_accuracy"
-    values = [_checked(of_round) for of_round in accuracies]
+    values = [_checked(of_round) for of_round in as_list("accuracies", owner, accuracies, "arrays, one a round")]
     numbers = checked_rounds(rounds, owner, len(values))
     kept = [(number, of_round) for number, of_round in zip(numbers, values, strict=True) if of_round.size]
     if not kept:
@@ -110,19 +119,22 @@ def client_accuracy(
     shown = [number for number, _ in kept]
     least, lower, median, upper, greatest = np.array([np.quantile(v, QUANTILES) for _, v in kept]).T
     axes = axes_or_new(axes, owner, 6.0, 3.8)
-    axes.fill_between(shown, least, greatest, color=BLUE, alpha=0.18, linewidth=0, label="all clients")
-    axes.fill_between(shown, lower, upper, color=BLUE, alpha=0.38, linewidth=0, label="middle half of the clients")
+    fill_band(axes, shown, least, greatest, color=BLUE, alpha=0.18, label="all clients")
+    fill_band(axes, shown, lower, upper, color=BLUE, alpha=0.38, label="middle half of the clients")
     every = max(1, len(shown) // 12)
     axes.plot(shown, median, color=BLUE, marker="o", markersize=5, linewidth=2, markevery=every, label="median client")
     means = [float(of_round.mean()) for _, of_round in kept]
     dashes = (0, (4, 2))
-    axes.plot(shown, means, color=VERMILION, linestyle=dashes, linewidth=1.8, label="mean of the clients")
+    marks: dict[str, Any] = {"marker": "D", "markersize": 5, "markevery": every}
+    axes.plot(shown, means, color=VERMILION, linestyle=dashes, linewidth=1.8, label="mean of the clients", **marks)
     counts = sorted({of_round.size for _, of_round in kept})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     dress(
         axes, f"Accuracy by client, {many} client{'s' * (counts[-1] != 1)} a round", "round", "accuracy (share correct)"
     )
     whole_numbers(axes.xaxis)
+    if len(shown) == 1:
+        axes.set_xlim(shown[0] - 1, shown[0] + 1)
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="best")
     return whole(axes)
 
@@ -132,7 +144,7 @@ def _checked(accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         values = np.asarray(accuracies, np.float64).reshape(-1)
     except (TypeError, ValueError) as error:
-        raise data_error("a round's accuracies must be numbers, one a client", error) from error
+        raise data_error("a round's accuracies must be numbers, one a client", type(accuracies).__name__) from error
     values = values[~np.isnan(values)]
     bad = values[(values < 0) | (values > 1)]
     if bad.size:

@@ -12,7 +12,7 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from fedsim_np.errors import argument_type_error
+from fedsim_np.errors import argument_error, argument_type_error
 
 Canvas = Figure | SubFigure
 """What a function with several axes draws on."""
@@ -48,6 +48,8 @@ def axes_or_new(axes: Axes | None, owner: str, width: float, height: float) -> A
         return new_figure(width, height).subplots()
     if not isinstance(axes, Axes):
         raise argument_type_error("axes", owner, "matplotlib Axes or None", axes)
+    if axes.figure is None:
+        raise argument_error("axes", owner, "a part of a figure, not removed from it", axes)
     return axes
 
 
@@ -59,6 +61,8 @@ def figure_or_new(
         return new_figure(width, height, layout)
     if not isinstance(figure, Figure | SubFigure):
         raise argument_type_error("figure", owner, "a matplotlib Figure, SubFigure or None", figure)
+    if isinstance(figure, Figure) and figure.get_layout_engine() is None and not figure.axes and not figure.subfigs:
+        figure.set_layout_engine(layout)  # type: ignore[arg-type]  # it is empty: its texts may as well not overlap
     return figure
 
 

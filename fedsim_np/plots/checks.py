@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +19,13 @@ Array = npt.NDArray[Any]
 def finite_array(name: str, owner: str, values: Any, ndim: int, shape: str) -> npt.NDArray[np.float64]:
     """Return finite numbers as float64, or raise a `DataError`; `shape` is how to say the number of axes."""
     try:
-        array = np.asarray(values, np.float64)
+        given = np.asarray(values)
+        if given.dtype.kind not in "biufO":  # texts that look like numbers, or complex ones
+            raise TypeError
+        array = given.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise data_error(f"the '{name}' of {owner} must be numbers of shape {shape}", error) from error
+        found = f"a {type(values).__name__}"
+        raise data_error(f"the '{name}' of {owner} must be numbers of shape {shape}", found) from error
     if array.ndim != ndim or not array.size:
         raise data_error(f"the '{name}' of {owner} must have the shape {shape}, not empty", array.shape)
     if not np.isfinite(array).all():
@@ -30,7 +36,7 @@ def finite_array(name: str, owner: str, values: Any, ndim: int, shape: str) -> n
 
 def names_or_numbers(names: Iterable[Any] | None, owner: str, count: int) -> list[str]:
     """Return the names of `count` things; without names, their numbers."""
-    texts = [str(name) for name in (range(count) if names is None else names)]
+    texts = [str(name) for name in (range(count) if names is None else as_list("names", owner, names, "names"))]
     if len(texts) != count:
         raise argument_error("names", owner, f"{count} names, one each", texts)
     return texts
@@ -40,12 +46,29 @@ def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, mo
     """Return the ids of the clients to draw; by default those of the first `most`."""
     if not isinstance(client_data, ClientData):
         raise argument_type_error("client_data", owner, "a ClientData", client_data)
-    if isinstance(client_ids, str):
-        raise argument_type_error("client_ids", owner, "a list of client ids", client_ids)
-    ids = list(client_data.client_ids[:most] if client_ids is None else client_ids)
+    ids = list(client_data.client_ids[:most])
+    if client_ids is not None:
+        ids = as_list("client_ids", owner, client_ids, "client ids")
+    if not all(isinstance(client_id, str) for client_id in ids):
+        raise argument_type_error("client_ids", owner, "a list of client ids", ids)
     if not ids:
         raise argument_error("client_ids", owner, "at least one client id", ids)
     return ids
+
+
+def as_list(name: str, owner: str, values: Any, of: str) -> list[Any]:
+    """Return what a caller gives as several things; a text is one thing, and a mapping or a number none."""
+    is_one = isinstance(values, str | bytes | Mapping) or (isinstance(values, np.ndarray) and values.ndim == 0)
+    if is_one or not isinstance(values, Iterable):
+        raise argument_type_error(name, owner, f"a list of {of}", values)
+    return list(values)
+
+
+def field_name(name: str, owner: str, value: Any) -> str:
+    """Return the name of a field, or raise a TypeError."""
+    if not isinstance(value, str):
+        raise argument_type_error(name, owner, "the name of a field", value)
+    return value
 
 
 def read_fields(dataset: Dataset, *fields: str) -> list[Array]:
@@ -74,7 +97,13 @@ def checked_description(description: Description, owner: str) -> Description:
 
 def checked_rounds(rounds: Iterable[int] | None, owner: str, count: int) -> Sequence[int]:
     """Return the numbers of `count` rounds; by default 1, 2, ..."""
-    numbers = range(1, count + 1) if rounds is None else list(rounds)
-    if len(numbers) != count:
-        raise argument_error("rounds", owner, f"{count} round numbers, one for each round", numbers)
-    return numbers
+    if rounds is None:
+        return range(1, count + 1)
+    given = as_list("rounds", owner, rounds, "round numbers")
+    if len(given) != count or not all(map(_is_finite, given)) or len(set(given)) < count:
+        raise argument_error("rounds", owner, f"{count} different round numbers, one for each round", given)
+    return given
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

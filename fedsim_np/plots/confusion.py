@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import LABEL, SEQUENTIAL, SMALL, dress, name_ticks
+from fedsim_np.plots.style import LABEL, SEQUENTIAL, SMALL, dress, height_of, name_ticks
 
 MOST_NUMBERS = 15
 """Classes up to which the counts are written into the cells."""
@@ -61,25 +61,38 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     shares = np.ma.masked_array(table / np.where(totals, totals, 1), np.repeat(totals == 0, c, axis=1))
     written = c <= MOST_NUMBERS
     side = 2.0 + 0.42 * c if written else 6.2
-    axes = axes_or_new(axes, owner, max(4.4, side + 1.0), max(3.4, side))
-    colours = colormaps[SEQUENTIAL].with_extremes(bad="white")
+    turned = max(map(len, texts)) > 2
+    axes = axes_or_new(axes, owner, max(4.4, side + 1.0), max(3.4, side) + turned * height_of(texts))
+    colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
     scale = PowerNorm(0.5, vmin=0, vmax=1)
     picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", origin="upper")
     examples = float(totals.sum())
     correct = float(np.trace(table))
     share = f" ({correct / examples:.1%})" if examples else ""
-    title = f"{correct:g} of {examples:g} examples correct{share}"
+    title = f"{_written(correct)} of {_written(examples)} examples correct{share}"
     dress(axes, title, "predicted class", "true class", grid=None)
     name_ticks(axes.xaxis, texts, 31)
     name_ticks(axes.yaxis, texts, 31)
-    if max(map(len, texts)) > 2:
+    if turned:
         axes.tick_params(axis="x", rotation=90)
     if written:
         for row, column in np.argwhere(table > 0):
             light = scale(shares[row, column]) > 0.55
             colour = "black" if light else "white"
-            axes.text(column, row, f"{table[row, column]:g}", ha="center", va="center", fontsize=SMALL, color=colour)
+            axes.text(column, row, _short(table[row, column]), ha="center", va="center", fontsize=SMALL, color=colour)
     bar = whole(axes).colorbar(picture, ax=axes, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
     bar.set_label("share of the true class's examples", fontsize=LABEL)
     bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"], fontsize=SMALL)
     return whole(axes)
+
+
+def _written(count: float) -> str:
+    return f"{count:,.0f}" if count.is_integer() else f"{count:g}"
+
+
+def _short(count: float) -> str:
+    """Return a number in at most four letters, for a cell."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if count >= 10 * size or (unit == "M" and count >= size):
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.4g}"

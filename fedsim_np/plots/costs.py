@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
 from fedsim_np.plots.style import BLUE, ORANGE, SMALL, dress, foreground, whole_numbers
+
+_MOST_BARS = 60  # that have gaps between them
 
 
 class RoundBytes(NamedTuple):
@@ -102,7 +104,10 @@ def round_costs(
     numbers = checked_rounds(rounds, owner, len(times))
     moved = None
     if bytes_per_round is not None:
-        moved = np.asarray(bytes_per_round, np.float64)
+        try:
+            moved = np.asarray(bytes_per_round, np.float64)
+        except (TypeError, ValueError):
+            moved = np.empty(0)
         if moved.shape == (2,):
             moved = np.tile(moved, (len(times), 1))
         if moved.shape != (len(times), 2):
@@ -129,7 +134,8 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
     line = {"linewidth": 1.2, "markersize": 5, "markevery": max(1, len(rounds) // 50)}
     axes.plot(rounds, times, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
     median = float(np.median(times))
-    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {median:.3g} ms")
+    shown = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
+    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {shown} ms")
     dress(axes, "Time", "round", "time of the round (ms)")
     axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
     whole_numbers(axes.xaxis)
@@ -142,8 +148,12 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     unit, size = _unit(float(np.max(sums)))
     in_all, of_all = _unit(float(sums.sum()))
     down, up = moved.T / size
-    axes.bar(rounds, down, color=BLUE, width=0.8, label="down: weights to the clients")
-    axes.bar(rounds, up, bottom=down, color=ORANGE, width=0.8, hatch="///", edgecolor="white", label="up: updates")
+    # Of many rounds the bars touch: gaps, hatches and edges would be wider than they are.
+    few = len(rounds) <= _MOST_BARS
+    look: dict[str, Any] = {"hatch": "///", "edgecolor": "white"} if few else {"linewidth": 0}
+    width = 0.8 if few else 1.0
+    axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
+    axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
     dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
     whole_numbers(axes.xaxis)
     axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)

@@ -10,6 +10,7 @@ the round's new weights, and the title of their axes says so.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,9 @@ from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, argument_type_error, data_error
 from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.checks import as_list
 from fedsim_np.plots.legends import History
-from fedsim_np.plots.style import SMALL, dress, line_style, literal, whole_numbers
+from fedsim_np.plots.style import SMALL, dress, fill_band, line_style, literal, whole_numbers
 
 _ROUND = "round_num"
 
@@ -68,12 +70,14 @@ def learning_curves(
     owner = "learning_curves"
     if not isinstance(histories, Mapping) or not histories:
         raise argument_type_error("histories", owner, "a mapping of legend texts to histories", histories)
-    if band not in ("range", "sd"):
+    if not isinstance(band, str) or band not in ("range", "sd"):
         raise argument_error("band", owner, "one of ['range', 'sd']", band)
     runs = {str(text): _as_runs(value, owner) for text, value in histories.items()}
-    columns = _default_metrics(runs) if metrics is None else list(metrics)
-    if not columns:
-        raise argument_error("metrics", owner, "at least one column of the histories", columns)
+    if len(runs) < len(histories):
+        raise argument_error("histories", owner, "a mapping of different texts to histories", list(histories))
+    columns = _default_metrics(runs) if metrics is None else as_list("metrics", owner, metrics, "columns' names")
+    if not columns or not all(isinstance(column, str) for column in columns):
+        raise argument_error("metrics", owner, "columns of the histories, at least one", columns)
     curves = {metric: _curves(runs, metric) for metric in columns}
     wide = min(2, len(columns))
     rows = math.ceil(len(columns) / wide)
@@ -99,8 +103,8 @@ def learning_curves(
             )
             handles.setdefault(literal(text) + of, line)
             if count > 1:
-                axes.fill_between(rounds, *_edges(values, band), color=style["color"], alpha=0.2, linewidth=0)
-        dress(axes, title, "round", quantity)
+                fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
+        dress(axes, literal(title), "round", literal(quantity))
         whole_numbers(axes.xaxis)
     if len(handles) > 1 or any(len(of) > 1 for of in runs.values()):
         shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
@@ -121,7 +125,7 @@ def learning_curves(
 
 
 def _as_runs(value: History | Sequence[History], owner: str) -> list[History]:
-    runs = [value] if isinstance(value, Mapping) else list(value)
+    runs = [value] if isinstance(value, Mapping) else list(value) if isinstance(value, Sequence) else []
     if not runs or not all(isinstance(run, Mapping) for run in runs):
         rule = "a mapping of legend texts to histories or lists of histories (MemoryLogger.history)"
         raise argument_type_error("histories", owner, rule, value)
@@ -133,7 +137,7 @@ def _as_runs(value: History | Sequence[History], owner: str) -> list[History]:
 
 def _default_metrics(runs: Mapping[str, Sequence[History]]) -> list[str]:
     """Return the columns of losses and accuracies, training first, a loss and its accuracy side by side."""
-    names = dict.fromkeys(name for of in runs.values() for run in of for name in run)
+    names = dict.fromkeys(name for of in runs.values() for run in of for name in run if isinstance(name, str))
     wanted = [n for n in names if _texts(n)[1] != _leaf(n) and "total_rounds_metrics" not in n]
     groups = list(dict.fromkeys(n.rpartition("/")[0] for n in wanted))
     groups.sort(key=lambda group: f"{group}/".startswith("evaluation/"))
@@ -178,15 +182,24 @@ def _curves(runs: Mapping[str, Sequence[History]], metric: str) -> dict[str, Cur
 
 def _reported(run: History, metric: str) -> dict[float, float]:
     """Return round -> value, where there is one; one that is infinite breaks the line, as NaN does in matplotlib."""
-    rounds, column = list(run[_ROUND]), list(run[metric])
-    try:
-        values = [float(value) for value in column]
-    except (TypeError, ValueError) as error:
-        raise data_error("a history's values must be numbers", error, field=metric) from error
+    rounds, values = (_numbers(run[name], name) for name in (_ROUND, metric))
     if len(values) != len(rounds):
         raise data_error("a history's columns must have the same length", [len(rounds), len(values)], field=metric)
+    if not all(map(math.isfinite, rounds)) or len(set(rounds)) < len(rounds):
+        raise data_error("a history's rounds must be different finite numbers", rounds[:10], field=_ROUND)
     shown = {r: value for r, value in zip(rounds, values, strict=True) if not math.isnan(value)}
     return {r: value if math.isfinite(value) else math.nan for r, value in shown.items()}
+
+
+def _numbers(column: Any, name: str) -> list[float]:
+    is_one = isinstance(column, np.ndarray) and not column.ndim
+    if isinstance(column, str) or not isinstance(column, Iterable) or is_one:
+        raise data_error("a history's columns must be lists", f"a {type(column).__name__}", field=name)
+    values = list(column)
+    bad = [value for value in values if not isinstance(value, numbers.Real)]
+    if bad:
+        raise data_error("a history's values must be numbers", repr(bad[0])[:50], field=name)
+    return [float(value) for value in values]
 
 
 def _edges(values: npt.NDArray[np.float64], band: str) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
-from fedsim_np.plots.checks import finite_array, names_or_numbers
+from fedsim_np.plots.checks import as_list, finite_array, names_or_numbers
 from fedsim_np.plots.style import BLUE, GREY, SMALL, VERMILION, dress, foreground, shortened
 
 Matrix = npt.NDArray[np.float64]
@@ -111,9 +111,10 @@ def client_drift(
         _write_names(axes, texts, ends)
     many = f"{k} client{'s' * (k != 1)}"
     cosine = _mean_cosine(moves, step)
+    agreement = "no movement" if np.isnan(cosine) else f"mean cosine with the global step {cosine:.2f}"
     dress(
         axes,
-        f"Client drift: {many}, mean cosine with the global step {cosine:.2f}",
+        f"Client drift: {many}, {agreement}",
         f"axis 1: change of the weights ({shares[0]:.0%} of the squared length)",
         f"axis 2: change of the weights ({shares[1]:.0%})",
     )
@@ -123,14 +124,18 @@ def client_drift(
 
 def _flat(values: Any, name: str, owner: str, clients: bool = True) -> Matrix:
     """Return (k, d) of an array or of an array for each weight tensor; without the clients' axis k is 1."""
-    tensors = [values] if isinstance(values, np.ndarray) else [np.asarray(tensor) for tensor in values]
+    rule = f"the '{name}' of {owner} must be an array (k, d), or an array (k, ...) for each weight tensor"
+    parts = [values] if isinstance(values, np.ndarray) else as_list(name, owner, values, "arrays")
+    try:
+        tensors = [np.asarray(tensor) for tensor in parts]
+    except ValueError as error:
+        raise data_error(rule, "lists of different lengths") from error
     shapes = [tensor.shape for tensor in tensors]
     if not clients:
         tensors = [tensor[np.newaxis] for tensor in tensors]
     lengths = {tensor.shape[:1] for tensor in tensors}
     # A list of rows (d,) is refused: it would be taken for d clients.
     if len(lengths) != 1 or lengths & {(), (0,)} or (all(tensor.ndim < 2 for tensor in tensors) and clients):
-        rule = f"the '{name}' of {owner} must be an array (k, d), or an array (k, ...) for each weight tensor"
         raise data_error(rule, f"the shapes {shapes}")
     rows = [tensor.reshape(len(tensor), -1) for tensor in tensors]
     return finite_array(name, owner, np.concatenate(rows, axis=1), 2, "(k, d)")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fedsim_np.datasets import ClientData, Description
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
-from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
+from fedsim_np.plots.checks import checked_description, chosen_clients, field_name, flat_labels, read_fields
 from fedsim_np.plots.style import (
     BLUE,
     LABEL,
@@ -25,6 +25,7 @@ from fedsim_np.plots.style import (
     VERMILION,
     dress,
     foreground,
+    height_of,
     name_ticks,
     say,
     shortened,
@@ -64,6 +65,7 @@ def label_counts(
     """
     owner = "label_counts"
     ids = chosen_clients(client_data, client_ids, 6, owner)
+    field_name("label", owner, label)
     counted: list[Counter[Any]] = []
     for client_id in ids:
         (column,) = read_fields(client_data.create_dataset_for_client(client_id), label)
@@ -71,7 +73,10 @@ def label_counts(
     labels = sorted(set().union(*counted))
     columns = min(3, len(ids))
     rows = math.ceil(len(ids) / columns)
-    drawn = figure_or_new(figure, owner, max(4.0, 2.9 * columns), 2.2 * rows + 0.3)
+    names = [str(value) for value in labels]
+    turned = max(map(len, names), default=0) > 3
+    tall = 2.2 * rows + 0.3 + turned * height_of(names or [""])
+    drawn = figure_or_new(figure, owner, max(4.0, 2.9 * columns), tall)
     grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for number, axes in enumerate(grid.flat):
         if number >= len(ids):
@@ -85,8 +90,10 @@ def label_counts(
         axes.tick_params(labelbottom=below)
         if not any(heights):
             say(axes, "no examples")
-        name_ticks(axes.xaxis, [str(value) for value in labels], 10)
-        whole_numbers(axes.yaxis)
+        if turned:
+            axes.tick_params(axis="x", rotation=90)
+    name_ticks(grid[0, 0].xaxis, names, 10)  # they are shared
+    whole_numbers(grid[0, 0].yaxis)
     return whole(drawn)
 
 
@@ -126,15 +133,18 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
         raise data_error("there must be labels to draw their distribution", "none")
     totals = description.counts.sum(axis=1, keepdims=True)
     shares = np.ma.masked_array(description.counts / np.maximum(totals, 1), np.repeat(totals == 0, c, axis=1))
-    axes = axes_or_new(axes, owner, min(9.0, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(3.2, 1.6 + 0.19 * k)))
-    colours = colormaps[SEQUENTIAL].with_extremes(bad="white")
+    names = [str(value) for value in description.labels.tolist()]
+    turned = max(map(len, names)) > 3
+    tall = min(7.0, max(3.2, 1.6 + 0.19 * k)) + turned * height_of(names)
+    axes = axes_or_new(axes, owner, min(9.0, max(4.6, 3.2 + 0.34 * c)), tall)
+    colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
     picture = axes.imshow(shares, cmap=colours, vmin=0, aspect="auto", interpolation="nearest", origin="upper")
     empty = int((totals == 0).sum())
     blank = f" ({empty} blank: no examples)" if empty else ""
     dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
-    name_ticks(axes.xaxis, [str(value) for value in description.labels.tolist()], 31)
+    name_ticks(axes.xaxis, names, 31)
     name_ticks(axes.yaxis, description.client_ids, 31)
-    if any(len(str(value)) > 3 for value in description.labels.tolist()):
+    if turned:
         axes.tick_params(axis="x", rotation=90)
     bar = whole(axes).colorbar(picture, ax=axes)
     bar.set_label("share of the client's examples", fontsize=LABEL)

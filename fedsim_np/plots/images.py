@@ -7,7 +7,7 @@ value: the scale is never stretched to an image's own range.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
-from fedsim_np.plots.checks import Array, chosen_clients, finite_array, flat_labels, read_fields
+from fedsim_np.plots.checks import Array, as_list, chosen_clients, field_name, finite_array, flat_labels, read_fields
 from fedsim_np.plots.style import SMALL, dress, say, shortened, whole_numbers
 
 
@@ -98,10 +98,11 @@ def client_images(
     owner = "client_images"
     if not isinstance(dataset, Dataset):
         raise argument_type_error("dataset", owner, "a Dataset, see ClientData.create_dataset_for_client", dataset)
+    field_name("pixels", owner, pixels)
     rows = check_int("rows", owner, rows, minimum=1)
     columns = check_int("columns", owner, columns, minimum=1)
     shown = rows * columns
-    fields = [pixels] if label is None else [pixels, label]
+    fields = [pixels] if label is None else [pixels, field_name("label", owner, label)]
     pictures, *others = read_fields(dataset.take(shown), *fields)  # of batches too many are taken
     pictures = pictures[:shown]
     labels = [""] * shown
@@ -116,7 +117,7 @@ def client_images(
     for number, axes in enumerate(frames):
         if number < len(checked):
             _show(axes, checked[number])
-            axes.set_title(labels[number], loc="center", fontsize=SMALL, pad=2)
+            axes.set_title(shortened(labels[number], 8), loc="center", fontsize=SMALL, pad=2)
         else:
             axes.set_axis_off()
     return whole(drawn)
@@ -160,6 +161,8 @@ def mean_images(
     """
     owner = "mean_images"
     ids = chosen_clients(client_data, client_ids, 5, owner)
+    field_name("pixels", owner, pixels)
+    field_name("label", owner, label)
     sizes: list[int] = []
     means: list[dict[Any, Array]] = []
     for client_id in ids:
@@ -170,11 +173,14 @@ def mean_images(
             rows_of.setdefault(value, []).append(row)
         sizes.append(len(values))
         means.append({v: _checked(pictures[r].mean(axis=0), owner, client_id) for v, r in rows_of.items()})
-    shown = sorted({value for of in means for value in of}) if labels is None else list(labels)
+    shown = sorted({value for of in means for value in of})
+    if labels is not None:
+        wanted, known = as_list("labels", owner, labels, "labels"), shown
+        shown = [value for value in wanted if isinstance(value, Hashable)]
+        if len(shown) < len(wanted) or (any(sizes) and set(shown).isdisjoint(known)):
+            raise argument_error("labels", owner, f"labels of the clients', at least one of {known}", wanted)
     if not any(sizes):
         raise data_error("at least one of the clients must have examples", f"none of {ids} has any")
-    if not shown:
-        raise argument_error("labels", owner, "at least one label", shown)
     columns = len(shown) if len(shown) <= 12 else 16
     rows = math.ceil(len(shown) / columns)
     shape = next(mean.shape for of in means for mean in of.values())
@@ -185,7 +191,7 @@ def mean_images(
         grid.head(part, f"client {shortened(client_id, 40)}: {size} example{'s' * (size != 1)}, mean by label")
         frames = grid.frames(part, rows, columns, shape)
         for axes, value in zip(frames, shown, strict=False):
-            axes.set_title(str(value), loc="center", fontsize=SMALL, pad=2)
+            axes.set_title(shortened(str(value), 8), loc="center", fontsize=SMALL, pad=2)
             if value in of:
                 _show(axes, of[value])
             else:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.plots.checks import as_list, field_name
 from fedsim_np.program import flatten
 
 History = Mapping[str, Sequence[Any]]
@@ -20,7 +21,7 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     configs : iterable of mappings
         May be nested; a key inside is named by its path, ``client/lr``.
     ignore : iterable of str
-        Keys that are not looked at, such as "seed".
+        Keys that are not looked at, such as "seed": whole paths, or their last parts.
 
     Returns
     -------
@@ -34,12 +35,14 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     >>> legend_from_configs([{"algorithm": "FedAvg"}, {"algorithm": "FedProx", "mu": 0.1}])
     ['algorithm=FedAvg, no mu', 'algorithm=FedProx, mu=0.1']
     """
-    ignored = set(ignore)
+    owner = "legend_from_configs"
+    ignored = {field_name("ignore", owner, key) for key in as_list("ignore", owner, ignore, "keys")}
     flat = []
-    for config in configs:
+    for config in as_list("configs", owner, configs, "mappings"):
         if not isinstance(config, Mapping):
-            raise argument_type_error("configs", "legend_from_configs", "a list of mappings", config)
-        flat.append({key: str(value) for key, value in flatten(config).items() if key not in ignored})
+            raise argument_type_error("configs", owner, "a list of mappings", config)
+        kept = {key: value for key, value in flatten(config).items() if ignored.isdisjoint((key, key.split("/")[-1]))}
+        flat.append({key: str(value) for key, value in kept.items()})
     keys = dict.fromkeys(key for config in flat for key in config)
     differing = [key for key in keys if len({config.get(key) for config in flat}) > 1]
     texts = [", ".join(f"{k}={c[k]}" if k in c else f"no {k}" for k in differing) for c in flat]
@@ -72,9 +75,13 @@ def histories_by_config(
     >>> {text: [run["loss"] for run in group] for text, group in histories_by_config(configs, runs).items()}
     {'lr=0.02': [[0.02], [0.04]], 'lr=0.1': [[0.1], [0.2]]}
     """
+    owner = "histories_by_config"
+    configs = as_list("configs", owner, configs, "mappings")
+    histories = as_list("histories", owner, histories, "histories")
+    if not isinstance(seed, str):
+        raise argument_type_error("seed", owner, "a key", seed)
     if len(configs) != len(histories):
-        rule = f"as many as there are configs ({len(configs)})"
-        raise argument_error("histories", "histories_by_config", rule, len(histories))
+        raise argument_error("histories", owner, f"as many as there are configs ({len(configs)})", len(histories))
     grouped: dict[str, list[History]] = {}
     for text, history in zip(legend_from_configs(configs, ignore=[seed]), histories, strict=True):
         grouped.setdefault(text, []).append(history)

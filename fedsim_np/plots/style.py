@@ -23,6 +23,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (
 SEQUENTIAL = "viridis"
 DIVERGING = "cividis"  # from blue over grey to yellow, and from dark to light: a print in grey keeps the signs
 
+_MOST_LETTERS = 14  # of a name
 TITLE, LABEL, SMALL = 11, 10, 9
 """Font sizes in points: of titles, of axes' names, and of everything else."""
 
@@ -53,9 +54,21 @@ def dress(axes: Axes, title: str | None, xlabel: str, ylabel: str, grid: str | N
         axes.spines[["top", "right"]].set_visible(False)
 
 
+def fill_band(axes: Axes, rounds: Sequence[float], low: Any, high: Any, **look: Any) -> None:
+    """Fill between two curves; of a single round a band is a bar, or nothing would be seen."""
+    if len(rounds) == 1:
+        rounds, low, high = [rounds[0] - 0.25, rounds[0] + 0.25], [low[0]] * 2, [high[0]] * 2
+    axes.fill_between(rounds, low, high, linewidth=0, **look)
+
+
 def whole_numbers(axis: Axis) -> None:
     """Put ticks at whole numbers only: rounds, examples, clients."""
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+def height_of(texts: Sequence[str]) -> float:
+    """Return the inches that texts below an axis take when they are turned."""
+    return 0.085 * max(min(len(text), _MOST_LETTERS) for text in texts)
 
 
 def name_ticks(axis: Axis, texts: Sequence[str], most: int) -> None:
@@ -80,7 +93,7 @@ def foreground() -> str:
     return str(matplotlib.rcParams["text.color"])
 
 
-def shortened(text: str, most: int = 14) -> str:
+def shortened(text: str, most: int = _MOST_LETTERS) -> str:
     """Return a text without its middle, if it is long, its dollar signs as they are.
 
     Examples
@@ -94,4 +107,7 @@ def shortened(text: str, most: int = 14) -> str:
 
 def say(axes: Axes, text: str) -> None:
     """Write into the middle of axes that have nothing to show."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, color=GREY)
+    ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # over the lines of a grid
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, color=GREY, bbox=ground
+    )

@@ -56,7 +56,7 @@ def class_weights(
     (11, '9')
     """
     owner = "class_weights"
-    if len(image_shape) != 2:
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
         raise argument_error("image_shape", owner, "a height and a width", image_shape)
     height, width = (check_int("image_shape", owner, n, minimum=1) for n in image_shape)
     kernel = finite_array("weights", owner, _kernel(weights, owner), 2, "(d, c)")
