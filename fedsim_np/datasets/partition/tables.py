@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import InMemoryClientData
 from fedsim_np.datasets.partition.arrays import from_arrays
+from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
 from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
 
@@ -267,7 +268,7 @@ def _read(
     decimal: str,
     known: Sequence[str] | None,
 ) -> Table:
-    texts = {name: _Texts() for name in (label, client) if name is not None}
+    texts = {name: Texts() for name in (label, client) if name is not None}
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ["x"] * bool(features) + list(own)}
     for lines, rows in _blocks(path, reader, len(header)):
         columns = list(zip(*rows, strict=True))
@@ -275,11 +276,11 @@ def _read(
         def numbers(
             name: str, dtype: np.dtype[Any], columns: list[Any] = columns, lines: list[int] = lines
         ) -> npt.NDArray[Any]:
-            return _parsed(path, name, columns[places[name]], lines, dtype, decimal)
+            return parsed(path, name, columns[places[name]], lines, dtype, decimal)
 
         for name, seen in texts.items():
             seen.add(columns[places[name]], lines)
-            _check_texts(path, name, columns[places[name]], lines)
+            check_texts(path, name, columns[places[name]], lines)
         if features:
             x = np.empty((len(rows), len(features)), np.float32)
             for j, name in enumerate(features):
@@ -293,16 +294,10 @@ def _read(
     label_names: tuple[str, ...] = ()
     num_classes = 0
     if label is not None:
-        arrays["y"], label_names = _labels(path, label, texts[label], known)
+        arrays["y"], label_names = labels_of(path, label, texts[label], known)
         num_classes = len(label_names) or int(arrays["y"].max()) + 1
     clients = None if client is None else texts[client].array()
     return Table(arrays, clients, label_names, num_classes)
-
-
-def _check_texts(path: str, name: str, cells: tuple[str, ...], lines: list[int]) -> None:
-    for bad in {cell for cell in set(cells) if not cell or "\0" in cell}:
-        rule = f"line {lines[cells.index(bad)]}, column '{name}' must be a text without NUL, and not empty"
-        raise data_error(rule, repr(bad[:50]), path=path)
 
 
 def _blocks(path: str, reader: Any, width: int) -> Iterator[tuple[list[int], list[list[str]]]]:
@@ -323,101 +318,3 @@ def _blocks(path: str, reader: Any, width: int) -> Iterator[tuple[list[int], lis
             lines, rows = [], []
     if rows:
         yield lines, rows
-
-
-def _parsed(
-    path: str, name: str, cells: tuple[str, ...], lines: list[int], dtype: np.dtype[Any], decimal: str
-) -> npt.NDArray[Any]:
-    """Return one column's cells as numbers."""
-    read: Any = float if dtype.kind == "f" else int
-    original = cells
-    if decimal == "," and dtype.kind == "f":
-        # A point would separate thousands: it is no number here.
-        cells = tuple(cell.replace(".", "_").replace(",", ".") for cell in cells)
-    values = None
-    try:
-        if "_" not in "".join(cells):  # Python's numbers may have underscores; a file's may not
-            values = _as(dtype, list(map(read, cells)))
-    except (ValueError, OverflowError):
-        pass
-    if values is not None:
-        return values
-    for line, cell, text in zip(lines, cells, original, strict=True):
-        try:
-            fits = "_" not in cell and _as(dtype, [read(cell)]) is not None
-        except (ValueError, OverflowError):
-            fits = False
-        if not fits:
-            rule = f"line {line}, column '{name}' must be a finite {dtype.name}"
-            raise data_error(rule, repr(text[:50]), path=path)
-    raise AssertionError("a column does not fit, but all of its cells do")
-
-
-def _as(dtype: np.dtype[Any], numbers: list[Any]) -> npt.NDArray[Any] | None:
-    """Return numbers as an array, or None if one is not finite, or beyond the type's range."""
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            values = np.array(numbers, np.float64).astype(dtype)
-        return values if np.isfinite(values).all() else None
-    bounds = np.iinfo(dtype)
-    return np.array(numbers, dtype) if min(numbers) >= bounds.min and max(numbers) <= bounds.max else None
-
-
-class _Texts:
-    """A column of texts, most of them seen before: a number for each."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.codes: list[npt.NDArray[np.int32]] = []
-        self.lines: list[int] = []
-        """Of each text, the first line that it is in."""
-
-    def add(self, cells: Sequence[str], lines: Sequence[int]) -> None:
-        numbers, before = self.numbers, len(self.numbers)
-        codes = np.array([numbers.setdefault(cell, len(numbers)) for cell in cells], np.int32)
-        if len(numbers) > before:
-            _, first = np.unique(codes, return_index=True)
-            self.lines += [lines[i] for i in sorted(first.tolist()) if codes[i] >= before]
-        self.codes.append(codes)
-
-    def array(self) -> npt.NDArray[np.object_]:
-        return np.array(list(self.numbers), object)[np.concatenate(self.codes)]
-
-
-def _labels(
-    path: str, column: str, texts: _Texts, known: Sequence[str] | None
-) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """Return labels as integers (n, 1): those that they are, or their places among the known or the sorted ones."""
-    numbers = {text: _number(text) for text in texts.numbers}
-
-    def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:
-        for text, line in zip(texts.numbers, texts.lines, strict=True):
-            if is_bad(text):
-                raise data_error(f"line {line}, column '{column}': {rule}", repr(text[:50]), path=path)
-
-    names: tuple[str, ...] = ()
-    if known is not None:
-        refuse(f"a label must be one of the {len(known)} 'label_names'", lambda text: text not in known)
-        names = tuple(known)
-    elif any(number is not None for number in numbers.values()):
-        refuse("labels must all be integers, or none (or name them all: 'label_names')", lambda t: numbers[t] is None)
-        # Others are measured, and no classes.
-        refuse("labels must be integers below 2^31, or texts", lambda text: numbers[text] != _whole(numbers[text]))
-    else:
-        names = tuple(sorted(numbers))
-    place: Mapping[str, Any] = {name: i for i, name in enumerate(names)} or numbers
-    as_integers = np.array([place[text] for text in numbers]).astype(np.int32)
-    return as_integers[np.concatenate(texts.codes)][:, np.newaxis], names
-
-
-def _number(text: str) -> float | None:
-    """Return the number that a text is, or None."""
-    try:
-        return float(text) if "_" not in text else None
-    except ValueError:
-        return None
-
-
-def _whole(number: float | None) -> float:
-    """Return a number that is an int32 ("3", also "3.0"), or NaN for any other."""
-    return number if number is not None and number.is_integer() and abs(number) < 2**31 else float("nan")
