@@ -15,5 +15,10 @@ def versions(*libraries: str) -> dict[str, str]:
     """
     import importlib.metadata  # takes longer to import than it is often needed
 
-    installed = {name: importlib.metadata.version(name) for name in libraries}
+    installed = {}
+    for name in libraries:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # in a frozen application
+            installed[name] = "unknown"
     return {"fedsim_np": __version__, "python": platform.python_version(), **installed}

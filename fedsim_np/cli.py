@@ -47,15 +47,17 @@ def _terminable() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        if before is signal.SIG_DFL:  # and not ignored, or somebody else's
+            signal.signal(signal.SIGTERM, end)
     except ValueError:  # not in the main thread
-        yield
-        return
+        before = None
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -108,7 +108,8 @@ def argument_type_error(name: str, owner: str, rule: str, value: object) -> Type
 
 def _shown(value: object) -> str:
     """Return a value as one short line: a table of numbers would hide what is said of it."""
-    text = " ".join(repr(value).split())
+    text = repr(value)
+    text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({type(value).__name__})"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -223,13 +224,14 @@ class Experiment:
         self._is_handwriting = {"pixels", "label"} <= set(spec)
         if not self._is_handwriting and not {"x", "y"} <= set(spec):
             raise data_error("examples must have the fields pixels and label, or x and y", list(spec))
-        field = "pixels" if self._is_handwriting else "x"
-        for data in (self.train, self.test):
+        fields = ("pixels", "label") if self._is_handwriting else ("x", "y")
+        for data, field in itertools.product((self.train, self.test), fields):
             here = data.element_type_structure.get(field)
             if here is None or here.shape != spec[field].shape or None in here.shape:
                 rule = f"train and test examples must have one shape, {spec[field].shape}"
-                raise data_error(rule, None if here is None else here.shape, field=field, path=_path(data))
-        self.num_features = math.prod(length or 0 for length in spec[field].shape)
+                found = "no such field" if here is None else here.shape
+                raise data_error(rule, found, field=field, path=_path(data))
+        self.num_features = math.prod(length or 0 for length in spec[fields[0]].shape)
         self.num_classes = choices.classes or self._count_classes()
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
@@ -322,7 +324,11 @@ class Experiment:
 def _as_model_takes_it(num_features: int, fields: tuple[str, str], batch: Mapping[str, Any]) -> dict[str, Any]:
     x, y = (batch[name] for name in fields)
     # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
-    return {"x": np.reshape(np.asarray(x, np.float32), [-1, num_features]), "y": np.reshape(y, [-1, 1])}
+    with np.errstate(over="ignore"):
+        features = np.asarray(x, np.float32)
+    if features is not x and not np.isfinite(features).all():
+        raise data_error("values must be finite as float32", x[~np.isfinite(features)][0], field=fields[0])
+    return {"x": np.reshape(features, [-1, num_features]), "y": np.reshape(y, [-1, 1])}
 
 
 def _path(client_data: ClientData) -> str | None:

@@ -393,8 +393,10 @@ def test_a_version_is_what_its_file_says(folder, caplog):
     manager.path(2).replace(manager.path(7))
     assert manager.load_latest(0) == (None, 0)
     assert "Got version 2." in caplog.text
-    with pytest.raises(fed.DataError, match="program_state_7': must be a whole checkpoint. Got version 2."):
+    with pytest.raises(fed.DataError, match="program_state_7': must be a whole checkpoint of this version. Got"):
         manager.load(7, 0)
+    manager.save(3, 3)
+    assert manager.path(7).exists()  # somebody's copy
 
 
 def test_what_is_no_version_is_left_alone(folder):

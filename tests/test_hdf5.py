@@ -13,6 +13,7 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, write_hdf5
+from fedsim_np.datasets.hdf5 import SCHEMA
 
 
 def write_file(path, clients):
@@ -403,3 +404,12 @@ def test_a_field_that_is_missing_is_said_beside_those_that_are_there(folder):
     path = write_file(folder / "a.h5", {"ann": {"lable": np.zeros(3, np.int32), "pixels": good()["pixels"]}})
     with pytest.raises(fed.DataError, match=r"'label': must be there. Got only \['lable', 'pixels'\]"):
         HDF5ClientData(path, emnist.DIGITS).create_dataset_for_client("ann")
+
+
+@pytest.mark.parametrize("value", [np.zeros(0), 3, np.zeros(1, [("a", "i4")]), "another"])
+def test_an_attribute_of_somebody_else_changes_nothing(folder, value):
+    path = write_file(folder / "a.h5", {"ann": {**good(), "label": np.array([0, 1, 99], np.int32)}})
+    with h5py.File(path, "r+") as file:
+        file.attrs[SCHEMA] = value
+    with pytest.raises(fed.DataError, match=r"values must lie in \[0, 61\]. Got 99"):
+        list(HDF5ClientData(path).create_dataset_for_client("ann"))

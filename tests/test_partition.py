@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import os
 import re
+import threading
 import tracemalloc
 
 import numpy as np
@@ -295,7 +297,7 @@ def test_labels_may_be_texts_or_columns():
         (lambda: from_arrays({"x": [1, 2]}, ["a", 1]), "the 'client' must be integers or texts, one an example"),
         (lambda: from_arrays({"x": [1, 2]}, [["a"], ["b", "c"]]), "the 'client' must be integers or texts"),
         (
-            lambda: from_arrays({"x": np.ma.masked_array([1, 2])}, [0, 1]),
+            lambda: from_arrays({"x": np.ma.masked_array([1, 2], [0, 1])}, [0, 1]),
             "field 'x': values must be there, none of them masked",
         ),
         (
@@ -325,6 +327,8 @@ def test_float64_becomes_float32_and_integers_stay():
     }
     kept = from_arrays({"small": np.ones(2, np.uint8), "large": np.array([1, 2**40])}, [0, 0])
     assert [spec.dtype.name for spec in kept.element_type_structure.values()] == ["uint8", "int64"]
+    other = from_arrays({"a": np.ones(2, np.uint64), "b": np.ones(2, ">i8")}, np.ma.masked_array([0, 0]))
+    assert [spec.dtype for spec in other.element_type_structure.values()] == [np.int32, np.int32]
 
 
 def test_masks_are_never_lost():
@@ -480,6 +484,30 @@ def test_csv_labels_by_given_names(folder):
     for names in ([], ["a", "a"]):
         with pytest.raises(ValueError, match="The 'label_names' of read_csv must be different texts"):
             read_csv(path, label="y", client="who", label_names=names)
+
+
+def test_a_decimal_comma_in_labels(folder):
+    path = write(folder / "a.csv", "f;y\n1,5;0,0\n2,5;1,0\n")
+    assert read_csv(path, label="y", delimiter=";", decimal=",").arrays["y"].tolist() == [[0], [1]]
+    measured = write(folder / "b.csv", "f;y\n1,5;0,5\n2,5;1,7\n")
+    with pytest.raises(fed.DataError, match="line 2, column 'y': labels must be integers below 2.31, or texts"):
+        read_csv(measured, label="y", delimiter=";", decimal=",")
+
+
+@pytest.mark.parametrize("names", [["nan", "yes"], ["cat", "infinity"]])
+def test_words_that_python_reads_as_numbers_are_words(folder, names):
+    path = write(folder / "a.csv", "f,y\n" + "".join(f"1,{name}\n" for name in names))
+    assert read_csv(path, label="y").label_names == tuple(names)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_pipe_is_read_once(folder):
+    os.mkfifo(folder / "pipe")
+    writer = threading.Thread(target=(folder / "pipe").write_bytes, args=(b"f\n\xe1\n",))
+    writer.start()
+    with pytest.raises(fed.DataError, match="must be UTF-8 text .* Got 0xe1."):
+        read_csv(folder / "pipe")
+    writer.join()
 
 
 def test_csv_with_a_decimal_comma(folder):

@@ -433,7 +433,7 @@ def test_confusion_matrix():
         (
             lambda: plots.mean_images(few(), labels=[]),
             ValueError,
-            "'labels' of mean_images must be labels of the clients",
+            "'labels' of mean_images must be labels, at least one",
         ),
         (lambda: plots.label_distribution(few()), TypeError, "'description' of label_distribution must be the result"),
         (
@@ -538,7 +538,7 @@ CALLS = {
     "confusion_counts": lambda odd: fed.learning.confusion_counts(toy_model(), odd, random_cohort([3], 2)),
 }
 FINE = {
-    ("mean_images' labels", "None"),
+    *(("mean_images' labels", odd) for odd in ("None", "[None]", "['a', 'b']", "[nan]")),
     ("metrics of clients", "[]"),
     ("names", "[None]"),
     ("names", "[nan]"),
@@ -610,6 +610,8 @@ def test_large_counts_are_written_out_or_short():
     figure = plots.confusion_matrix([[8_888_889, 10_500], [11, 0]])
     assert figure.axes[0].get_title() == "8,888,889 of 8,899,400 examples correct (99.9%)"
     assert texts(figure.axes[0]) == ["8.89M", "10.5k", "11"]
+    nearly = plots.confusion_matrix([[999_999, 999_999_999], [9_999, 12_345]])
+    assert texts(nearly.axes[0]) == ["1M", "1G", "9999", "12.3k"]
 
 
 @pytest.mark.parametrize("names", [["aeroplane", "automobile", "ship"], ["$\\frac$", "5$ and 6$", "ok"]])
@@ -636,11 +638,21 @@ def test_the_seed_of_a_training_run_s_configuration_is_found():
     }
 
 
-def test_a_figure_of_one_s_own_is_laid_out_if_it_is_empty():
-    figure = Figure(figsize=(9, 6))
-    plots.learning_curves({"a": history()}, figure=figure)
-    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
-    figure = Figure()
-    figure.subplots(1, 2)
+def test_the_layout_of_a_figure_of_one_s_own_is_left_alone():
+    figure = Figure(layout="none")
     plots.label_counts(few(), figure=figure)
     assert figure.get_layout_engine() is None
+
+
+def test_a_history_may_come_from_a_file_or_have_numpy_s_numbers():
+    logger = fed.program.MemoryLogger()
+    for round_num in (1, 2):
+        logger.release({"loss": np.array(0.5)}, round_num)
+    from_file = {"round_num": ["1", "2"], "loss": ["0.5", "0.25"]}
+    figure = plots.learning_curves({"a": logger.history, "b": from_file, "c": (run for run in [from_file])})
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.5, 0.5], [0.5, 0.25], [0.5, 0.25]]
+
+
+def test_labels_that_nobody_has_are_empty_frames():
+    figure = plots.mean_images(few(), ["bob"], labels=[7])
+    assert [(axes.get_title(), texts(axes), len(axes.images)) for axes in figure.axes] == [("7", ["none"], 0)]

@@ -216,7 +216,7 @@ def test_a_round_that_is_missing_is_an_error(folder, kind):
         logger.release({"a": round_num}, round_num)
     before = (folder / "log").read_bytes()
     with pytest.raises(
-        fed.DataError, match="must have a row of each round up to 3, to go on from there. Got rounds up to 4, not 3."
+        fed.DataError, match="must have a row of round 3, to go on from there, and rows in order. Got rounds up to 4."
     ):
         kind(folder / "log").resume(3)
     assert (folder / "log").read_bytes() == before
@@ -309,3 +309,26 @@ def test_bad_arguments_are_named(arguments, message):
     given = {"training_process": process, "training_selection_fn": lambda round_num: PEOPLE, "total_rounds": 1}
     with pytest.raises(TypeError, match=message):
         run_training_process(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_logs_that_begin_in_mid_run_or_have_every_fifth_round_go_on(folder, kind):
+    for rounds, last in (([6, 7, 8], 5), ([5, 10, 15], 10), ([5, 10, 15], 5)):
+        path = folder / f"{kind.__name__}{rounds}{last}"
+        logger = kind(path)
+        for round_num in rounds:
+            logger.release({"a": 1}, round_num)
+        again = kind(path)
+        again.resume(last)
+        again.release({"a": 1}, last + 1)
+        assert again.rounds() == [number for number in rounds if number <= last] + [last + 1]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_round_that_could_not_be_written_can_be_written_again(folder, kind):
+    logger = kind(folder / "new" / "log")
+    with pytest.raises(FileNotFoundError):
+        logger.release({"a": 1}, 1)
+    (folder / "new").mkdir()
+    logger.release({"a": 1}, 1)
+    assert logger.rounds() == [1]

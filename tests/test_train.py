@@ -18,6 +18,7 @@ import fedsim_np as fed
 from fedsim_np.cli import main
 from fedsim_np.commands.run_folder import alone
 from fedsim_np.experiment import Choices, Experiment
+from fedsim_np.program import log_files
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
 _MAIN = """
@@ -480,9 +481,7 @@ def test_renamed_checkpoints_and_lost_rows_are_noticed(folder, capsys):
     capsys.readouterr()
     assert main(train(folder / "run", "--resume")) == 2
     error = capsys.readouterr().err
-    assert (
-        "metrics.csv': must have a row of each round up to 4, to go on from there. Got rounds up to 6, not 1." in error
-    )
+    assert "metrics.csv': must have a row of each round up to 4, to go on from there. Got none of round 1." in error
 
 
 def test_data_are_found_from_anywhere_and_known_by_their_content(folder, monkeypatch, capsys):
@@ -560,3 +559,94 @@ def test_bad_data_are_named_before_anything_is_made(name, folder, capsys):
     assert message in error
     assert f"own_{bad_split}.h5" in error
     assert not (folder / "run").exists()
+
+
+# --- what a second pair found
+
+
+@pytest.mark.parametrize("log", ["metrics.csv", "metrics.jsonl", "timings.csv"])
+def test_killed_between_the_first_checkpoint_and_its_log(whole, log, folder, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def dying(logger, line, round_num):
+        if logger._path.name == log:
+            raise Killed
+        append(logger, line, round_num)
+
+    append = log_files._FileLogger._append
+    monkeypatch.setattr(log_files._FileLogger, "_append", dying)
+    with pytest.raises(Killed):
+        main(train(folder / "run", *CHOICES))
+    monkeypatch.undo()
+    assert (folder / "run" / "checkpoints" / "program_state_0").exists()
+    assert main(train(folder / "run", "--resume")) == 0
+    assert result(folder / "run") == whole
+
+
+def test_features_beyond_float32_are_refused(folder, capsys):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        arrays = {name: {"x": rng.random((6, 3)), "y": np.zeros((6, 1), np.int32)} for name in ("ann", "bob", "cid")}
+        arrays["cid"]["x"][2, 1] = 1e60
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", fed.datasets.InMemoryClientData(arrays))
+    run = ["--data", str(folder / "own"), "--rounds", "1", "--clients", "3", "--out", str(folder / "run")]
+    assert main(["train", *run]) == 2
+    assert "client 'cid', field 'x': values must be finite as float32. Got 1e+60." in capsys.readouterr().err
+
+
+def test_a_run_whose_files_have_moved_is_at_home_there(folder, capsys):
+    for seed, split in enumerate(("train", "test")):
+        fed.datasets.write_hdf5(folder / f"d_{split}.h5", digits([5, 6, 7], seed))
+    assert main(train(folder / "run", "--data", str(folder / "d"), *SMALL)) == 0
+    (folder / "moved").mkdir()
+    for split in ("train", "test"):
+        (folder / f"d_{split}.h5").rename(folder / "moved" / f"_{split}.h5")
+    assert main(["evaluate", str(folder / "run")]) == 2
+    assert main(train(folder / "run", "--resume", "--data", f"{folder / 'moved'}{os.sep}")) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder / "run")]) == 0
+    assert main(train(folder / "run", "--resume")) == 0
+
+
+def test_a_test_file_without_labels_is_named(folder, capsys):
+    arrays = {"x": np.zeros((10, 5)), "y": np.zeros((10, 1), int)}
+    fed.datasets.write_hdf5(folder / "own_train.h5", fed.datasets.partition.iid(arrays, 2))
+    fed.datasets.write_hdf5(folder / "own_test.h5", fed.datasets.partition.iid({"x": arrays["x"]}, 2))
+    assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 2
+    error = capsys.readouterr().err
+    assert "own_test.h5', field 'y': train and test examples must have one shape, (1,). Got no such field." in error
+
+
+def test_a_run_that_another_process_began_is_not_mixed_with(folder, monkeypatch, capsys):
+    rehearse = Experiment.rehearse
+
+    def slowly(experiment, process):
+        rehearse(experiment, process)
+        monkeypatch.undo()
+        assert main(train(folder / "run", *SMALL, "--seed", "0")) == 0
+
+    for how in (["--resume"], []):
+        monkeypatch.setattr(Experiment, "rehearse", slowly)
+        assert main(train(folder / "run", *SMALL, "--seed", "1", *how)) == 2
+        assert re.search("another process has begun a run|already holds a run", capsys.readouterr().err)
+        assert main(train(folder / "run", *SMALL, "--seed", "0", "--overwrite")) == 0
+        for path in (folder / "run" / "checkpoints").iterdir():
+            path.unlink()
+        for path in (folder / "run").glob("*.*"):
+            path.unlink()
+
+
+def test_a_finished_run_needs_no_tensorboard(folder, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    assert main(train(folder / "run", *SMALL, "--tensorboard")) == 0
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    assert main(train(folder / "run", "--resume")) == 0
+    assert "done already" in capsys.readouterr().out
+
+
+def test_keys_beside_the_choices_are_refused(folder, capsys):
+    path = folder / "choices.json"
+    path.write_text(json.dumps({"choices": {"rounds": 1}, "typo": 1}), encoding="utf-8")
+    assert main(train(folder / "run", "--config", path)) == 2
+    assert "keys must be among data, population" in capsys.readouterr().err

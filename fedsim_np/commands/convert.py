@@ -227,7 +227,7 @@ def _write(paths: dict[str, Path], clients: ClientData, arguments: argparse.Name
     if _is_handwriting(clients.element_type_structure):  # as which it will be read
         for client_id in clients.client_ids:
             for name, values in clients.create_dataset_for_client(client_id).to_arrays().items():
-                if name in CHARACTERS.fields:
+                if name in CHARACTERS.fields:  # fields of other names, such as x and y, may hold any numbers
                     CHARACTERS.check_values(name, values, client_id=client_id)
     if arguments.test_fraction:
         train, test = partition.split_examples(clients, arguments.test_fraction, arguments.seed)

@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -118,8 +118,8 @@ def add_parser(commands: Any) -> None:
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the choices in the file; its workers and tensorboard, which change no result, are taken as flags."""
     given = read_choices(arguments.config) if arguments.config is not None else {}
-    if isinstance(given.get("choices"), dict):  # a run's own config.json
-        given = dict(given["choices"])
+    if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
+        given = dict(given["choices"])  # a run's own config.json
     try:
         if "workers" in given:
             workers = check_int("workers", "a run", given.pop("workers"), minimum=1)
@@ -140,7 +140,7 @@ def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Ch
         if getattr(arguments, field.name) is not None:
             given[field.name] = getattr(arguments, field.name)
     if isinstance(given.get("data"), str) and given["data"] not in ("", *NAMED_DATA):
-        given["data"] = os.path.abspath(given["data"])  # the run is gone on with from anywhere
+        given["data"] = os.path.join(os.getcwd(), given["data"])  # the run is gone on with from anywhere
     try:
         choices = Choices(**{**(stored or {}), **given})
     except ValueError as error:
@@ -167,25 +167,29 @@ def _train(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
-        arguments.tensorboard = arguments.tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
-        loggers = _loggers(folder, stack.enter_context(_tensorboard(folder)) if arguments.tensorboard else None)
+        if arguments.tensorboard:
+            _tensorboard(folder)  # or an error
         if stored is None:
             experiment.rehearse(process)
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(alone(folder))
+        if check_folder(arguments.out, arguments.resume, arguments.overwrite)[1] != stored:
+            raise CommandError(f"another process has begun a run in '{folder}'.")
         if arguments.overwrite:
             remove_run(folder)
         manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(choices, files))
         saved, start = manager.load_latest(process.initialize())
-        missing = [name for name in LOGS if saved is not None and not (folder / name).exists()]
-        if missing:
-            raise CommandError(f"--out '{folder}' has lost {', '.join(missing)}: its rounds cannot be gone on with.")
-        if not (folder / CONFIG).exists():
+        loggers = _loggers(folder)
+        _check_logs(folder, loggers, start)
+        if stored is None or stored["data"] != choices.data:  # new, or its files have moved
             write_text(folder / CONFIG, json.dumps(_config(choices, files), indent=2) + "\n", durable=True)
         if saved is not None and start == choices.rounds:
             _write_weights(folder, process.get_model_weights(saved))
             print(f"done already: {choices.rounds} rounds in {folder}")
             return 0
+        is_watched = arguments.tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
+        if is_watched:
+            loggers.append(stack.enter_context(_tensorboard(folder)))
         if arguments.resume and saved is None:  # killed before the first checkpoint, or all of them are damaged
             for logger in loggers:
                 logger.resume(-1)
@@ -212,14 +216,22 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _loggers(folder: Path, tensorboard: TensorBoardLogger | None) -> list[Any]:
+def _loggers(folder: Path) -> list[Any]:
     csv, lines, timings = (folder / name for name in LOGS)
-    loggers: list[Any] = [
+    return [
         CSVLogger(csv, lambda name: not _is_apart(name)),
         JSONLinesLogger(lines, lambda name: not _is_apart(name)),
         CSVLogger(timings, is_timing),
     ]
-    return loggers if tensorboard is None else [*loggers, tensorboard]
+
+
+def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
+    """Check that no round up to the one to go on from has been lost; 0 is saved before it is logged."""
+    for name, logger in zip(LOGS, loggers, strict=True):
+        missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
+        if missing:
+            rule = f"must have a row of each round up to {start}, to go on from there"
+            raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
 
 
 def _write_weights(folder: Path, weights: ModelWeights) -> None:

@@ -32,7 +32,7 @@ from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, data_error
 
 GROUP = "examples"
-SCHEMA, GENERIC = "schema", "generic"
+SCHEMA, GENERIC = "fedsim_np_schema", "generic"
 """An attribute of a file whose ``pixels`` and ``label`` are not EMNIST's, and its value."""
 
 _MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
@@ -100,8 +100,11 @@ class _File:
 
     def is_generic(self) -> bool:
         """Return whether the file says that the generic rules hold, whatever its fields are called."""
-        with _reading(f"must have a readable attribute '{SCHEMA}', or none", path=self.path):
-            return bool(np.all(self._open().attrs.get(SCHEMA, "") == GENERIC))
+        try:
+            value = self._open().attrs.get(SCHEMA)
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError):  # somebody else's, or damaged
+            return False
+        return isinstance(value, str) and value == GENERIC
 
     def client_ids(self) -> list[str]:
         """Return the clients' ids in sorted order."""

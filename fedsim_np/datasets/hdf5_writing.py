@@ -20,7 +20,7 @@ import numpy as np
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.hdf5 import GENERIC, GROUP, SCHEMA
 from fedsim_np.datasets.schema import CHARACTERS
-from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
+from fedsim_np.errors import DataError, argument_type_error, check_path, data_error
 from fedsim_np.files import replacing
 
 _CHUNK_BYTES = 2**20
@@ -50,8 +50,7 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     """
     if not isinstance(client_data, ClientData):
         raise argument_type_error("client_data", "write_hdf5", "a ClientData", type(client_data).__name__)
-    if not os.fspath(path):
-        raise argument_error("path", "write_hdf5", "the path of a file", path)
+    check_path("path", "write_hdf5", path)
     with replacing(path) as temporary:
         write_new(temporary, client_data)
 

@@ -130,8 +130,8 @@ def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
 def plain_array(
     values: npt.ArrayLike, field: str | None = None, dtype: npt.DTypeLike | None = None
 ) -> npt.NDArray[Any]:
-    """Return values as an array; one with a mask is refused, since the mask would be lost and what it hides be used."""
-    if isinstance(values, np.ma.MaskedArray):
+    """Return values as an array; masked ones are refused, since the mask would be lost and what it hides be used."""
+    if np.ma.is_masked(values):
         raise data_error("values must be there, none of them masked", "a masked array", field=field)
     return np.asarray(values, dtype)
 

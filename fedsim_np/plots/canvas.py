@@ -61,8 +61,6 @@ def figure_or_new(
         return new_figure(width, height, layout)
     if not isinstance(figure, Figure | SubFigure):
         raise argument_type_error("figure", owner, "a matplotlib Figure, SubFigure or None", figure)
-    if isinstance(figure, Figure) and figure.get_layout_engine() is None and not figure.axes and not figure.subfigs:
-        figure.set_layout_engine(layout)  # type: ignore[arg-type]  # it is empty: its texts may as well not overlap
     return figure
 
 

@@ -91,8 +91,10 @@ def _written(count: float) -> str:
 
 
 def _short(count: float) -> str:
-    """Return a number in at most four letters, for a cell."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if count >= 10 * size or (unit == "M" and count >= size):
+    """Return a number in at most five letters, for a cell."""
+    if count < 9999.5:
+        return f"{count:.4g}"
+    for size, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        if count < 999.5 * size:
             return f"{count / size:.3g}{unit}"
-    return f"{count:.4g}"
+    return f"{count:.3g}"

@@ -10,7 +10,6 @@ the round's new weights, and the title of their axes says so.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -125,7 +124,8 @@ def learning_curves(
 
 
 def _as_runs(value: History | Sequence[History], owner: str) -> list[History]:
-    runs = [value] if isinstance(value, Mapping) else list(value) if isinstance(value, Sequence) else []
+    is_several = isinstance(value, Iterable) and not isinstance(value, Mapping | np.ndarray)
+    runs = [value] if isinstance(value, Mapping) else list(value) if is_several else []
     if not runs or not all(isinstance(run, Mapping) for run in runs):
         rule = "a mapping of legend texts to histories or lists of histories (MemoryLogger.history)"
         raise argument_type_error("histories", owner, rule, value)
@@ -192,14 +192,16 @@ def _reported(run: History, metric: str) -> dict[float, float]:
 
 
 def _numbers(column: Any, name: str) -> list[float]:
-    is_one = isinstance(column, np.ndarray) and not column.ndim
-    if isinstance(column, str) or not isinstance(column, Iterable) or is_one:
+    is_one = isinstance(column, str | Mapping) or (isinstance(column, np.ndarray) and not column.ndim)
+    if is_one or not isinstance(column, Iterable):
         raise data_error("a history's columns must be lists", f"a {type(column).__name__}", field=name)
-    values = list(column)
-    bad = [value for value in values if not isinstance(value, numbers.Real)]
-    if bad:
-        raise data_error("a history's values must be numbers", repr(bad[0])[:50], field=name)
-    return [float(value) for value in values]
+    numbers = []
+    for value in column:
+        try:
+            numbers.append(float(value))  # of a CSV file it is a text
+        except (TypeError, ValueError, OverflowError) as error:
+            raise data_error("a history's values must be numbers", repr(value)[:50], field=name) from error
+    return numbers
 
 
 def _edges(values: npt.NDArray[np.float64], band: str) -> tuple[Any, Any]:

@@ -175,10 +175,9 @@ def mean_images(
         means.append({v: _checked(pictures[r].mean(axis=0), owner, client_id) for v, r in rows_of.items()})
     shown = sorted({value for of in means for value in of})
     if labels is not None:
-        wanted, known = as_list("labels", owner, labels, "labels"), shown
-        shown = [value for value in wanted if isinstance(value, Hashable)]
-        if len(shown) < len(wanted) or (any(sizes) and set(shown).isdisjoint(known)):
-            raise argument_error("labels", owner, f"labels of the clients', at least one of {known}", wanted)
+        shown = as_list("labels", owner, labels, "labels")
+        if not shown or not all(isinstance(value, Hashable) for value in shown):
+            raise argument_error("labels", owner, "labels, at least one", shown)
     if not any(sizes):
         raise data_error("at least one of the clients must have examples", f"none of {ids} has any")
     columns = len(shown) if len(shown) <= 12 else 16

@@ -109,10 +109,9 @@ class FileProgramStateManager:
 
     def get_versions(self) -> list[int]:
         """Return the versions that there are, in order."""
-        paths = [path for path in self._root.glob(f"{_PREFIX}*") if path.is_file()]
-        numbers = (path.name.removeprefix(_PREFIX) for path in paths)
-        whole = [int(number) for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]
-        return sorted(version for version in whole if self.path(version) in paths)  # and not 02
+        numbers = (path.name.removeprefix(_PREFIX) for path in self._root.glob(f"{_PREFIX}*") if path.is_file())
+        whole = [number for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]
+        return sorted(int(number) for number in whole if str(int(number)) == number)  # and not 02
 
     def save(self, program_state: Any, version: int) -> None:
         """Keep a state, and remove versions that are no longer to be kept.
@@ -192,7 +191,7 @@ class FileProgramStateManager:
 
     def _remove_old(self, saved: int) -> None:
         for version in self.get_versions():
-            if version > saved and not self._is_whole(version):
+            if version > saved and _is_damaged(self.path(version)):
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
         versions = self.get_versions()
@@ -219,6 +218,22 @@ def check_config(wanted: Mapping[str, Any], stored: Any, path: str | os.PathLike
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the description and the arrays' bytes of the version that a file is named after."""
+    about, content = _contents(path)
+    if path.name != f"{_PREFIX}{about['version']}":  # renamed: rounds would be missing, or be there twice
+        raise data_error("must be a whole checkpoint of this version", f"version {about['version']}", path=path)
+    return about, content
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        _contents(path)
+    except DataError:
+        return True
+    return False
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], bytes]:
     """Return a file's description and the arrays' bytes, its checksum checked."""
     content = path.read_bytes()
     start = len(_MAGIC) + _DIGEST + 1
@@ -235,8 +250,6 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         about = json.loads(content[first : first + length])
         if not isinstance(about, dict) or not {"version", "config", "state"} <= set(about):
             raise ValueError("no description of a state")
-        if path.name != f"{_PREFIX}{about['version']}":  # renamed: rounds would be missing, or be there twice
-            raise ValueError(f"version {about['version']}")
     except (ValueError, RecursionError) as error:
         raise data_error("must be a whole checkpoint", error, path=path) from error
     return about, content[first + length :]

@@ -50,7 +50,6 @@ class _FileLogger:
         number = check_int("round_num", f"{type(self).__name__}.release", round_num)
         if self._last is not None and number <= self._last:
             raise argument_error("round_num", f"{type(self).__name__}.release", f"after {self._last}", round_num)
-        self._last = number
         row: dict[str, Any] = {ROUND: number}
         for name, value in flatten(metrics).items():
             if self._select is None or self._select(name):
@@ -65,9 +64,10 @@ class _FileLogger:
             raise argument_error("path", type(self).__name__, rule, str(self._path))
         self._opened = True
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: str, round_num: int) -> None:
         with naming_file(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
             file.write(line)
+        self._last = round_num
 
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""
@@ -91,14 +91,14 @@ class _FileLogger:
         """Write the file again with the lines of the rounds up to one."""
         kept = [line for line, number in zip(lines[header:], rounds, strict=True) if number <= round_num]
         there = [number for number in rounds if number <= round_num]
-        # A log that is not there yet may begin in mid-run.
-        wanted = list(range(there[0], round_num + 1)) if there else []
-        if there != wanted or (not there and round_num > 0 and self._path.exists()) or rounds != sorted(set(rounds)):
-            missing = next((number for number in wanted if number not in there), None)
-            found = "none" if not rounds else f"rounds up to {rounds[-1]}" + f", not {missing}" * (missing is not None)
-            raise data_error(
-                f"must have a row of each round up to {round_num}, to go on from there", found, path=self._path
-            )
+        if there:
+            is_lost = there[-1] != round_num
+        else:  # a log may begin in mid-run
+            is_lost = round_num > 0 and self._path.exists() and rounds[:1] != [round_num + 1]
+        if is_lost or rounds != sorted(set(rounds)):
+            found = "none" if not rounds else f"rounds up to {rounds[-1]}"
+            rule = f"must have a row of round {round_num}, to go on from there, and rows in order"
+            raise data_error(rule, found, path=self._path)
         self._last = round_num
         text = "".join(f"{line}\n" for line in lines[:header] + kept)
         if self._path.exists() and self._path.read_bytes() != text.encode():
@@ -141,9 +141,10 @@ class CSVLogger(_FileLogger):
         new = [name for name in row if name not in self._columns]
         if new:
             lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
-            self._columns += new
-            write_text(self._path, "".join([_line(self._columns), *lines]), durable=True)
-        self._append(_line([row.get(name, "") for name in self._columns]))
+            columns = self._columns + new
+            write_text(self._path, "".join([_line(columns), *lines]), durable=True)
+            self._columns = columns
+        self._append(_line([row.get(name, "") for name in self._columns]), row[ROUND])
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: drop the rows of later ones.
@@ -153,6 +154,16 @@ class CSVLogger(_FileLogger):
         DataError
             If the file is no such log, or does not have the round.
         """
+        lines, columns, rounds = self._read()
+        self._columns = columns
+        self._keep(lines, rounds, min(1, len(lines)), round_num)
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that the file has rows of."""
+        return self._read()[2]
+
+    def _read(self) -> tuple[list[str], list[str], list[int]]:
+        """Return the file's lines, columns and rounds."""
         lines = self._lines()
         try:
             rows = list(csv.reader(lines, strict=True))
@@ -161,8 +172,7 @@ class CSVLogger(_FileLogger):
                 raise ValueError("something else")
         except (csv.Error, ValueError, IndexError) as error:
             raise data_error(f"must be a CSV file with the column '{ROUND}' first", error, path=self._path) from error
-        self._columns = rows[0] if rows else []
-        self._keep(lines, rounds, min(1, len(lines)), round_num)
+        return lines, rows[0] if rows else [], rounds
 
 
 def _line(cells: list[Any]) -> str:
@@ -195,7 +205,7 @@ class JSONLinesLogger(_FileLogger):
         """Write a round's metrics."""
         row = self._row(metrics, round_num)
         self._open()
-        self._append(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
+        self._append(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n", row[ROUND])
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: drop the lines of later ones.
@@ -205,6 +215,15 @@ class JSONLinesLogger(_FileLogger):
         DataError
             If the file is no such log, or does not have the round.
         """
+        lines, rounds = self._read()
+        self._keep(lines, rounds, 0, round_num)
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that the file has lines of."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[list[str], list[int]]:
+        """Return the file's lines and rounds."""
         lines = self._lines()
         try:
             rounds = [json.loads(line)[ROUND] for line in lines]
@@ -212,7 +231,7 @@ class JSONLinesLogger(_FileLogger):
                 raise ValueError("a round that is no integer")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise data_error(f"must be JSON Lines with '{ROUND}'", error, path=self._path) from error
-        self._keep(lines, rounds, 0, round_num)
+        return lines, rounds
 
 
 def _finite(value: Any) -> Any:

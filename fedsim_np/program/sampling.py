@@ -52,7 +52,7 @@ def build_uniform_sampling_fn(
     (['dia', 'cem'], ['ann', 'cem'], ['dia', 'cem'])
     """
     owner = "build_uniform_sampling_fn"
-    _check_range(owner, sample_range)
+    people = _as_sequence(owner, sample_range)
     check_bool("replace", owner, replace)
     start = None
     if random_seed is not None:
@@ -63,10 +63,10 @@ def build_uniform_sampling_fn(
         check_int("size", owner, size, minimum=0)
         seed = None if start is None else pow(_MULTIPLIER, int(round_num), _MODULUS) * start % _MODULUS
         try:
-            chosen = np.random.RandomState(seed).choice(len(sample_range), size=size, replace=replace)
+            chosen = np.random.RandomState(seed).choice(len(people), size=size, replace=replace)
         except ValueError as error:
-            raise _too_many(size, len(sample_range)) from error
-        return [sample_range[i] for i in chosen.tolist()]
+            raise _too_many(size, len(people)) from error
+        return [people[i] for i in chosen.tolist()]
 
     return sample
 
@@ -101,12 +101,12 @@ def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sam
     (1000, True, False)
     """
     owner = "build_sparse_sampling_fn"
-    _check_range(owner, sample_range)
+    people = _as_sequence(owner, sample_range)
     check_int("random_seed", owner, random_seed, minimum=0)
 
     def sample(round_num: int, size: int) -> list[T]:
         check_int("round_num", owner, round_num, minimum=0)
-        population = len(sample_range)
+        population = len(people)
         if check_int("size", owner, size, minimum=0) > population:
             raise _too_many(size, population)
         rng = np.random.default_rng([_SPARSE, *_words(round_num), *_words(random_seed)])
@@ -115,7 +115,7 @@ def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sam
         for j, drawn in zip(last.tolist(), rng.integers(0, last + 1).tolist(), strict=True):
             chosen[j if drawn in chosen else drawn] = None
         members = list(chosen)
-        return [sample_range[members[i]] for i in rng.permutation(size).tolist()]
+        return [people[members[i]] for i in rng.permutation(size).tolist()]
 
     return sample
 
@@ -126,10 +126,12 @@ def _words(number: int) -> list[int]:
     return [len(words), *words]
 
 
-def _check_range(owner: str, sample_range: object) -> None:
+def _as_sequence(owner: str, sample_range: Sequence[T]) -> Sequence[T]:
+    """Return clients' ids as something that is indexed by place: a pandas Series is indexed by its labels."""
     is_sequence = hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
     if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "shape", None) == ():
         raise argument_type_error("sample_range", owner, "a sequence of clients' ids", sample_range)
+    return list(sample_range) if hasattr(sample_range, "iloc") else sample_range
 
 
 def _check_seed(owner: str, random_seed: int) -> int:

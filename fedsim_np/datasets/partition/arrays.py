@@ -109,7 +109,7 @@ def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         raise data_error("must hold numbers, one or more an example", found, field=name)
     if array.size == 0 and len(array):
         raise data_error("an example must have values", f"shape {array.shape}", field=name)
-    if array.dtype == np.int64:
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         fits = not array.size or (array.min() >= -(2**31) and array.max() < 2**31)
         return array.astype(np.int32) if fits else array
     if array.dtype.kind != "f":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,8 @@ def parsed(
     """Return one column's cells as numbers."""
     read: Any = float if dtype.kind == "f" else int
     original = cells
-    if decimal == "," and dtype.kind == "f":
-        # A point would separate thousands: it is no number here.
-        cells = tuple(cell.replace(".", "_").replace(",", ".") for cell in cells)
+    if dtype.kind == "f":
+        cells = tuple(_with_a_point(cell, decimal) for cell in cells) if decimal == "," else cells
     values = None
     try:
         if "_" not in "".join(cells):  # Python's numbers may have underscores; a file's may not
@@ -80,10 +80,10 @@ class Texts:
 
 
 def labels_of(
-    path: str, column: str, texts: Texts, known: Sequence[str] | None
+    path: str, column: str, texts: Texts, known: Sequence[str] | None, decimal: str
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Return labels as integers (n, 1): those that they are, or their places among the known or the sorted ones."""
-    numbers = {text: _number(text) for text in texts.numbers}
+    numbers = {text: _number(_with_a_point(text, decimal)) for text in texts.numbers}
 
     def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:
         for text, line in zip(texts.numbers, texts.lines, strict=True):
@@ -105,12 +105,18 @@ def labels_of(
     return as_integers[np.concatenate(texts.codes)][:, np.newaxis], names
 
 
+def _with_a_point(text: str, decimal: str) -> str:
+    """Return a number's text as Python reads it; where a comma is the mark a point separates thousands: no number."""
+    return text.replace(".", "_").replace(",", ".") if decimal == "," else text
+
+
 def _number(text: str) -> float | None:
     """Return the number that a text is, or None."""
     try:
-        return float(text) if "_" not in text else None
+        number = float(text) if "_" not in text else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) else None  # "nan" and "infinity" are words, too
 
 
 def _whole(number: float | None) -> float:

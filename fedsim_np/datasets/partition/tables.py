@@ -194,7 +194,8 @@ def read_csv(
         raise data_error("must exist", "no such file", path=path) from error
     except UnicodeDecodeError as error:
         rule = "must be UTF-8 text (of a spreadsheet: saved as 'CSV UTF-8')"
-        raise data_error(rule, f"{error.object[error.start]:#x} in line {_bad_line(path)}", path=path) from error
+        where = f" in line {_bad_line(path)}" if os.path.isfile(path) else ""  # a pipe is read once
+        raise data_error(rule, f"{error.object[error.start]:#x}{where}", path=path) from error
     except IsADirectoryError as error:
         raise data_error("must be a file", "a folder", path=path) from error
     except csv.Error as error:
@@ -294,7 +295,7 @@ def _read(
     label_names: tuple[str, ...] = ()
     num_classes = 0
     if label is not None:
-        arrays["y"], label_names = labels_of(path, label, texts[label], known)
+        arrays["y"], label_names = labels_of(path, label, texts[label], known, decimal)
         num_classes = len(label_names) or int(arrays["y"].max()) + 1
     clients = None if client is None else texts[client].array()
     return Table(arrays, clients, label_names, num_classes)
