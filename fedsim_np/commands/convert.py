@@ -67,7 +67,10 @@ def add_parsers(actions: Any) -> None:
         )
         action.add_argument("--delimiter", metavar="C", type=_delimiter, help="between columns (CSV; default: a comma)")
         action.add_argument(
-            "--decimal", choices=(".", ","), help="what stands before a fraction (CSV; default: a point)"
+            "--decimal",
+            choices=(".", ","),
+            metavar="C",
+            help="what stands before a fraction, a point or a comma (CSV; default: a point)",
         )
         action.add_argument(
             "--label-names",
