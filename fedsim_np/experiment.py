@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -224,14 +223,17 @@ class Experiment:
         self._is_handwriting = {"pixels", "label"} <= set(spec)
         if not self._is_handwriting and not {"x", "y"} <= set(spec):
             raise data_error("examples must have the fields pixels and label, or x and y", list(spec))
-        fields = ("pixels", "label") if self._is_handwriting else ("x", "y")
-        for data, field in itertools.product((self.train, self.test), fields):
-            here = data.element_type_structure.get(field)
-            if here is None or here.shape != spec[field].shape or None in here.shape:
-                rule = f"train and test examples must have one shape, {spec[field].shape}"
-                found = "no such field" if here is None else here.shape
-                raise data_error(rule, found, field=field, path=_path(data))
-        self.num_features = math.prod(length or 0 for length in spec[fields[0]].shape)
+        field, label = ("pixels", "label") if self._is_handwriting else ("x", "y")
+        shape = spec[field].shape
+        for data in (self.train, self.test):
+            here = {name: of.shape for name, of in data.element_type_structure.items()}
+            if here.get(field) != shape or None in shape:
+                rule = f"train and test examples must have one shape, {shape}"
+                raise data_error(rule, here.get(field, "no such field"), field=field, path=_path(data))
+            if here.get(label) not in ((), (1,)):
+                rule = "labels must be one number an example"
+                raise data_error(rule, here.get(label, "no such field"), field=label, path=_path(data))
+        self.num_features = math.prod(length or 0 for length in shape)
         self.num_classes = choices.classes or self._count_classes()
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))

@@ -648,7 +648,7 @@ def test_a_history_may_come_from_a_file_or_have_numpy_s_numbers():
     logger = fed.program.MemoryLogger()
     for round_num in (1, 2):
         logger.release({"loss": np.array(0.5)}, round_num)
-    from_file = {"round_num": ["1", "2"], "loss": ["0.5", "0.25"]}
+    from_file = {"round_num": ["1", "2", "3"], "loss": ["0.5", "0.25", ""]}
     figure = plots.learning_curves({"a": logger.history, "b": from_file, "c": (run for run in [from_file])})
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.5, 0.5], [0.5, 0.25], [0.5, 0.25]]
 
@@ -656,3 +656,9 @@ def test_a_history_may_come_from_a_file_or_have_numpy_s_numbers():
 def test_labels_that_nobody_has_are_empty_frames():
     figure = plots.mean_images(few(), ["bob"], labels=[7])
     assert [(axes.get_title(), texts(axes), len(axes.images)) for axes in figure.axes] == [("7", ["none"], 0)]
+
+
+@pytest.mark.parametrize("column", [np.array([1 + 2j, 2], np.complex64), ["1_000", 2], [[1], [2]], np.ones((2, 1))])
+def test_what_is_no_real_number_is_not_drawn(column):
+    with pytest.raises(fed.DataError, match="field 'loss': a history's values must be numbers. Got"):
+        plots.learning_curves({"a": {"round_num": [1, 2], "loss": column}})

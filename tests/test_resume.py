@@ -332,3 +332,25 @@ def test_a_round_that_could_not_be_written_can_be_written_again(folder, kind):
     (folder / "new").mkdir()
     logger.release({"a": 1}, 1)
     assert logger.rounds() == [1]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_line_that_was_written_in_part_is_taken_back(folder, kind, monkeypatch):
+    logger = kind(folder / "log")
+    logger.release({"a": 1}, 1)
+    before = (folder / "log").read_bytes()
+
+    class Full(io.StringIO):
+        def write(self, text):
+            with real(folder / "log", "a", encoding="utf-8", newline="\n") as file:
+                file.write(text[:1])
+            raise OSError(28, "No space left on device")
+
+    real = open
+    monkeypatch.setattr("builtins.open", lambda *arguments, **keywords: Full())
+    with pytest.raises(OSError, match="log"):
+        logger.release({"a": 2}, 2)
+    monkeypatch.undo()
+    assert (folder / "log").read_bytes() == before
+    logger.release({"a": 2}, 2)
+    assert logger.rounds() == [1, 2]

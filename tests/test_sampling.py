@@ -131,6 +131,6 @@ def test_a_mapping_is_no_sequence():
         lambda people: build_uniform_sampling_fn(people, random_seed=0),
         lambda p: build_sparse_sampling_fn(p, 0),
     ):
-        for people in ({"a": 1}, np.array(3)):
+        for people in ({"a": 1}, np.array(3), np.zeros((2, 2))):
             with pytest.raises(TypeError, match="must be a sequence of clients' ids"):
                 build(people)

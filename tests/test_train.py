@@ -602,8 +602,14 @@ def test_a_run_whose_files_have_moved_is_at_home_there(folder, capsys):
     (folder / "moved").mkdir()
     for split in ("train", "test"):
         (folder / f"d_{split}.h5").rename(folder / "moved" / f"_{split}.h5")
+    config = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
+    config["versions"]["numpy"] = "1.0"
+    (folder / "run" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert main(["evaluate", str(folder / "run")]) == 2
     assert main(train(folder / "run", "--resume", "--data", f"{folder / 'moved'}{os.sep}")) == 0
+    again = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
+    assert again["versions"]["numpy"] == "1.0"
+    assert again["choices"] == {**config["choices"], "data": f"{folder / 'moved'}{os.sep}"}
     capsys.readouterr()
     assert main(["evaluate", str(folder / "run")]) == 0
     assert main(train(folder / "run", "--resume")) == 0
@@ -615,7 +621,7 @@ def test_a_test_file_without_labels_is_named(folder, capsys):
     fed.datasets.write_hdf5(folder / "own_test.h5", fed.datasets.partition.iid({"x": arrays["x"]}, 2))
     assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 2
     error = capsys.readouterr().err
-    assert "own_test.h5', field 'y': train and test examples must have one shape, (1,). Got no such field." in error
+    assert "own_test.h5', field 'y': labels must be one number an example. Got no such field." in error
 
 
 def test_a_run_that_another_process_began_is_not_mixed_with(folder, monkeypatch, capsys):
@@ -650,3 +656,10 @@ def test_keys_beside_the_choices_are_refused(folder, capsys):
     path.write_text(json.dumps({"choices": {"rounds": 1}, "typo": 1}), encoding="utf-8")
     assert main(train(folder / "run", "--config", path)) == 2
     assert "keys must be among data, population" in capsys.readouterr().err
+
+
+def test_labels_may_be_a_column_on_one_side(folder):
+    x = np.random.default_rng(0).random((12, 5))
+    for split, y in (("train", np.arange(12) % 2), ("test", np.arange(12)[:, np.newaxis] % 2)):
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", fed.datasets.partition.iid({"x": x, "y": y}, 2))
+    assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 0

@@ -139,8 +139,9 @@ def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Ch
     for field in dataclasses.fields(Choices):
         if getattr(arguments, field.name) is not None:
             given[field.name] = getattr(arguments, field.name)
-    if isinstance(given.get("data"), str) and given["data"] not in ("", *NAMED_DATA):
-        given["data"] = os.path.join(os.getcwd(), given["data"])  # the run is gone on with from anywhere
+    prefix = given.get("data")
+    if isinstance(prefix, str) and prefix not in ("", *NAMED_DATA) and not os.path.isabs(prefix):
+        given["data"] = os.path.join(os.getcwd(), prefix)  # the run is gone on with from anywhere
     try:
         choices = Choices(**{**(stored or {}), **given})
     except ValueError as error:
@@ -181,8 +182,11 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
+        config = _config(choices, files)
+        if stored is not None:
+            config["versions"] = read_choices(str(folder / CONFIG)).get("versions")  # those that it began with
         if stored is None or stored["data"] != choices.data:  # new, or its files have moved
-            write_text(folder / CONFIG, json.dumps(_config(choices, files), indent=2) + "\n", durable=True)
+            write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n", durable=True)
         if saved is not None and start == choices.rounds:
             _write_weights(folder, process.get_model_weights(saved))
             print(f"done already: {choices.rounds} rounds in {folder}")

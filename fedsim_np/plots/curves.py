@@ -10,6 +10,7 @@ the round's new weights, and the title of their axes says so.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -195,13 +196,20 @@ def _numbers(column: Any, name: str) -> list[float]:
     is_one = isinstance(column, str | Mapping) or (isinstance(column, np.ndarray) and not column.ndim)
     if is_one or not isinstance(column, Iterable):
         raise data_error("a history's columns must be lists", f"a {type(column).__name__}", field=name)
-    numbers = []
-    for value in column:
-        try:
-            numbers.append(float(value))  # of a CSV file it is a text
-        except (TypeError, ValueError, OverflowError) as error:
-            raise data_error("a history's values must be numbers", repr(value)[:50], field=name) from error
-    return numbers
+    return [_number(value, name) for value in column]
+
+
+def _number(value: Any, name: str) -> float:
+    """Return a value as a float; of a file it is a text, and empty where there was none."""
+    if value is None or (isinstance(value, str) and not value):
+        return math.nan
+    plain = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
+    try:
+        if not isinstance(plain, numbers.Real | str) or "_" in str(plain):
+            raise TypeError
+        return float(plain)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise data_error("a history's values must be numbers", repr(value)[:50], field=name) from error
 
 
 def _edges(values: npt.NDArray[np.float64], band: str) -> tuple[Any, Any]:

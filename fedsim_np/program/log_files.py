@@ -7,6 +7,7 @@ was interrupted and resumed leaves the same bytes as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -65,8 +66,14 @@ class _FileLogger:
         self._opened = True
 
     def _append(self, line: str, round_num: int) -> None:
-        with naming_file(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
-            file.write(line)
+        size = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with naming_file(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
+                file.write(line)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
+                os.truncate(self._path, size)
+            raise
         self._last = round_num
 
     def sync(self) -> None:

@@ -129,7 +129,7 @@ def _words(number: int) -> list[int]:
 def _as_sequence(owner: str, sample_range: Sequence[T]) -> Sequence[T]:
     """Return clients' ids as something that is indexed by place: a pandas Series is indexed by its labels."""
     is_sequence = hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
-    if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "shape", None) == ():
+    if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "ndim", 1) != 1:
         raise argument_type_error("sample_range", owner, "a sequence of clients' ids", sample_range)
     return list(sample_range) if hasattr(sample_range, "iloc") else sample_range
 
