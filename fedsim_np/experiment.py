@@ -220,10 +220,10 @@ class Experiment:
         if choices.clients > people:
             raise data_error(f"there must be at least {choices.clients} train clients", people)
         spec = self.train.element_type_structure
-        self._is_handwriting = {"pixels", "label"} <= set(spec)
-        if not self._is_handwriting and not {"x", "y"} <= set(spec):
+        is_handwriting = {"pixels", "label"} <= set(spec)
+        if not is_handwriting and not {"x", "y"} <= set(spec):
             raise data_error("examples must have the fields pixels and label, or x and y", list(spec))
-        field, label = ("pixels", "label") if self._is_handwriting else ("x", "y")
+        self._fields = field, label = ("pixels", "label") if is_handwriting else ("x", "y")
         shape = spec[field].shape
         for data in (self.train, self.test):
             here = {name: of.shape for name, of in data.element_type_structure.items()}
@@ -244,7 +244,7 @@ class Experiment:
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
             return 10
-        field = "label" if self._is_handwriting else "y"
+        field = self._fields[1]
         greatest = 0
         for client_id in self.train.client_ids:
             labels = self.train.create_dataset_for_client(client_id).to_arrays()[field]
@@ -310,8 +310,7 @@ class Experiment:
         return self._batched(shuffled, self.choices.batch_size)
 
     def _batched(self, dataset: Dataset, batch_size: int) -> Dataset:
-        fields = ("pixels", "label") if self._is_handwriting else ("x", "y")
-        return dataset.batch(batch_size).map(functools.partial(_as_model_takes_it, self.num_features, fields))
+        return dataset.batch(batch_size).map(functools.partial(_as_model_takes_it, self.num_features, self._fields))
 
     @functools.cached_property
     def evaluation_cohort(self) -> list[Dataset]:

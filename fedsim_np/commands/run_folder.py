@@ -19,17 +19,21 @@ _STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
 _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}
 
 
-def stored_choices(folder: Path) -> dict[str, Any]:
-    """Return the choices that are stored with a run; a `DataError` if they are damaged."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a run's configuration, its choices complete; a `DataError` if it is damaged."""
     path = folder / CONFIG
-    choices = read_choices(str(path)).get("choices")
+    config = read_choices(str(path))
+    choices, data, versions = (config.get(key) for key in ("choices", "data", "versions"))
     if not isinstance(choices, dict):
         raise data_error("must be a run's configuration, with 'choices'", type(choices).__name__, path=path)
-    return dataclasses.asdict(Choices.of(choices, str(path)))
+    if not isinstance(data, dict) or not all(isinstance(of, dict) for of in data.values()):
+        raise data_error("'data' must say which files a run began with", type(data).__name__, path=path)
+    choices = dataclasses.asdict(Choices.of(choices, str(path)))
+    return {**config, "choices": choices, "versions": versions if isinstance(versions, dict) else {}}
 
 
 def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[str, Any] | None]:
-    """Refuse a folder that a run cannot be in; return it, and the choices of the run to go on with."""
+    """Refuse a folder that a run cannot be in; return it, and the configuration of the run to go on with."""
     if not name:
         raise CommandError("--out must be a folder. Got ''.")
     folder = Path(name)
@@ -49,7 +53,7 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
     if CONFIG not in there:
         return folder, None
     try:
-        stored = stored_choices(folder)  # or an error: it would be somebody else's
+        stored = read_config(folder)  # or an error: it would be somebody else's
     except ValueError as error:
         if overwrite:
             raise CommandError(f"{error} --overwrite removes runs alone: remove that file by hand.") from error
@@ -97,14 +101,10 @@ def remove_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_files(found: dict[str, Any], folder: Path) -> None:
+def check_files(found: dict[str, Any], config: dict[str, Any]) -> None:
     """Raise a `DataError` if the data are not those that a run began with."""
-    path = folder / CONFIG
-    there = read_choices(str(path)).get("data")
-    if not isinstance(there, dict) or not all(isinstance(of, dict) for of in there.values()):
-        raise data_error("'data' must say which files a run began with", type(there).__name__, path=path)
-    for split in {**there, **found}:
-        shas = [of.get(split, {}).get("sha256") for of in (there, found)]
-        if shas[0] != shas[1]:
-            rule = f"the {split} data must be those that the run began with, of SHA-256 {shas[0]}"
-            raise data_error(rule, shas[1], path=found.get(split, {}).get("file", path))
+    for split in {**config["data"], **found}:
+        there, here = (of.get(split, {}) for of in (config["data"], found))
+        if there.get("sha256") != here.get("sha256"):
+            rule = f"the {split} data must be those that the run began with, of SHA-256 {there.get('sha256')}"
+            raise data_error(rule, here.get("sha256"), path=here.get("file", there.get("file")))

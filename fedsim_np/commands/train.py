@@ -32,8 +32,8 @@ from fedsim_np.commands.run_folder import (
     alone,
     check_files,
     check_folder,
+    read_config,
     remove_run,
-    stored_choices,
 )
 from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Choices, Experiment, read_choices
@@ -159,12 +159,12 @@ def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Ch
 
 def _train(arguments: argparse.Namespace) -> int:
     folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
-    choices = _choices(arguments, stored)
+    choices = _choices(arguments, None if stored is None else stored["choices"])
     experiment = Experiment(choices)
     files = experiment.files()
     if stored is not None:
-        check_files(files, folder)
-        _say_other_versions(folder)
+        check_files(files, stored)
+        _say_other_versions(stored["versions"])
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
@@ -182,11 +182,9 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        config = _config(choices, files)
-        if stored is not None:
-            config["versions"] = read_choices(str(folder / CONFIG)).get("versions")  # those that it began with
-        if stored is None or stored["data"] != choices.data:  # new, or its files have moved
-            write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n", durable=True)
+        if stored is None or stored["choices"]["data"] != choices.data:  # new, or its files have moved
+            began = versions("numpy", "h5py") if stored is None else stored["versions"]
+            write_text(folder / CONFIG, _config(choices, files, began), durable=True)
         if saved is not None and start == choices.rounds:
             _write_weights(folder, process.get_model_weights(saved))
             print(f"done already: {choices.rounds} rounds in {folder}")
@@ -260,9 +258,8 @@ def _again(arguments: argparse.Namespace) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def _say_other_versions(folder: Path) -> None:
-    there, here = read_choices(str(folder / CONFIG)).get("versions"), versions("numpy", "h5py")
-    there = there if isinstance(there, dict) else {}
+def _say_other_versions(there: Mapping[str, Any]) -> None:
+    here = versions("numpy")
     for name in ("fedsim_np", "numpy"):
         if there.get(name) != here[name]:
             began = f"note: the run began with {name} {there.get(name)}, and this is {here[name]}"
@@ -279,14 +276,10 @@ class _Reached:
         self.round_num = round_num
 
 
-def _config(choices: Choices, files: dict[str, Any]) -> dict[str, Any]:
-    """Return what is stored with a run to repeat it."""
-    return {
-        "command": "train",
-        "choices": dataclasses.asdict(choices),
-        "data": files,
-        "versions": versions("numpy", "h5py"),
-    }
+def _config(choices: Choices, files: dict[str, Any], began: Mapping[str, Any]) -> str:
+    """Return what is stored with a run to repeat it; `began`: the versions that it began with."""
+    config = {"command": "train", "choices": dataclasses.asdict(choices), "data": files, "versions": began}
+    return json.dumps(config, indent=2) + "\n"
 
 
 def _tensorboard(folder: Path) -> TensorBoardLogger:
@@ -345,8 +338,9 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
-    experiment = Experiment(Choices(**stored_choices(folder)))
-    check_files(experiment.files(), folder)
+    config = read_config(folder)
+    experiment = Experiment(Choices(**config["choices"]))
+    check_files(experiment.files(), config)
     if not (folder / WEIGHTS).exists():
         rounds = experiment.choices.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
