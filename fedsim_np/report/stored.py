@@ -60,7 +60,8 @@ class Run:
             if isinstance(optimizer, dict):
                 chosen[f"{who}_optimizer"] = optimizer.get("name")
                 chosen[f"{who}_lr"] = optimizer.get("learning_rate")
-        chosen["algorithm"] = {"build_weighted_fed_avg": "fedavg"}.get(*2 * [str(chosen.get("algorithm"))])
+        if chosen.get("algorithm") == "build_weighted_fed_avg":
+            chosen["algorithm"] = "fedavg"
         return chosen
 
 
