@@ -84,26 +84,26 @@ def naming_client(client_id: str | None) -> Iterator[None]:
         raise DataError(f"client '{client_id}', {error}") from error
 
 
-def argument_error(name: str, owner: str, rule: str, value: object) -> ValueError:
+def argument_error(name: str, rule: str, value: object) -> ValueError:
     """Make the `ValueError` for an argument that breaks a rule.
 
     Examples
     --------
-    >>> str(argument_error("learning_rate", "build_sgdm", "a finite float >= 0", -0.02))
-    "The 'learning_rate' of build_sgdm must be a finite float >= 0. Got -0.02."
+    >>> str(argument_error("learning_rate", "a finite float >= 0", -0.02))
+    "'learning_rate' must be a finite float >= 0. Got -0.02."
     """
-    return ValueError(f"The '{name}' of {owner} must be {rule}. Got {_shown(value)}.")
+    return ValueError(f"'{name}' must be {rule}. Got {_shown(value)}.")
 
 
-def argument_type_error(name: str, owner: str, rule: str, value: object) -> TypeError:
+def argument_type_error(name: str, rule: str, value: object) -> TypeError:
     """Make the `TypeError` for an argument of the wrong kind.
 
     Examples
     --------
-    >>> str(argument_type_error("model_fn", "build_fed_eval", "a callable that returns a Model", 3))
-    "The 'model_fn' of build_fed_eval must be a callable that returns a Model. Got 3."
+    >>> str(argument_type_error("model_fn", "a callable that returns a Model", 3))
+    "'model_fn' must be a callable that returns a Model. Got 3."
     """
-    return TypeError(f"The '{name}' of {owner} must be {rule}. Got {_shown(value)}.")
+    return TypeError(f"'{name}' must be {rule}. Got {_shown(value)}.")
 
 
 def _shown(value: object) -> str:
@@ -113,22 +113,22 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({type(value).__name__})"
 
 
-def check_float(name: str, owner: str, value: Any, *, minimum: float = -math.inf, below: float = math.inf) -> float:
+def check_float(name: str, value: Any, *, minimum: float = -math.inf, below: float = math.inf) -> float:
     """Return `value` as a float, or raise if it is not finite and in [minimum, below).
 
     Examples
     --------
-    >>> check_float("momentum", "build_sgdm", 0.9, minimum=0.0, below=1.0)
+    >>> check_float("momentum", 0.9, minimum=0.0, below=1.0)
     0.9
-    >>> check_float("momentum", "build_sgdm", 1, minimum=0.0, below=1.0)
+    >>> check_float("momentum", 1, minimum=0.0, below=1.0)
     Traceback (most recent call last):
     ...
-    ValueError: The 'momentum' of build_sgdm must be a finite float >= 0 and < 1. Got 1.
+    ValueError: 'momentum' must be a finite float >= 0 and < 1. Got 1.
     """
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not _is_finite(value) or not minimum <= value < below:
         bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"< {below:g}"] * (below < math.inf)
-        raise argument_error(name, owner, " ".join(["a finite float", " and ".join(bounds)]).strip(), value)
+        raise argument_error(name, " ".join(["a finite float", " and ".join(bounds)]).strip(), value)
     return float(value)
 
 
@@ -139,50 +139,50 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def check_bool(name: str, owner: str, value: Any) -> bool:
+def check_bool(name: str, value: Any) -> bool:
     """Return `value` if it is True or False, or raise: a text is true too.
 
     Examples
     --------
-    >>> check_bool("nesterov", "build_sgdm", "no")
+    >>> check_bool("nesterov", "no")
     Traceback (most recent call last):
     ...
-    TypeError: The 'nesterov' of build_sgdm must be True or False. Got 'no'.
+    TypeError: 'nesterov' must be True or False. Got 'no'.
     """
     if not isinstance(value, bool):
-        raise argument_type_error(name, owner, "True or False", value)
+        raise argument_type_error(name, "True or False", value)
     return value
 
 
-def check_int(name: str, owner: str, value: Any, *, minimum: int | None = None) -> int:
+def check_int(name: str, value: Any, *, minimum: int | None = None) -> int:
     """Return `value` as an int, or raise if it is no integer or too small.
 
     Examples
     --------
-    >>> check_int("batch_size", "Dataset.batch", 0, minimum=1)
+    >>> check_int("batch_size", 0, minimum=1)
     Traceback (most recent call last):
     ...
-    ValueError: The 'batch_size' of Dataset.batch must be an integer >= 1. Got 0.
+    ValueError: 'batch_size' must be an integer >= 1. Got 0.
     """
     integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not integral or (minimum is not None and value < minimum):
         bound = "" if minimum is None else f" >= {minimum}"
-        raise argument_error(name, owner, f"an integer{bound}", value)
+        raise argument_error(name, f"an integer{bound}", value)
     return int(value)
 
 
-def check_path(name: str, owner: str, value: Any) -> str:
+def check_path(name: str, value: Any) -> str:
     """Return a path as a text, or raise if it is none, or empty.
 
     Examples
     --------
-    >>> check_path("root_dir", "FileProgramStateManager", None)
+    >>> check_path("root_dir", None)
     Traceback (most recent call last):
     ...
-    TypeError: The 'root_dir' of FileProgramStateManager must be a path. Got None.
+    TypeError: 'root_dir' must be a path. Got None.
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise argument_type_error(name, owner, "a path", value)
+        raise argument_type_error(name, "a path", value)
     if not os.fspath(value) or "\0" in os.fspath(value):
-        raise argument_error(name, owner, "a path, not empty and without NUL", value)
+        raise argument_error(name, "a path, not empty and without NUL", value)
     return os.fspath(value)

@@ -96,7 +96,7 @@ class Choices:
     >>> Choices(rounds=-3)
     Traceback (most recent call last):
     ...
-    ValueError: The 'rounds' of a run must be an integer >= 0. Got -3.
+    ValueError: 'rounds' must be an integer >= 0. Got -3.
     """
 
     data: str = "sample"
@@ -122,18 +122,17 @@ class Choices:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        owner = "a run"
         least = {"rounds": 0, "classes": 0, "seed": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "int":
-                checked: Any = check_int(field.name, owner, value, minimum=least.get(field.name, 1))
+                checked: Any = check_int(field.name, value, minimum=least.get(field.name, 1))
                 if field.name in ("seed", "population") and checked >= 2**32:
-                    raise argument_error(field.name, owner, "below 2^32", value)
+                    raise argument_error(field.name, "below 2^32", value)
             elif field.type == "float":
-                checked = check_float(field.name, owner, value, minimum=0.0)
+                checked = check_float(field.name, value, minimum=0.0)
             elif not isinstance(value, str) or not value:
-                raise argument_error(field.name, owner, "a text", value)
+                raise argument_error(field.name, "a text", value)
             else:
                 checked = value
             object.__setattr__(self, field.name, checked)
@@ -145,11 +144,11 @@ class Choices:
             ("server_optimizer", tuple(OPTIMIZERS)),
         ):
             if getattr(self, name) not in allowed:
-                raise argument_error(name, owner, f"one of {', '.join(allowed)}", getattr(self, name))
+                raise argument_error(name, f"one of {', '.join(allowed)}", getattr(self, name))
         for who in ("client", "server"):
             if getattr(self, f"{who}_momentum") and getattr(self, f"{who}_optimizer") != "sgdm":
                 raise argument_error(
-                    f"{who}_momentum", owner, "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
+                    f"{who}_momentum", "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
                 )
 
     @classmethod

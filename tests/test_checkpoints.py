@@ -332,7 +332,7 @@ def test_another_configuration_is_named_by_its_keys(folder):
 
 def test_bad_arguments(folder):
     for arguments, message in (
-        ({"keep_total": 1.5}, "The 'keep_total' of FileProgramStateManager must be an integer. Got 1.5."),
+        ({"keep_total": 1.5}, "'keep_total' must be an integer. Got 1.5."),
         ({"keep_first": "no"}, "must be True or False. Got 'no'."),
         ({"keep_every_k": 0}, "must be an integer >= 1. Got 0."),
         ({"config": {"a": {1}}}, "must be a mapping that JSON can hold."),
@@ -341,7 +341,7 @@ def test_bad_arguments(folder):
         with pytest.raises((ValueError, TypeError)) as caught:
             FileProgramStateManager(folder, **arguments)
         assert message in str(caught.value)
-    with pytest.raises(ValueError, match="'root_dir' of FileProgramStateManager must be a path, not empty"):
+    with pytest.raises(ValueError, match="'root_dir' must be a path, not empty"):
         FileProgramStateManager("")
     with pytest.raises(ValueError, match="must be an integer >= 0. Got -1."):
         FileProgramStateManager(folder).save(1, -1)
@@ -408,7 +408,7 @@ def test_what_is_no_version_is_left_alone(folder):
     assert manager.load_latest(0) == (1, 1)
     assert (folder / "program_state_02").read_bytes() == b"mine"
     for version in ("1", True, 1.0):
-        with pytest.raises(ValueError, match="The 'version' of FileProgramStateManager.load must be an integer"):
+        with pytest.raises(ValueError, match="'version' must be an integer"):
             manager.load(version, 0)
 
 

@@ -172,7 +172,7 @@ def errors(folder, digit_files):
         ),
         "too many to deal out to": (
             ["data", "partition", csv, "--scheme", "iid", "--clients", "4", "--client", "who", "--out", out],
-            "The 'num_clients' of assign_iid must be at most the number of examples (3). Got 4.",
+            "'num_clients' must be at most the number of examples (3). Got 4.",
         ),
         "no labels to deal out": (
             ["data", "partition", csv, "--scheme", "shards", "--clients", "1", "--client", "who", "--out", out],

@@ -61,7 +61,7 @@ def test_preprocess(numbered):
     assert doubled.element_type_structure["x"] == ArraySpec((None,), np.int32)
     assert [b["x"].tolist() for b in doubled.create_dataset_for_client(IDS[3])] == [[3, 3]]
     assert doubled.create_dataset_from_all_clients(seed=1).num_examples == 40
-    with pytest.raises(TypeError, match="'preprocess_fn' of ClientData.preprocess must be a callable"):
+    with pytest.raises(TypeError, match="'preprocess_fn' must be a callable"):
         numbered.preprocess(3)
 
 
@@ -104,7 +104,7 @@ def test_from_clients_and_fn_knows_its_clients():
     ("clients", "error", "message"),
     [
         ({}, fed.DataError, "there must be at least one client"),
-        ([], TypeError, "'client_arrays' of InMemoryClientData must be a mapping"),
+        ([], TypeError, "'client_arrays' must be a mapping"),
         ({1: {"x": [1]}}, TypeError, "keyed by str"),
         ({"a": [1]}, fed.DataError, "client 'a': a client's data must be a mapping"),
         ({"a": {"x": [1]}, "b": {"y": [1]}}, fed.DataError, "client 'b': all clients must have the structure"),

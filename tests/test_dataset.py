@@ -118,18 +118,18 @@ def test_bad_data(make, message):
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [
-        (lambda d: d.batch(0), ValueError, "The 'batch_size' of Dataset.batch must be an integer >= 1. Got 0."),
+        (lambda d: d.batch(0), ValueError, "'batch_size' must be an integer >= 1. Got 0."),
         (lambda d: d.batch(2.0), ValueError, "Got 2.0"),
         (lambda d: d.batch(True), ValueError, "Got True"),
-        (lambda d: d.shuffle(0, seed=1), ValueError, "'buffer_size' of Dataset.shuffle must be an integer >= 1"),
-        (lambda d: d.shuffle(10), ValueError, "'seed' of Dataset.shuffle must be an integer, so that"),
-        (lambda d: d.shuffle(10, seed="a"), ValueError, "'seed' of Dataset.shuffle must be an integer. Got 'a'"),
-        (lambda d: d.repeat(-2), ValueError, "'count' of Dataset.repeat must be an integer >= -1"),
-        (lambda d: d.take(None), ValueError, "'count' of Dataset.take"),
-        (lambda d: d.prefetch("a"), ValueError, "'buffer_size' of Dataset.prefetch"),
-        (lambda d: d.map(3), TypeError, "'fn' of Dataset.map must be a callable"),
+        (lambda d: d.shuffle(0, seed=1), ValueError, "'buffer_size' must be an integer >= 1"),
+        (lambda d: d.shuffle(10), ValueError, "'seed' must be an integer, so that"),
+        (lambda d: d.shuffle(10, seed="a"), ValueError, "'seed' must be an integer. Got 'a'"),
+        (lambda d: d.repeat(-2), ValueError, "'count' must be an integer >= -1"),
+        (lambda d: d.take(None), ValueError, "'count' must"),
+        (lambda d: d.prefetch("a"), ValueError, "'buffer_size' must"),
+        (lambda d: d.map(3), TypeError, "'fn' must be a callable"),
         (lambda d: list(d.map(lambda e: 3)), TypeError, "a callable that returns a mapping"),
-        (lambda d: d.batches(-1), ValueError, "'iteration' of Dataset.batches must be an integer >= 0"),
+        (lambda d: d.batches(-1), ValueError, "'iteration' must be an integer >= 0"),
     ],
 )
 def test_wrong_arguments(use, error, message):

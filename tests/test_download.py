@@ -440,7 +440,7 @@ def test_files_of_other_writers_are_refused(small_release, folder, monkeypatch):
         fed.datasets.write_hdf5(folder / f"fed_emnist_digitsonly_{split}.h5", digits([4, 2]))
     with pytest.raises(fed.DataError, match=r"must have 3 clients \(remove it to have it downloaded again\). Got 2"):
         emnist.load_data(cache_dir=folder)
-    with pytest.raises(TypeError, match="The 'only_digits' of emnist.load_data must be True or False. Got 'no'."):
+    with pytest.raises(TypeError, match="'only_digits' must be True or False. Got 'no'."):
         emnist.load_data("no")
 
 

@@ -631,7 +631,7 @@ def test_the_same_bits_whatever_is_kept(engine):
 
 @pytest.mark.parametrize("value", [-1, 1.5, None])
 def test_a_budget_that_is_none(value):
-    with pytest.raises(ValueError, match="The 'cache_bytes' of build_weighted_fed_avg must be an integer >= 0"):
+    with pytest.raises(ValueError, match="'cache_bytes' must be an integer >= 0"):
         BUILDERS["sgd"](toy_model, cache_bytes=value)
 
 
@@ -753,10 +753,8 @@ def test_a_model_that_cannot_be_pickled():
 
 @pytest.mark.parametrize("executor", ["threads", 2, ThreadPoolExecutor])
 def test_what_is_no_executor(executor):
-    for owner, build in (("build_weighted_fed_avg", BUILDERS["sgd"]), ("build_fed_eval", fed.learning.build_fed_eval)):
-        with pytest.raises(
-            TypeError, match=f"The 'executor' of {owner} must be None, 'serial' or a concurrent.futures"
-        ):
+    for build in (BUILDERS["sgd"], fed.learning.build_fed_eval):
+        with pytest.raises(TypeError, match="'executor' must be None, 'serial' or a concurrent.futures"):
             build(toy_model, executor=executor)
 
 

@@ -153,7 +153,7 @@ def test_a_stated_schema_counts(folder):
         list(HDF5ClientData(path, emnist.DIGITS).create_dataset_for_client("ann"))
     only_label = HDF5ClientData(path, Schema({"label": Field((), "int32", 0, 61)}))
     assert list(only_label.element_type_structure) == ["label"]
-    with pytest.raises(TypeError, match="'schema' of HDF5ClientData must be a Schema"):
+    with pytest.raises(TypeError, match="'schema' must be a Schema"):
         HDF5ClientData(path, {"label": "int32"})
 
 

@@ -152,7 +152,7 @@ def test_weights_survive_a_file(folder):
     assert sorted(np.load(folder / "w.npz").files) == ["bias", "kernel", "non_trainable_0"]
     assert [p.name for p in folder.iterdir()] == ["w.npz"]
     for names in (("a",), ("a", "a"), ("a", "non_trainable_9")):
-        with pytest.raises(ValueError, match="'names' of save_weights must be 2 different names"):
+        with pytest.raises(ValueError, match="'names' must be 2 different names"):
             models.save_weights(folder / "w.npz", weights, names)
 
 
@@ -181,9 +181,9 @@ def test_bad_weights_files(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_features": 0}, "'num_features' of SoftmaxRegression must be an integer >= 1. Got 0."),
-        ({"num_classes": 2.5}, "'num_classes' of SoftmaxRegression"),
-        ({"loss": "mse"}, r"'loss' of SoftmaxRegression must be one of \['keras', 'stable', 'tutorial'\]. Got 'mse'."),
+        ({"num_features": 0}, "'num_features' must be an integer >= 1. Got 0."),
+        ({"num_classes": 2.5}, "'num_classes' must"),
+        ({"loss": "mse"}, r"'loss' must be one of \['keras', 'stable', 'tutorial'\]. Got 'mse'."),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -246,33 +246,15 @@ def test_labels_may_be_texts_or_columns():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: assign_iid(5, 6),
-            "The 'num_clients' of assign_iid must be at most the number of examples (5). Got 6.",
-        ),
-        (lambda: assign_iid(5, 0), "The 'num_clients' of assign_iid must be an integer >= 1. Got 0."),
-        (lambda: assign_iid(5, 2, seed=-1), "The 'seed' of assign_iid must be an integer >= 0. Got -1."),
+        (lambda: assign_iid(5, 6), "'num_clients' must be at most the number of examples (5). Got 6."),
+        (lambda: assign_iid(5, 0), "'num_clients' must be an integer >= 1. Got 0."),
+        (lambda: assign_iid(5, 2, seed=-1), "'seed' must be an integer >= 0. Got -1."),
         (lambda: assign_shards([0] * 9, 5), "must be at most the number of examples (9) / 2. Got 5."),
-        (
-            lambda: assign_dirichlet([0, 1], 2, 0.0),
-            "The 'alpha' of assign_dirichlet must be a finite float > 0. Got 0.0",
-        ),
-        (
-            lambda: assign_dirichlet([0, 1], 2, float("inf")),
-            "The 'alpha' of assign_dirichlet must be a finite float > 0. Got inf.",
-        ),
-        (
-            lambda: assign_dirichlet([0.5, 1.5], 2, 1.0),
-            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
-        ),
-        (
-            lambda: assign_dirichlet(np.zeros((2, 2), int), 2, 1.0),
-            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
-        ),
-        (
-            lambda: assign_quantity_skew(5, 2, -1),
-            "The 'beta' of assign_quantity_skew must be a finite float > 0. Got -1.",
-        ),
+        (lambda: assign_dirichlet([0, 1], 2, 0.0), "'alpha' must be a finite float > 0. Got 0.0"),
+        (lambda: assign_dirichlet([0, 1], 2, float("inf")), "'alpha' must be a finite float > 0. Got inf."),
+        (lambda: assign_dirichlet([0.5, 1.5], 2, 1.0), "'labels' must be integers or texts, one an example"),
+        (lambda: assign_dirichlet(np.zeros((2, 2), int), 2, 1.0), "'labels' must be integers or texts, one an example"),
+        (lambda: assign_quantity_skew(5, 2, -1), "'beta' must be a finite float > 0. Got -1."),
         (lambda: partition.dirichlet({"x": [1, 2]}, 2, 1.0), "there must be a field 'label' of labels. Got ['x']."),
         (lambda: partition.iid({}, 2), "there must be a field. Got none."),
         (lambda: partition.iid({"x": []}, 1), "there must be an example. Got none."),
@@ -300,11 +282,8 @@ def test_labels_may_be_texts_or_columns():
             lambda: from_arrays({"x": np.ma.masked_array([1, 2], [0, 1])}, [0, 1]),
             "field 'x': values must be there, none of them masked",
         ),
-        (
-            lambda: assign_dirichlet([[0], [1, 2]], 1, 1.0),
-            "the 'labels' of assign_dirichlet must be integers or texts, one an example",
-        ),
-        (lambda: assign_iid(10**30, 3), "The 'num_examples' of assign_iid must be at most"),
+        (lambda: assign_dirichlet([[0], [1, 2]], 1, 1.0), "'labels' must be integers or texts, one an example"),
+        (lambda: assign_iid(10**30, 3), "'num_examples' must be at most"),
         (lambda: split_examples(from_arrays({"x": [1]}, [0]), 1.0), "must be a finite float >= 0 and < 1. Got 1.0."),
     ],
 )
@@ -482,7 +461,7 @@ def test_csv_labels_by_given_names(folder):
     with pytest.raises(fed.DataError, match="line 2, column 'y': labels must all be integers, or none .* Got '1b'"):
         read_csv(path, label="y", client="who")
     for names in ([], ["a", "a"]):
-        with pytest.raises(ValueError, match="The 'label_names' of read_csv must be different texts"):
+        with pytest.raises(ValueError, match="'label_names' must be different texts"):
             read_csv(path, label="y", client="who", label_names=names)
 
 
@@ -517,7 +496,7 @@ def test_csv_with_a_decimal_comma(folder):
     with pytest.raises(fed.DataError, match="line 2, column 'f' must be a finite float32. Got '1.000,5'."):
         read_csv(bad, label="y", delimiter=";", decimal=",")
     for decimal in (";", "x"):
-        with pytest.raises(ValueError, match="The 'decimal' of read_csv must be '.' or ',', and not the delimiter"):
+        with pytest.raises(ValueError, match="'decimal' must be '.' or ',', and not the delimiter"):
             read_csv(path, label="y", delimiter=";", decimal=decimal)
 
 
@@ -618,20 +597,17 @@ def test_csv_of_another_encoding_and_no_csv(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"delimiter": ";;"},
-            "The 'delimiter' of read_csv must be one character, no quote and no end of a line. Got ';;'.",
-        ),
-        ({"features": "petal"}, "The 'features' of read_csv must be a sequence of texts. Got 'petal'."),
-        ({"types": {"petal": str}}, "The 'types' of read_csv must be one of NumPy's integers or floats for 'petal'."),
+        ({"delimiter": ";;"}, "'delimiter' must be one character, no quote and no end of a line. Got ';;'."),
+        ({"features": "petal"}, "'features' must be a sequence of texts. Got 'petal'."),
+        ({"types": {"petal": str}}, "'types' must be one of NumPy's integers or floats for 'petal'."),
         ({"types": {"petal": "no such"}}, "must be one of NumPy's integers or floats for 'petal'. Got 'no such'."),
         ({"types": {"petal": "int8"}}, "line 2, column 'petal' must be a finite int8. Got '1.5'."),
         ({"label": "petal", "features": []}, "labels must be integers below 2^31, or texts. Got '1.5'."),
         ({"label": "kind", "client": "kind"}, "a column must be wanted once"),
-        ({"features": 3}, "The 'features' of read_csv must be a sequence of texts. Got 3."),
-        ({"label": ["kind"]}, "The 'label' of read_csv must be a column's name or None. Got ['kind']."),
+        ({"features": 3}, "'features' must be a sequence of texts. Got 3."),
+        ({"label": ["kind"]}, "'label' must be a column's name or None. Got ['kind']."),
         ({"client": ""}, "must have the columns ['']. Got ['petal', 'kind']."),
-        ({"types": ["petal"]}, "The 'types' of read_csv must be a mapping of columns' names to dtypes."),
+        ({"types": ["petal"]}, "'types' must be a mapping of columns' names to dtypes."),
         ({"types": {"petal": None}}, "must be one of NumPy's integers or floats for 'petal'. Got None."),
         ({"types": {"petal": "(1,2"}}, "must be one of NumPy's integers or floats for 'petal'."),
         ({"types": {"y": "int8"}, "label": "kind"}, "for columns of other names than x and y"),

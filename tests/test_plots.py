@@ -317,7 +317,7 @@ def test_client_updates_are_those_that_are_aggregated():
         process.next(state, cohort, iteration=3)
         for update, seen in zip(updates, kept[-1], strict=True):
             np.testing.assert_allclose(update, seen, atol=1e-6)
-    with pytest.raises(TypeError, match="'process' of client_updates must be a LearningProcess that trains"):
+    with pytest.raises(TypeError, match="'process' must be a LearningProcess that trains"):
         fed.learning.client_updates(fed.learning.build_fed_eval(model), state, cohort)
 
 
@@ -410,68 +410,60 @@ def test_confusion_matrix():
 @pytest.mark.parametrize(
     ("draw", "kind", "message"),
     [
-        (lambda: plots.image([1.0]), fed.DataError, r"'pixels' of image must have the shape \(h, w\)"),
+        (lambda: plots.image([1.0]), fed.DataError, r"'pixels' must have the shape \(h, w\)"),
         (lambda: plots.image([[255.0]]), fed.DataError, r"pixels must lie in \[0, 1\]"),
-        (lambda: plots.image([[0.5]], axes=Figure()), TypeError, "'axes' of image must be matplotlib Axes or None"),
-        (lambda: plots.client_images(few()), TypeError, "'dataset' of client_images must be a Dataset"),
+        (lambda: plots.image([[0.5]], axes=Figure()), TypeError, "'axes' must be matplotlib Axes or None"),
+        (lambda: plots.client_images(few()), TypeError, "'dataset' must be a Dataset"),
         (
             lambda: plots.client_images(few().create_dataset_for_client("ann"), rows=0),
             ValueError,
-            "The 'rows' of client_images must be an integer >= 1. Got 0.",
+            "'rows' must be an integer >= 1. Got 0.",
         ),
         (
             lambda: plots.client_images(few().create_dataset_for_client("ann"), label="lable"),
             fed.DataError,
             "client 'ann': the examples must have the field 'lable'",
         ),
-        (lambda: plots.label_counts(TRAIN.client_ids), TypeError, "'client_data' of label_counts must be a ClientData"),
-        (lambda: plots.label_counts(few(), "ann"), TypeError, "'client_ids' of label_counts must be a list"),
-        (lambda: plots.label_counts(few(), []), ValueError, "'client_ids' of label_counts must be at least one"),
+        (lambda: plots.label_counts(TRAIN.client_ids), TypeError, "'client_data' must be a ClientData"),
+        (lambda: plots.label_counts(few(), "ann"), TypeError, "'client_ids' must be a list"),
+        (lambda: plots.label_counts(few(), []), ValueError, "'client_ids' must be at least one"),
         (lambda: plots.label_counts(few(), ["dan"]), ValueError, r"ID \[dan\] is not a client"),
-        (lambda: plots.label_counts(few(), figure=3), TypeError, "'figure' of label_counts must be a matplotlib"),
+        (lambda: plots.label_counts(few(), figure=3), TypeError, "'figure' must be a matplotlib"),
         (lambda: plots.mean_images(few(), ["cid"]), fed.DataError, "at least one of the clients must have examples"),
-        (
-            lambda: plots.mean_images(few(), labels=[]),
-            ValueError,
-            "'labels' of mean_images must be labels, at least one",
-        ),
-        (lambda: plots.label_distribution(few()), TypeError, "'description' of label_distribution must be the result"),
+        (lambda: plots.mean_images(few(), labels=[]), ValueError, "'labels' must be labels, at least one"),
+        (lambda: plots.label_distribution(few()), TypeError, "'description' must be the result"),
         (
             lambda: plots.label_distribution(describe(few(), label="lable")),
             fed.DataError,
             "there must be labels to draw",
         ),
-        (lambda: plots.learning_curves([history()]), TypeError, "'histories' of learning_curves must be a mapping"),
-        (lambda: plots.learning_curves({"a": []}), TypeError, "'histories' of learning_curves must be a mapping"),
+        (lambda: plots.learning_curves([history()]), TypeError, "'histories' must be a mapping"),
+        (lambda: plots.learning_curves({"a": []}), TypeError, "'histories' must be a mapping"),
         (lambda: plots.learning_curves({"a": {"loss": [1]}}), fed.DataError, "must have the column 'round_num'"),
         (lambda: plots.learning_curves({"a": history()}, ["lost"]), fed.DataError, "must have values of 'lost'"),
-        (lambda: plots.learning_curves({"a": history()}, band="se"), ValueError, "'band' of learning_curves must be"),
+        (lambda: plots.learning_curves({"a": history()}, band="se"), ValueError, "'band' must be"),
         (
             lambda: plots.learning_curves({"a": {"round_num": [1], "loss": ["x"]}}),
             fed.DataError,
             "field 'loss': a history's values must be numbers",
         ),
-        (lambda: plots.legend_from_configs([3]), TypeError, "'configs' of legend_from_configs must be"),
-        (lambda: plots.histories_by_config([{}], []), ValueError, "'histories' of histories_by_config must be"),
+        (lambda: plots.legend_from_configs([3]), TypeError, "'configs' must be"),
+        (lambda: plots.histories_by_config([{}], []), ValueError, "'histories' must be"),
         (lambda: plots.client_accuracy([[1.5]]), fed.DataError, r"accuracies must lie in \[0, 1\]"),
-        (lambda: plots.client_accuracy([[np.nan]]), ValueError, "'accuracies' of client_accuracy must be"),
-        (
-            lambda: plots.client_accuracy([[0.5]], [1, 2]),
-            ValueError,
-            "'rounds' of client_accuracy must be 1 different round",
-        ),
+        (lambda: plots.client_accuracy([[np.nan]]), ValueError, "'accuracies' must be"),
+        (lambda: plots.client_accuracy([[0.5]], [1, 2]), ValueError, "'rounds' must be 1 different round"),
         (lambda: plots.accuracy_of_clients({}), fed.DataError, "must have the column 'metrics'"),
         (lambda: plots.client_drift([[1.0, 2.0]] * 3, [1.0, 2.0]), fed.DataError, r"must be an array \(k, d\)"),
         (lambda: plots.client_drift(np.ones((2, 3)), np.ones(2)), fed.DataError, "as many weights as an update, 3"),
         (lambda: plots.client_drift(np.full((2, 3), np.nan), np.ones(3)), fed.DataError, "must be finite"),
-        (lambda: plots.client_drift(np.ones((2, 3)), np.ones(3), ["a"]), ValueError, "'names' of client_drift must be"),
-        (lambda: plots.class_weights(np.ones((8, 2)), (3, 3)), ValueError, "'image_shape' of class_weights must be"),
+        (lambda: plots.client_drift(np.ones((2, 3)), np.ones(3), ["a"]), ValueError, "'names' must be"),
+        (lambda: plots.class_weights(np.ones((8, 2)), (3, 3)), ValueError, "'image_shape' must be"),
         (lambda: plots.class_weights(np.ones(8), (4, 2)), fed.DataError, r"must have the shape \(d, c\)"),
         (lambda: plots.confusion_matrix([[1, 2]]), fed.DataError, r"must be numbers >= 0 of shape \(c, c\)"),
         (lambda: plots.confusion_matrix([[-1]]), fed.DataError, r"must be numbers >= 0 of shape \(c, c\)"),
-        (lambda: plots.round_costs([-1.0]), fed.DataError, "'seconds' of round_costs must be finite numbers >= 0"),
-        (lambda: plots.round_costs([1.0], [(1, 2)] * 3), ValueError, "'bytes_per_round' of round_costs must be"),
-        (lambda: plots.bytes_of_round([1], 1), TypeError, "'weights' of bytes_of_round must be ModelWeights"),
+        (lambda: plots.round_costs([-1.0]), fed.DataError, "'seconds' must be finite numbers >= 0"),
+        (lambda: plots.round_costs([1.0], [(1, 2)] * 3), ValueError, "'bytes_per_round' must be"),
+        (lambda: plots.bytes_of_round([1], 1), TypeError, "'weights' must be ModelWeights"),
     ],
 )
 def test_bad_arguments(draw, kind, message):
@@ -571,7 +563,7 @@ def test_a_logger_is_no_history():
         TypeError, match=r"a mapping of legend texts to histories or lists of histories \(MemoryLogger.his"
     ):
         plots.learning_curves({"a": LOGGER})
-    with pytest.raises(ValueError, match="'histories' of learning_curves must be a mapping of different texts"):
+    with pytest.raises(ValueError, match="'histories' must be a mapping of different texts"):
         plots.learning_curves({1: history(), "1": history()})
     with pytest.raises(fed.DataError, match="a history's rounds must be different finite numbers"):
         plots.learning_curves({"a": {"round_num": [1, 1], "loss": [1.0, 2.0]}})
@@ -580,7 +572,7 @@ def test_a_logger_is_no_history():
 def test_axes_that_were_removed():
     axes = Figure().subplots()
     axes.remove()
-    with pytest.raises(ValueError, match="'axes' of image must be a part of a figure, not removed from it"):
+    with pytest.raises(ValueError, match="'axes' must be a part of a figure, not removed from it"):
         plots.image([[0.5]], axes=axes)
 
 

@@ -305,7 +305,7 @@ def test_weights_can_be_set():
     assert [w.dtype for w in got.trainable] == [np.float32, np.float32]
     assert got.trainable[1].tolist() == [0, 1, 2]
     assert not got.trainable[0].flags.writeable
-    with pytest.raises(ValueError, match=r"'model_weights' of set_model_weights must be arrays of the shapes"):
+    with pytest.raises(ValueError, match=r"'model_weights' must be arrays of the shapes"):
         process.set_model_weights(state, ModelWeights((np.ones((4, 2)), np.ones(2))))
 
 
@@ -319,7 +319,7 @@ def test_hyperparameters_are_in_the_state():
     np.testing.assert_array_equal(flat(changed.global_model_weights), after(built, cohort))
     assert process.get_hparams(changed) == hparams
     for wrong in ({}, {"client_work": {}, "finalizer": {"learning_rate": 1.0}}):
-        with pytest.raises(ValueError, match="'hparams' of set_hparams must be"):
+        with pytest.raises(ValueError, match="'hparams' must be"):
             process.set_hparams(state, wrong)
     evaluation = build_fed_eval(toy_model)
     assert evaluation.get_hparams(evaluation.initialize()) == {"client_work": {}, "finalizer": {}}
@@ -434,7 +434,7 @@ def test_client_work_of_ones_own():
 
 def test_updates_and_aggregates_of_the_wrong_shape():
     process = compose((np.ones((4, 3)),))
-    with pytest.raises(ValueError, match="'update' of the ClientResult of 'c0' must be arrays of the shapes"):
+    with pytest.raises(ValueError, match="'update of client c0' must be arrays of the shapes"):
         process.next(process.initialize(), random_cohort([4]))
 
     class Flat(fed.learning.aggregators.MeanFactory):
@@ -442,7 +442,7 @@ def test_updates_and_aggregates_of_the_wrong_shape():
             return state, (np.zeros(3),), {}
 
     process = compose((np.ones((4, 3)), np.ones(3)), aggregator=Flat())
-    with pytest.raises(ValueError, match="'aggregate' of Flat.next must be arrays of the shapes"):
+    with pytest.raises(ValueError, match="'aggregate of Flat' must be arrays of the shapes"):
         process.next(process.initialize(), random_cohort([4]))
 
 
@@ -551,7 +551,7 @@ def test_weights_of_clients_are_numbers():
     for wrong in (float("nan"), -1.0, "3"):
         process = compose((np.ones((4, 3)), np.ones(3)))
         process.client_work.run = lambda *_, w=wrong: ClientResult((np.ones((4, 3)), np.ones(3)), w, {})
-        with pytest.raises(ValueError, match="The 'weight' of the ClientResult of 'c0' must be a finite float >= 0"):
+        with pytest.raises(ValueError, match="'weight of client c0' must be a finite float >= 0"):
             process.next(process.initialize(), random_cohort([3]))
 
 
@@ -561,7 +561,7 @@ def test_gradients_of_the_wrong_shape():
             return (np.ones(1, np.float32),)
 
     process = fed.learning.build_weighted_fed_avg(Broadcast, sgd(1.0))
-    with pytest.raises(ValueError, match="The 'gradient' of Broadcast must be shaped as the trainable weights"):
+    with pytest.raises(ValueError, match="'gradient of Broadcast' must be shaped as the trainable weights"):
         process.next(process.initialize(), [[{"v": np.float32([1])}]])
 
 
@@ -601,14 +601,14 @@ def test_hyperparameters_are_checked_when_set():
     process = weighted(0.1)
     for wrong in (float("nan"), -1.0, "x"):
         hparams = {"client_work": {"learning_rate": wrong}, "finalizer": {"learning_rate": 1.0}}
-        with pytest.raises(ValueError, match="The 'learning_rate' of set_hparams must be a finite float >= 0"):
+        with pytest.raises(ValueError, match="'learning_rate' must be a finite float >= 0"):
             process.set_hparams(process.initialize(), hparams)
 
 
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ([], ValueError, "The 'data' of next must be a list with at least one client"),
+        ([], ValueError, "'data' must be a list with at least one client"),
         (Dataset.from_arrays({"x": [1]}), TypeError, "a list with one Dataset or list of batches per client"),
         ({"ann": []}, TypeError, "a list with one Dataset or list of batches per client"),
         (3, TypeError, "a list with one Dataset"),
@@ -630,28 +630,25 @@ def test_data_that_are_no_cohort(data, error, message):
 
 
 def test_iteration_must_be_a_number():
-    with pytest.raises(ValueError, match="The 'iteration' of next must be an integer >= 0. Got -1."):
+    with pytest.raises(ValueError, match="'iteration' must be an integer >= 0. Got -1."):
         weighted().next(weighted().initialize(), random_cohort([3]), iteration=-1)
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: fed.learning.build_weighted_fed_avg(3, sgd(1)), "'model_fn' of build_weighted_fed_avg must be"),
+        (lambda: fed.learning.build_weighted_fed_avg(3, sgd(1)), "'model_fn' must be"),
         (lambda: fed.learning.build_weighted_fed_avg(lambda: 3, sgd(1)), "a callable that returns a Model. Got 3"),
-        (
-            lambda: fed.learning.build_weighted_fed_avg(toy_model, type(sgd(1))),
-            "'client_optimizer_fn' of build_weighted",
-        ),
-        (lambda: fed.learning.build_unweighted_fed_avg(toy_model, 0.1), "'client_optimizer_fn' of build_unweighted"),
-        (lambda: weighted(server=lambda: 3), "'server_optimizer_fn' of build_weighted_fed_avg must be an optimizer"),
-        (lambda: weighted(client_weighting="uniform"), "'client_weighting' of build_weighted_fed_avg must be a member"),
-        (lambda: build_fed_eval(None), "'model_fn' of build_fed_eval"),
-        (lambda: compose((), aggregator=3), "'aggregator' of compose_learning_process must be an Aggregator"),
-        (lambda: compose((), finalizer=3), "'finalizer' of compose_learning_process must be an optimizer"),
+        (lambda: fed.learning.build_weighted_fed_avg(toy_model, type(sgd(1))), "'client_optimizer_fn' must"),
+        (lambda: fed.learning.build_unweighted_fed_avg(toy_model, 0.1), "'client_optimizer_fn' must"),
+        (lambda: weighted(server=lambda: 3), "'server_optimizer_fn' must be an optimizer"),
+        (lambda: weighted(client_weighting="uniform"), "'client_weighting' must be a member"),
+        (lambda: build_fed_eval(None), "'model_fn' must"),
+        (lambda: compose((), aggregator=3), "'aggregator' must be an Aggregator"),
+        (lambda: compose((), finalizer=3), "'finalizer' must be an optimizer"),
         (
             lambda: compose_learning_process(toy_model, 3, fed.learning.aggregators.MeanFactory(), sgd(1)),
-            "'client_work' of compose_learning_process must be a ClientWork",
+            "'client_work' must be a ClientWork",
         ),
     ],
 )

@@ -97,10 +97,10 @@ def test_no_rounds():
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
-        ({"total_rounds": -1}, ValueError, "'total_rounds' of run_training_process must be an integer >= 0. Got -1"),
-        ({"rounds_per_evaluation": 0}, ValueError, "'rounds_per_evaluation' of run_training_process"),
-        ({"training_selection_fn": None}, TypeError, "'training_selection_fn' of run_training_process must be a call"),
-        ({"evaluation_fn": 3}, TypeError, "'evaluation_fn' of run_training_process must be a callable"),
+        ({"total_rounds": -1}, ValueError, "'total_rounds' must be an integer >= 0. Got -1"),
+        ({"rounds_per_evaluation": 0}, ValueError, "'rounds_per_evaluation' must"),
+        ({"training_selection_fn": None}, TypeError, "'training_selection_fn' must be a call"),
+        ({"evaluation_fn": 3}, TypeError, "'evaluation_fn' must be a callable"),
         ({"evaluation_fn": dict}, TypeError, "given together with evaluation_selection_fn"),
     ],
 )

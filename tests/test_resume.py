@@ -161,7 +161,7 @@ def test_what_ends_between_a_save_and_its_log_is_gone_on_with(whole, tmp_path):
 def test_somebody_elses_log_is_left_as_it_is(tmp_path):
     (tmp_path / "metrics.csv").write_text("round_num,loss\n1,2.0\n", encoding="utf-8", newline="\n")
     for _ in range(2):  # a state that the first try had saved would have the second go on with the log
-        with pytest.raises(ValueError, match="The 'path' of CSVLogger must be a file that is not there yet"):
+        with pytest.raises(ValueError, match="'path' must be a file that is not there yet"):
             run(tmp_path)
     assert (tmp_path / "metrics.csv").read_bytes() == b"round_num,loss\n1,2.0\n"
 
@@ -274,13 +274,13 @@ def test_rounds_go_forward(folder):
         logger = kind(folder / kind.__name__)
         logger.release({"a": 1}, 2)
         for round_num in (2, 1):
-            with pytest.raises(ValueError, match=r"The 'round_num' of .*\.release must be after 2. Got"):
+            with pytest.raises(ValueError, match=r"'round_num' must be after 2. Got"):
                 logger.release({"a": 1}, round_num)
         logger.resume(2)
         logger.release({"a": 1}, 3)
-        with pytest.raises(ValueError, match="The 'path' of .* must be a file. Got"):
+        with pytest.raises(ValueError, match="'path' must be a file. Got"):
             kind(folder).release({"a": 1}, 1)
-        with pytest.raises(TypeError, match="The 'path' of .* must be a path. Got None"):
+        with pytest.raises(TypeError, match="'path' must be a path. Got None"):
             kind(None)
 
 
@@ -293,14 +293,14 @@ def test_a_metric_may_be_called_as_the_rounds_are():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"training_process": None}, "The 'training_process' of run_training_process must be something with a method"),
-        ({"program_state_manager": "x"}, "'program_state_manager' of run_training_process must be something with a"),
-        ({"metrics_managers": MemoryLogger()}, "'metrics_managers' of run_training_process must be a list of loggers"),
-        ({"metrics_managers": [3]}, "'metrics_managers' of run_training_process must be a list of loggers"),
-        ({"reshuffle": "no"}, "The 'reshuffle' of run_training_process must be True or False. Got 'no'."),
+        ({"training_process": None}, "'training_process' must be something with a method"),
+        ({"program_state_manager": "x"}, "'program_state_manager' must be something with a"),
+        ({"metrics_managers": MemoryLogger()}, "'metrics_managers' must be a list of loggers"),
+        ({"metrics_managers": [3]}, "'metrics_managers' must be a list of loggers"),
+        ({"reshuffle": "no"}, "'reshuffle' must be True or False. Got 'no'."),
         (
             {"evaluation_fn": lambda state, data: None, "evaluation_selection_fn": lambda round_num: PEOPLE},
-            "The 'evaluation_fn' of run_training_process must be a callable that returns a mapping of metrics. Got",
+            "'evaluation_fn' must be a callable that returns a mapping of metrics. Got",
         ),
     ],
 )

@@ -167,7 +167,7 @@ def test_no_two_metrics_share_a_name(folder):
         found = {tag: accumulator.Tensors(tag) for tag in accumulator.Tags()["tensors"]}
         values = {tag: [float(util.make_ndarray(event.tensor_proto)) for event in of] for tag, of in found.items()}
         assert values == {"loss": [1.5], "metric/loss": [9.0]}
-    with pytest.raises(TypeError, match="The 'logdir' of TensorBoardLogger must be a path. Got None"):
+    with pytest.raises(TypeError, match="'logdir' must be a path. Got None"):
         fed.program.TensorBoardLogger(None)
-    with pytest.raises(ValueError, match=r"'round_num' of TensorBoardLogger\.release must be an integer. Got 'x'"):
+    with pytest.raises(ValueError, match=r"'round_num' must be an integer. Got 'x'"):
         fed.program.TensorBoardLogger(folder).release({}, "x")

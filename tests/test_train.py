@@ -162,7 +162,7 @@ def test_choices_come_from_flags_then_the_file(folder, capsys):
     choices = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))["choices"]
     path.write_text(json.dumps({"workers": 0}), encoding="utf-8")
     assert main(train(folder / "other", "--config", path)) == 2
-    assert "choices.json': choices must be in range. Got The 'workers' of a run" in capsys.readouterr().err
+    assert "choices.json': choices must be in range. Got 'workers' must be" in capsys.readouterr().err
     assert (choices["client_lr"], choices["rounds"], choices["clients"], choices["epochs"]) == (0.5, 1, 3, 5)
     toml = folder / "choices.toml"
     toml.write_text('rounds = 1\nalgorithm = "fedsgd"\n', encoding="utf-8")
@@ -260,20 +260,17 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(folder, monkeypatch, 
     ("arguments", "message"),
     [
         (["--rounds", "x"], "--rounds: invalid int value: 'x'"),
-        (["--rounds", "-1"], "The 'rounds' of a run must be an integer >= 0. Got -1."),
-        (["--client-lr", "nan"], "The 'client_lr' of a run must be a finite float >= 0. Got nan."),
-        (
-            ["--algorithm", "fedavgg"],
-            "The 'algorithm' of a run must be one of fedavg, fedavg-unweighted, fedprox, fedsgd.",
-        ),
-        (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' of a run must be 0 unless"),
-        (["--client-momentum", "1"], "The 'momentum' of build_sgdm must be a finite float >= 0 and < 1. Got 1.0."),
+        (["--rounds", "-1"], "'rounds' must be an integer >= 0. Got -1."),
+        (["--client-lr", "nan"], "'client_lr' must be a finite float >= 0. Got nan."),
+        (["--algorithm", "fedavgg"], "'algorithm' must be one of fedavg, fedavg-unweighted, fedprox, fedsgd."),
+        (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' must be 0 unless"),
+        (["--client-momentum", "1"], "'momentum' must be a finite float >= 0 and < 1. Got 1.0."),
         (["--clients", "31"], "there must be at least 31 train clients. Got 30."),
         (["--data", "nowhere"], "nowhere_train.h5': must exist"),
         (["--config", "nowhere.json"], "nowhere.json': must exist"),
         (["--engine", "gram", "--client-optimizer", "adam"], "engine='gram' cannot"),
         (["--resume", "--overwrite"], "not allowed with argument"),
-        (["--seed", "99999999999"], "The 'seed' of a run must be below 2^32."),
+        (["--seed", "99999999999"], "'seed' must be below 2^32."),
         (["--classes", "5"], "labels must lie in [0, 4]"),
     ],
 )

@@ -122,10 +122,10 @@ def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
         given = dict(given["choices"])  # a run's own config.json
     try:
         if "workers" in given:
-            workers = check_int("workers", "a run", given.pop("workers"), minimum=1)
+            workers = check_int("workers", given.pop("workers"), minimum=1)
             arguments.workers = arguments.workers or workers
         if "tensorboard" in given:
-            tensorboard = check_bool("tensorboard", "a run", given.pop("tensorboard"))
+            tensorboard = check_bool("tensorboard", given.pop("tensorboard"))
             arguments.tensorboard = arguments.tensorboard or tensorboard
     except (ValueError, TypeError) as error:
         raise data_error("choices must be in range", str(error).rstrip("."), path=arguments.config) from error

@@ -90,7 +90,7 @@ class ClientData(abc.ABC):
         """
         check_random_seed(seed)
         if limit_count is not None:
-            check_int("limit_count", "ClientData.datasets", limit_count, minimum=0)
+            check_int("limit_count", limit_count, minimum=0)
         return map(self.create_dataset_for_client, _permuted(self.client_ids, seed)[:limit_count])
 
     def create_dataset_from_all_clients(self, seed: Seed = None) -> Dataset:
@@ -226,8 +226,7 @@ class PreprocessedClientData(ClientData):
 
     def __init__(self, client_data: ClientData, preprocess_fn: Callable[[Dataset], Dataset]) -> None:
         if not callable(preprocess_fn):
-            rule = "a callable that takes and returns a Dataset"
-            raise argument_type_error("preprocess_fn", "ClientData.preprocess", rule, preprocess_fn)
+            raise argument_type_error("preprocess_fn", "a callable that takes and returns a Dataset", preprocess_fn)
         self._client_data, self._preprocess = client_data, preprocess_fn
         self._spec = self.create_dataset_for_client(client_data.client_ids[0]).element_spec
 
@@ -271,14 +270,13 @@ class InMemoryClientData(ClientData):
 
     def __init__(self, client_arrays: Mapping[str, Mapping[str, npt.ArrayLike]]) -> None:
         if not isinstance(client_arrays, Mapping):
-            rule = "a mapping of client ids to mappings of arrays"
-            raise argument_type_error("client_arrays", "InMemoryClientData", rule, client_arrays)
+            raise argument_type_error("client_arrays", "a mapping of client ids to mappings of arrays", client_arrays)
         if not client_arrays:
             raise data_error("there must be at least one client", "no clients")
         self._datasets: dict[str, Dataset] = {}
         for client_id, arrays in client_arrays.items():
             if not isinstance(client_id, str):
-                raise argument_type_error("client_arrays", "InMemoryClientData", "keyed by str", client_id)
+                raise argument_type_error("client_arrays", "keyed by str", client_id)
             if not isinstance(arrays, Mapping):
                 rule = "a client's data must be a mapping of field names to arrays"
                 raise data_error(rule, f"a {type(arrays).__name__}", client_id=client_id)

@@ -214,7 +214,7 @@ class Dataset:
         >>> [int(e["x"]) for e in Dataset.from_arrays({"x": [1, 2]}).repeat(2)]
         [1, 2, 1, 2]
         """
-        checked = None if count is None else check_int("count", "Dataset.repeat", count, minimum=-1)
+        checked = None if count is None else check_int("count", count, minimum=-1)
         after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle)
         return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
 
@@ -241,10 +241,10 @@ class Dataset:
         >>> [int(e["x"]) for e in dataset], [int(e["x"]) for e in dataset]
         ([1, 0, 4, 3, 2], [1, 0, 4, 2, 3])
         """
-        size = check_int("buffer_size", "Dataset.shuffle", buffer_size, minimum=1)
+        size = check_int("buffer_size", buffer_size, minimum=1)
         if seed is None:
-            raise argument_error("seed", "Dataset.shuffle", "an integer, so that the order can be repeated", seed)
-        checked = check_int("seed", "Dataset.shuffle", seed)
+            raise argument_error("seed", "an integer, so that the order can be repeated", seed)
+        checked = check_int("seed", seed)
         return self._then(Shuffle(size, checked, bool(reshuffle_each_iteration), SeedGenerator()))
 
     def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
@@ -255,7 +255,7 @@ class Dataset:
         >>> [e["x"].tolist() for e in Dataset.from_arrays({"x": range(5)}).batch(2)]
         [[0, 1], [2, 3], [4]]
         """
-        size = check_int("batch_size", "Dataset.batch", batch_size, minimum=1)
+        size = check_int("batch_size", batch_size, minimum=1)
         return self._then(Batch(size, bool(drop_remainder)))
 
     def map(self, fn: Callable[[Element], Mapping[str, Any]]) -> Dataset:
@@ -268,7 +268,7 @@ class Dataset:
         [[0, 10], [20]]
         """
         if not callable(fn):
-            raise argument_type_error("fn", "Dataset.map", "a callable that takes and returns a mapping", fn)
+            raise argument_type_error("fn", "a callable that takes and returns a mapping", fn)
         return self._then(Map(fn))
 
     def take(self, count: int) -> Dataset:
@@ -279,7 +279,7 @@ class Dataset:
         >>> len(list(Dataset.from_arrays({"x": range(5)}).take(2)))
         2
         """
-        checked = check_int("count", "Dataset.take", count, minimum=-1)
+        checked = check_int("count", count, minimum=-1)
         return self if checked == -1 else self._then(Take(checked))
 
     def prefetch(self, buffer_size: int | None = None) -> Dataset:
@@ -291,7 +291,7 @@ class Dataset:
         5
         """
         if buffer_size is not None:
-            check_int("buffer_size", "Dataset.prefetch", buffer_size, minimum=-1)
+            check_int("buffer_size", buffer_size, minimum=-1)
         return self
 
     def skip_iterations(self, count: int) -> Dataset:
@@ -303,7 +303,7 @@ class Dataset:
         >>> [int(e["x"]) for e in dataset.skip_iterations(1)]
         [1, 0, 4, 2, 3]
         """
-        numbers = self._numbers(check_int("count", "Dataset.skip_iterations", count, minimum=0))
+        numbers = self._numbers(check_int("count", count, minimum=0))
         stages = tuple(
             stage._replace(generator=SeedGenerator(numbers.get(stage.generator, stage.generator.first)))
             if isinstance(stage, Shuffle)
@@ -377,7 +377,7 @@ class Dataset:
         >>> [batch["x"].tolist() for batch in dataset.batches(1)]
         [[1, 0, 4, 2, 3]]
         """
-        numbers = self._numbers(check_int("iteration", "Dataset.batches", iteration, minimum=0))
+        numbers = self._numbers(check_int("iteration", iteration, minimum=0))
         draw = _counter(numbers)
         depth = split_order(self._stages)
         if isinstance(self._source, ElementSource) or not depth:
@@ -551,7 +551,7 @@ def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int
 def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
     mapped = fn(element)
     if not isinstance(mapped, Mapping):
-        raise argument_type_error("fn", "Dataset.map", "a callable that returns a mapping of arrays", mapped)
+        raise argument_type_error("fn", "a callable that returns a mapping of arrays", mapped)
     return OrderedDict(mapped)
 
 

@@ -78,7 +78,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     'handwriting'
     """
     if cache_dir is not None and not os.fspath(cache_dir):
-        raise argument_error("cache_dir", "cache_folder", "the path of a folder", cache_dir)
+        raise argument_error("cache_dir", "the path of a folder", cache_dir)
     named = os.fspath(cache_dir) if cache_dir is not None else os.environ.get(CACHE_VARIABLE)
     if named:
         return _expanded(named)

@@ -94,9 +94,9 @@ def download(
     # Here, and not at the top: what it takes to download need not be imported to read a file.
     from fedsim_np.datasets.download import DownloadError, cache_folder, fetch
 
-    release = RELEASES[check_bool("only_digits", "emnist.download", only_digits)]
+    release = RELEASES[check_bool("only_digits", only_digits)]
     if url is not None and not isinstance(url, str):
-        raise argument_type_error("url", "emnist.download", "an address or None", url)
+        raise argument_type_error("url", "an address or None", url)
     folder = cache_folder(cache_dir)
     try:
         train, test = fetch(release.url if url is None else url, release.sha256, release.files, folder)
@@ -131,7 +131,7 @@ def load_data(
     DownloadError, DataError
         See `download`; a DataError too if a file in the cache folder is damaged, or has another number of writers.
     """
-    release = RELEASES[check_bool("only_digits", "emnist.load_data", only_digits)]
+    release = RELEASES[check_bool("only_digits", only_digits)]
     again = "(remove it to have it downloaded again)"
     with contextlib.ExitStack() as opened:
         splits = []

@@ -66,7 +66,7 @@ NUMBERS = 2**32
 def _uniform(stream: int, writer: int, seed: int, *shape: int) -> Array:
     for name, value in (("writer", writer), ("seed", seed)):
         if not 0 <= value < NUMBERS:
-            raise argument_error(name, "a simulated writer", f"an integer from 0 to {NUMBERS - 1}", value)
+            raise argument_error(name, f"an integer from 0 to {NUMBERS - 1}", value)
     uniform: Array = np.random.default_rng([stream, writer, seed]).random(shape)
     return uniform
 
@@ -88,7 +88,7 @@ def _pick(weights: Array, uniform: Array) -> Array:
 
 def _check_split(split: str) -> None:
     if split not in SPLITS:
-        raise argument_error("split", "a simulated writer", f"one of {list(SPLITS)}", split)
+        raise argument_error("split", f"one of {list(SPLITS)}", split)
 
 
 class Style(NamedTuple):
@@ -213,7 +213,7 @@ def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize
     """
     _check_split(split)
     if len(labels) and not 0 <= labels.min() <= labels.max() <= 9:
-        raise argument_error("labels", "draw_images", "digits from 0 to 9", labels)
+        raise argument_error("labels", "digits from 0 to 9", labels)
     forms, style = skeletons(), writer_style(writer, seed)
     n, (_, p, _) = len(labels), forms.points.shape
     uniform = _uniform(_IMAGES[split], writer, seed, n, 9 + 2 * p)

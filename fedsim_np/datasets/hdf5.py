@@ -321,7 +321,7 @@ class HDF5ClientData(ClientData):
 
     def __init__(self, path: str | os.PathLike[str], schema: Schema | None = None) -> None:
         if schema is not None and not isinstance(schema, Schema):
-            raise argument_type_error("schema", "HDF5ClientData", "a Schema or None", schema)
+            raise argument_type_error("schema", "a Schema or None", schema)
         self._file = _File(os.path.abspath(os.fspath(path)))
         try:
             client_ids = self._file.client_ids()

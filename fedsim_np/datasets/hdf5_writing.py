@@ -49,8 +49,8 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
         If the file cannot be written.
     """
     if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", "write_hdf5", "a ClientData", type(client_data).__name__)
-    check_path("path", "write_hdf5", path)
+        raise argument_type_error("client_data", "a ClientData", type(client_data).__name__)
+    check_path("path", path)
     with replacing(path) as temporary:
         write_new(temporary, client_data)
 

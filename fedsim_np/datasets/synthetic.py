@@ -154,16 +154,15 @@ class SyntheticClientData(ClientData):
     """
 
     def __init__(self, num_clients: int, split: str = "train", seed: int = 0, normalize: bool = True) -> None:
-        owner = "SyntheticClientData"
-        if check_int("num_clients", owner, num_clients, minimum=1) > NUMBERS:
-            raise argument_error("num_clients", owner, f"at most {NUMBERS}", num_clients)
-        if check_int("seed", owner, seed, minimum=0) >= NUMBERS:
-            raise argument_error("seed", owner, f"an integer from 0 to {NUMBERS - 1}", seed)
+        if check_int("num_clients", num_clients, minimum=1) > NUMBERS:
+            raise argument_error("num_clients", f"at most {NUMBERS}", num_clients)
+        if check_int("seed", seed, minimum=0) >= NUMBERS:
+            raise argument_error("seed", f"an integer from 0 to {NUMBERS - 1}", seed)
         self._client_ids = ClientIds(num_clients)
         if split not in SPLITS:
-            raise argument_error("split", owner, f"one of {list(SPLITS)}", split)
+            raise argument_error("split", f"one of {list(SPLITS)}", split)
         self._split, self._seed = split, int(seed)
-        self._normalize = check_bool("normalize", owner, normalize)
+        self._normalize = check_bool("normalize", normalize)
 
     @property
     def client_ids(self) -> Sequence[str]:

@@ -17,7 +17,6 @@ OptimizerFn = Optimizer | Callable[[], Optimizer]
 
 
 def build_process(
-    owner: str,
     model_fn: ModelFn,
     make_client_work: Callable[[Model], ClientWork],
     *,
@@ -30,7 +29,7 @@ def build_process(
     weighted: bool = True,
     server_learning_rate: float = 1.0,
 ) -> LearningProcess:
-    """Compose the process of a builder named `owner`; `server_learning_rate` is its default optimizer's, SGD.
+    """Compose the process of a builder; `server_learning_rate` is its default optimizer's, SGD.
 
     Raises
     ------
@@ -43,17 +42,17 @@ def build_process(
         aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
     if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is not weighted:
         kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator (is_weighted = False)"
-        raise argument_type_error("model_aggregator", owner, kind, aggregator)
-    checked_engine(engine, owner)
-    checked_executor(executor, owner)
-    check_int("cache_bytes", owner, cache_bytes, minimum=0)
+        raise argument_type_error("model_aggregator", kind, aggregator)
+    checked_engine(engine)
+    checked_executor(executor)
+    check_int("cache_bytes", cache_bytes, minimum=0)
     if metrics_aggregator is not None and not callable(metrics_aggregator):
         rule = "a function such as metrics.sum_then_finalize"
-        raise argument_type_error("metrics_aggregator", owner, rule, metrics_aggregator)
-    model = as_model(model_fn, owner)
+        raise argument_type_error("metrics_aggregator", rule, metrics_aggregator)
+    model = as_model(model_fn)
     if server_optimizer_fn is None:
         server_optimizer_fn = build_sgdm(server_learning_rate)
-    server_optimizer = as_optimizer(server_optimizer_fn, "server_optimizer_fn", owner)
+    server_optimizer = as_optimizer(server_optimizer_fn, "server_optimizer_fn")
     return compose_learning_process(
         model,
         make_client_work(model),
@@ -66,8 +65,8 @@ def build_process(
     )
 
 
-def checked_weighting(owner: str, client_weighting: ClientWeighting) -> ClientWeighting:
+def checked_weighting(client_weighting: ClientWeighting) -> ClientWeighting:
     """Return a client weighting, or raise a TypeError."""
     if not isinstance(client_weighting, ClientWeighting):
-        raise argument_type_error("client_weighting", owner, "a member of ClientWeighting", client_weighting)
+        raise argument_type_error("client_weighting", "a member of ClientWeighting", client_weighting)
     return client_weighting

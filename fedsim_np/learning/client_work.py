@@ -78,7 +78,7 @@ class ClientWork(abc.ABC):
     def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
         """Return the state with other hyperparameters."""
         if hparams:
-            raise argument_error("hparams", "set_hparams", "empty for this client work", hparams)
+            raise argument_error("hparams", "empty for this client work", hparams)
         return state
 
 

@@ -81,11 +81,9 @@ def build_weighted_fed_avg(
     >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
     (1.0986, 4, 1)
     """
-    owner = "build_weighted_fed_avg"
-    weighting = checked_weighting(owner, client_weighting)
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    weighting = checked_weighting(client_weighting)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
     return build_process(
-        owner,
         model_fn,
         lambda model: LocalTraining(model, optimizer, weighting),
         server_optimizer_fn=server_optimizer_fn,
@@ -138,10 +136,8 @@ def build_unweighted_fed_avg(
     >>> process.initialize().aggregator
     ((), ())
     """
-    owner = "build_unweighted_fed_avg"
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
     return build_process(
-        owner,
         model_fn,
         lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM),
         server_optimizer_fn=server_optimizer_fn,

@@ -19,8 +19,6 @@ from fedsim_np.learning.optimizers import Optimizer, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import ScheduleFn, scheduled_rate
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator
 
-OWNER = "build_weighted_fed_avg_with_optimizer_schedule"
-
 
 @dataclass(frozen=True)
 class ScheduledTraining(ClientWork):
@@ -45,8 +43,8 @@ class ScheduledTraining(ClientWork):
 
     def of_round(self, state: Any) -> LocalTraining:
         """Return the local training of a round."""
-        rate = scheduled_rate(self.learning_rate_fn, state, OWNER)
-        return LocalTraining(self.model, as_optimizer(self.optimizer_fn(rate), "client_optimizer_fn", OWNER))
+        rate = scheduled_rate(self.learning_rate_fn, state)
+        return LocalTraining(self.model, as_optimizer(self.optimizer_fn(rate), "client_optimizer_fn"))
 
     def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
         """Return the local training of a round, with its optimizer's hyperparameters."""
@@ -60,7 +58,7 @@ class ScheduledTraining(ClientWork):
 
     def finish_round(self, state: Any) -> tuple[Any, Metrics]:
         """Return the next round's number, and this round's rate."""
-        rate = scheduled_rate(self.learning_rate_fn, state, OWNER)
+        rate = scheduled_rate(self.learning_rate_fn, state)
         return state + 1, OrderedDict(client_learning_rate=as_float32_prints(rate))
 
 
@@ -125,7 +123,7 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     }.items():
         if not callable(value) or isinstance(value, Optimizer):
             of = "the round's number" if name == "client_learning_rate_fn" else "a learning rate"
-            raise argument_type_error(name, OWNER, f"a callable that takes {of}", value)
+            raise argument_type_error(name, f"a callable that takes {of}", value)
 
     def client_work(model: Model) -> ScheduledTraining:
         work = ScheduledTraining(model, client_learning_rate_fn, client_optimizer_fn)
@@ -133,7 +131,6 @@ def build_weighted_fed_avg_with_optimizer_schedule(
         return work
 
     return build_process(
-        OWNER,
         model_fn,
         client_work,
         server_optimizer_fn=server_optimizer_fn,

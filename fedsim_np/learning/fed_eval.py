@@ -53,7 +53,7 @@ class _EvaluationProcess(LearningProcess):
     def _next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        cohort = as_cohort(data, iteration, "next")
+        cohort = as_cohort(data, iteration)
         weights = frozen(state.global_model_weights)
         results = self.runner.run(weights, cohort, ())
         unfinalized, counts = results.metrics, [n or 0 for n in results.num_examples]
@@ -124,12 +124,11 @@ def build_fed_eval(
     >>> metrics["client_work"]["eval"]["total_rounds_metrics"]["num_examples"]
     8
     """
-    owner = "build_fed_eval"
-    model = as_model(model_fn, owner)
-    loop = checked_engine(engine, owner) == "loop"
+    model = as_model(model_fn)
+    loop = checked_engine(engine) == "loop"
     runner = Runner(
         LoopEvaluation(model) if loop else evaluation_engine(model),
-        checked_executor(executor, owner),
-        check_int("cache_bytes", owner, cache_bytes, minimum=0),
+        checked_executor(executor),
+        check_int("cache_bytes", cache_bytes, minimum=0),
     )
     return _EvaluationProcess(model, runner)

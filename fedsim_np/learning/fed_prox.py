@@ -74,12 +74,10 @@ def build_weighted_fed_prox(
     1.0 [0.16899999976158142, -0.16899999976158142]
     10.0 [0.04500000178813934, -0.04500000178813934]
     """
-    owner = "build_weighted_fed_prox"
-    strength = check_hparam("proximal_strength", owner, proximal_strength)
-    weighting = checked_weighting(owner, client_weighting)
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    strength = check_hparam("proximal_strength", proximal_strength)
+    weighting = checked_weighting(client_weighting)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
     return build_process(
-        owner,
         model_fn,
         lambda model: LocalTraining(model, optimizer, weighting, strength),
         server_optimizer_fn=server_optimizer_fn,
@@ -128,13 +126,11 @@ def build_unweighted_fed_prox(
     >>> build_unweighted_fed_prox(SoftmaxRegression, -0.1, build_sgdm(0.1))
     Traceback (most recent call last):
     ...
-    ValueError: The 'proximal_strength' of build_unweighted_fed_prox must be a finite float >= 0. Got -0.1.
+    ValueError: 'proximal_strength' must be a finite float >= 0. Got -0.1.
     """
-    owner = "build_unweighted_fed_prox"
-    strength = check_hparam("proximal_strength", owner, proximal_strength)
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn", owner)
+    strength = check_hparam("proximal_strength", proximal_strength)
+    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
     return build_process(
-        owner,
         model_fn,
         lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM, strength),
         server_optimizer_fn=server_optimizer_fn,

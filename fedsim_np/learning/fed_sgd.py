@@ -101,7 +101,6 @@ def build_fed_sgd(
     [ 0.0667 -0.0333 -0.0333]
     """
     return build_process(
-        "build_fed_sgd",
         model_fn,
         AverageGradient,
         server_optimizer_fn=server_optimizer_fn,

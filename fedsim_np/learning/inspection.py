@@ -54,13 +54,12 @@ def client_updates(
     >>> kernels.shape, biases.round(2).tolist()
     ((2, 2, 2), [[0.0, 0.0], [0.25, -0.25]])
     """
-    owner = "client_updates"
     work = getattr(process, "client_work", None)
     if not isinstance(process, LearningProcess) or not isinstance(work, ClientWork):
-        raise argument_type_error("process", owner, "a LearningProcess that trains", process)
+        raise argument_type_error("process", "a LearningProcess that trains", process)
     if not isinstance(state, LearningAlgorithmState):
-        raise argument_type_error("state", owner, "the process's state", state)
-    cohort = as_cohort(data, iteration, owner)
+        raise argument_type_error("state", "the process's state", state)
+    cohort = as_cohort(data, iteration)
     updates = [work.run(state.global_model_weights, dataset, state.client_work).update for dataset in cohort]
     return tuple(np.stack(tensors) for tensors in zip(*updates, strict=True))
 
@@ -95,23 +94,22 @@ def confusion_counts(model: Model, weights: ModelWeights, data: Sequence[ClientB
     >>> confusion_counts(model, weights, [[batch], [batch]]).tolist()
     [[2, 2], [0, 2]]
     """
-    owner = "confusion_counts"
     if not isinstance(model, Model):
-        raise argument_type_error("model", owner, "a Model", model)
+        raise argument_type_error("model", "a Model", model)
     if not isinstance(weights, ModelWeights):
-        raise argument_type_error("weights", owner, "ModelWeights", weights)
+        raise argument_type_error("weights", "ModelWeights", weights)
     found = [np.shape(array) for array in weights.trainable]
     wanted = [np.shape(array) for array in model.initial_weights().trainable]
     if found != wanted:
-        raise argument_error("weights", owner, f"the model's, of the shapes {wanted}", found)
+        raise argument_error("weights", f"the model's, of the shapes {wanted}", found)
     spec = model.input_spec["x"]
     one = np.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
     shape = np.shape(model.predict_on_batch(weights, one))
     if len(shape) != 2 or "y" not in model.input_spec:
-        raise argument_type_error("model", owner, "a classifier: predictions (b, c), labels in the field y", shape)
+        raise argument_type_error("model", "a classifier: predictions (b, c), labels in the field y", shape)
     c = shape[1]
     counts = np.zeros(c * c, np.int64)
-    for dataset in as_cohort(data, 0, owner):
+    for dataset in as_cohort(data, 0):
         for batch in read_batches(model, dataset):
             labels = np.reshape(batch["y"], -1)
             if labels.size and not 0 <= labels.min() <= labels.max() < c:

@@ -221,8 +221,8 @@ def finalize_then_sample(
     >>> import functools
     >>> of_one = functools.partial(finalize_then_sample, sample_size=1)  # to pass as metrics_aggregator
     """
-    sample_size = check_int("sample_size", "finalize_then_sample", sample_size, minimum=1)
-    seed = check_int("seed", "finalize_then_sample", seed, minimum=0)
+    sample_size = check_int("sample_size", sample_size, minimum=1)
+    seed = check_int("seed", seed, minimum=0)
 
     def aggregate(clients: Sequence[Mapping[str, Any]]) -> Metrics:
         k = len(clients)

@@ -158,10 +158,10 @@ class SoftmaxRegression(Model):
     weight_names = ("kernel", "bias")
 
     def __init__(self, num_features: int = 784, num_classes: int = 10, loss: str = "keras") -> None:
-        self.num_features = check_int("num_features", "SoftmaxRegression", num_features, minimum=1)
-        self.num_classes = check_int("num_classes", "SoftmaxRegression", num_classes, minimum=1)
+        self.num_features = check_int("num_features", num_features, minimum=1)
+        self.num_classes = check_int("num_classes", num_classes, minimum=1)
         if loss not in LOSSES:
-            raise argument_error("loss", "SoftmaxRegression", f"one of {sorted(LOSSES)}", loss)
+            raise argument_error("loss", f"one of {sorted(LOSSES)}", loss)
         self.loss = loss
         self.input_spec = OrderedDict(
             x=ArraySpec((None, self.num_features), np.float32), y=ArraySpec((None, 1), np.int32)
@@ -322,21 +322,21 @@ def forward_and_gradient(model: Model, weights: ModelWeights, batch: Batch) -> t
         gradients = model.gradient(weights, batch, output)
     if any(np.shape(g) != w.shape for g, w in zip(gradients, weights.trainable, strict=True)):
         shapes = [np.shape(g) for g in gradients]
-        raise argument_error("gradient", type(model).__name__, "shaped as the trainable weights", shapes)
+        raise argument_error(f"gradient of {type(model).__name__}", "shaped as the trainable weights", shapes)
     return output, gradients
 
 
-def as_model(model_fn: Callable[[], Model] | Model, owner: str) -> Model:
+def as_model(model_fn: Callable[[], Model] | Model) -> Model:
     """Return the model of a `model_fn`: a callable without arguments, or a model itself.
 
     Examples
     --------
-    >>> as_model(SoftmaxRegression, "build_fed_eval").num_classes
+    >>> as_model(SoftmaxRegression).num_classes
     10
     """
     model = model_fn if isinstance(model_fn, Model) or not callable(model_fn) else model_fn()
     if not isinstance(model, Model):
-        raise argument_type_error("model_fn", owner, "a callable that returns a Model", model)
+        raise argument_type_error("model_fn", "a callable that returns a Model", model)
     return model
 
 
@@ -344,10 +344,10 @@ def as_dataset(data: Dataset | Iterable[Mapping[str, npt.ArrayLike]]) -> Dataset
     """Return a `Dataset` as it is, and a plain list of batches as one."""
     if isinstance(data, Dataset):
         if data.is_infinite:
-            raise argument_error("data", "next", "datasets that end: give repeat() a count", data)
+            raise argument_error("data", "datasets that end: give repeat() a count", data)
         return data
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
-        raise argument_type_error("data", "next", "a list with a Dataset or a list of batches per client", data)
+        raise argument_type_error("data", "a list with a Dataset or a list of batches per client", data)
     return Dataset.from_batches(data)
 
 
@@ -439,7 +439,7 @@ def unfinalized_evaluation(model: Model, weights: ModelWeights, dataset: Dataset
 def num_examples(output: BatchOutput) -> int:
     """Return the number of examples in a batch, from what its forward pass gave."""
     if output.num_examples is None and np.ndim(output.predictions) == 0:
-        raise argument_error("predictions", "a BatchOutput without num_examples", "one a row", output.predictions)
+        raise argument_error("predictions", "one a row where there is no num_examples", output.predictions)
     return len(output.predictions) if output.num_examples is None else int(output.num_examples)
 
 
@@ -469,7 +469,7 @@ def save_weights(path: str | os.PathLike[str], weights: ModelWeights, names: Seq
     taken = {"file", "allow_pickle"}.intersection(names)  # numpy.savez's own parameters
     if len(names) != len(weights.trainable) or len(set(names)) < len(names) or any(map(_is_fixed, names)) or taken:
         rule = f"{len(weights.trainable)} different names, none starting with '{_NON_TRAINABLE}' or of numpy.savez's"
-        raise argument_error("names", "save_weights", rule, names)
+        raise argument_error("names", rule, names)
     arrays = dict(zip(names, weights.trainable, strict=True))
     arrays.update({f"{_NON_TRAINABLE}{i}": array for i, array in enumerate(weights.non_trainable)})
     with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:

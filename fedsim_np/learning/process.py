@@ -176,7 +176,7 @@ class LearningProcess(abc.ABC):
             arrays = [np.asarray(array) for array in new]
             if [a.shape for a in arrays] != [np.shape(a) for a in old]:
                 rule = f"arrays of the shapes {[np.shape(a) for a in old]}"
-                raise argument_error("model_weights", "set_model_weights", rule, [a.shape for a in arrays])
+                raise argument_error("model_weights", rule, [a.shape for a in arrays])
             parts.append(tuple(a.astype(o.dtype) for a, o in zip(arrays, old, strict=True)))
         return state._replace(global_model_weights=frozen(ModelWeights(*parts)))
 
@@ -187,11 +187,11 @@ class LearningProcess(abc.ABC):
     def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
         """Return the state with other hyperparameters, of the form that `get_hparams` gives."""
         if any(hparams.values()):
-            raise argument_error("hparams", "set_hparams", "empty for this process", dict(hparams))
+            raise argument_error("hparams", "empty for this process", dict(hparams))
         return state
 
 
-def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list[Dataset]:
+def as_cohort(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
     """Return the clients' datasets, set to be read in the order of an iteration.
 
     Raises
@@ -200,12 +200,11 @@ def as_cohort(data: Sequence[ClientBatches], iteration: int, owner: str) -> list
         If `data` is not a list with an entry per client, or an empty one.
     """
     if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
-        rule = "a list with one Dataset or list of batches per client"
-        raise argument_type_error("data", owner, rule, data)
+        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
     cohort = [as_dataset(client) for client in data]
     if not cohort:
-        raise argument_error("data", owner, "a list with at least one client", [])
-    iteration = check_int("iteration", owner, iteration, minimum=0)
+        raise argument_error("data", "a list with at least one client", [])
+    iteration = check_int("iteration", iteration, minimum=0)
     return [dataset.skip_iterations(iteration) for dataset in cohort] if iteration else cohort
 
 
@@ -238,7 +237,7 @@ class _ComposedProcess(LearningProcess):
     def _next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        cohort = as_cohort(data, iteration, "next")
+        cohort = as_cohort(data, iteration)
         state = frozen(state)  # an unpickled one is writable
         weights = state.global_model_weights
         results = self.runner.run(weights, cohort, state.client_work)
@@ -289,9 +288,8 @@ class _ComposedProcess(LearningProcess):
         trainable = state.global_model_weights.trainable
         shapes = [np.shape(a) for a in aggregate]
         if shapes != [w.shape for w in trainable]:
-            kind = type(self.aggregator).__name__
-            rule = f"arrays of the shapes {[w.shape for w in trainable]}"
-            raise argument_error("aggregate", f"{kind}.next", rule, shapes)
+            name = f"aggregate of {type(self.aggregator).__name__}"
+            raise argument_error(name, f"arrays of the shapes {[w.shape for w in trainable]}", shapes)
         finalizer_state = state.finalizer
         with np.errstate(all="ignore"):
             # In C order whatever the engine's is: a matrix product's bits depend on the order.
@@ -309,7 +307,7 @@ class _ComposedProcess(LearningProcess):
 
     def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
         if not isinstance(hparams, Mapping) or set(hparams) != {"client_work", "finalizer"}:
-            raise argument_error("hparams", "set_hparams", "of the form that get_hparams gives", hparams)
+            raise argument_error("hparams", "of the form that get_hparams gives", hparams)
         return state._replace(
             client_work=self.client_work.set_hparams(state.client_work, hparams["client_work"]),
             finalizer=self.finalizer.set_hparams(state.finalizer, hparams["finalizer"]),
@@ -401,24 +399,23 @@ def compose_learning_process(
     >>> print(metrics["client_work"]["train"]["num_examples"], state.global_model_weights.trainable[1].round(4))
     8 [ 0.0667 -0.0333 -0.0333]
     """
-    owner = "compose_learning_process"
     if not isinstance(client_work, ClientWork):
-        raise argument_type_error("client_work", owner, "a ClientWork", client_work)
+        raise argument_type_error("client_work", "a ClientWork", client_work)
     if not isinstance(aggregator, Aggregator):
-        raise argument_type_error("aggregator", owner, "an Aggregator", aggregator)
+        raise argument_type_error("aggregator", "an Aggregator", aggregator)
     if metrics_aggregator is not None and not callable(metrics_aggregator):
         rule = "a function such as metrics.sum_then_finalize"
-        raise argument_type_error("metrics_aggregator", owner, rule, metrics_aggregator)
-    model = as_model(model_fn, owner)
+        raise argument_type_error("metrics_aggregator", rule, metrics_aggregator)
+    model = as_model(model_fn)
     return _ComposedProcess(
         model=model,
         client_work=client_work,
         aggregator=aggregator,
-        finalizer=as_optimizer(finalizer, "finalizer", owner),
+        finalizer=as_optimizer(finalizer, "finalizer"),
         metrics_aggregator=metrics_aggregator or metrics_lib.sum_then_finalize,
         runner=Runner(
-            choose_engine(checked_engine(engine, owner), client_work, model),
-            checked_executor(executor, owner),
-            check_int("cache_bytes", owner, cache_bytes, minimum=0),
+            choose_engine(checked_engine(engine), client_work, model),
+            checked_executor(executor),
+            check_int("cache_bytes", cache_bytes, minimum=0),
         ),
     )

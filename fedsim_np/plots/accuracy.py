@@ -48,11 +48,11 @@ def accuracy_of_clients(
     [0.75, nan]
     """
     if not isinstance(clients, Mapping):
-        raise argument_type_error("clients", "accuracy_of_clients", "the table output.clients", clients)
+        raise argument_type_error("clients", "the table output.clients", clients)
     if "metrics" not in clients:
         raise data_error("a table of clients must have the column 'metrics'", list(clients))
-    field_name("metric", "accuracy_of_clients", metric)
-    column = as_list("clients", "accuracy_of_clients", clients["metrics"], "metrics, one a client")
+    field_name("metric", metric)
+    column = as_list("clients", clients["metrics"], "metrics, one a client")
     shares = np.full(len(column), np.nan)
     for number, unfinalized in enumerate(column):
         sums = _sums(unfinalized.get(metric)) if isinstance(unfinalized, Mapping) else []
@@ -110,15 +110,14 @@ def client_accuracy(
     >>> [line.get_label() for line in figure.axes[0].lines]
     ['median client', 'mean of the clients']
     """
-    owner = "client_accuracy"
-    values = [_checked(of_round) for of_round in as_list("accuracies", owner, accuracies, "arrays, one a round")]
-    numbers = checked_rounds(rounds, owner, len(values))
+    values = [_checked(of_round) for of_round in as_list("accuracies", accuracies, "arrays, one a round")]
+    numbers = checked_rounds(rounds, len(values))
     kept = [(number, of_round) for number, of_round in zip(numbers, values, strict=True) if of_round.size]
     if not kept:
-        raise argument_error("accuracies", owner, "those of at least one round and client", accuracies)
+        raise argument_error("accuracies", "those of at least one round and client", accuracies)
     shown = [number for number, _ in kept]
     least, lower, median, upper, greatest = np.array([np.quantile(v, QUANTILES) for _, v in kept]).T
-    axes = axes_or_new(axes, owner, 6.0, 3.8)
+    axes = axes_or_new(axes, 6.0, 3.8)
     fill_band(axes, shown, least, greatest, color=BLUE, alpha=0.18, label="all clients")
     fill_band(axes, shown, lower, upper, color=BLUE, alpha=0.38, label="middle half of the clients")
     every = max(1, len(shown) // 12)

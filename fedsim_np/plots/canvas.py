@@ -42,25 +42,23 @@ def new_figure(width: float, height: float, layout: str = "constrained") -> Note
     return figure
 
 
-def axes_or_new(axes: Axes | None, owner: str, width: float, height: float) -> Axes:
+def axes_or_new(axes: Axes | None, width: float, height: float) -> Axes:
     """Return the caller's axes, or those of a new figure of that many inches."""
     if axes is None:
         return new_figure(width, height).subplots()
     if not isinstance(axes, Axes):
-        raise argument_type_error("axes", owner, "matplotlib Axes or None", axes)
+        raise argument_type_error("axes", "matplotlib Axes or None", axes)
     if axes.figure is None:
-        raise argument_error("axes", owner, "a part of a figure, not removed from it", axes)
+        raise argument_error("axes", "a part of a figure, not removed from it", axes)
     return axes
 
 
-def figure_or_new(
-    figure: Canvas | None, owner: str, width: float, height: float, layout: str = "constrained"
-) -> Canvas:
+def figure_or_new(figure: Canvas | None, width: float, height: float, layout: str = "constrained") -> Canvas:
     """Return the caller's figure or part of a figure, or a new figure of that many inches."""
     if figure is None:
         return new_figure(width, height, layout)
     if not isinstance(figure, Figure | SubFigure):
-        raise argument_type_error("figure", owner, "a matplotlib Figure, SubFigure or None", figure)
+        raise argument_type_error("figure", "a matplotlib Figure, SubFigure or None", figure)
     return figure
 
 

@@ -16,7 +16,7 @@ from fedsim_np.errors import argument_error, argument_type_error, data_error
 Array = npt.NDArray[Any]
 
 
-def finite_array(name: str, owner: str, values: Any, ndim: int, shape: str) -> npt.NDArray[np.float64]:
+def finite_array(name: str, values: Any, ndim: int, shape: str) -> npt.NDArray[np.float64]:
     """Return finite numbers as float64, or raise a `DataError`; `shape` is how to say the number of axes."""
     try:
         given = np.asarray(values)
@@ -25,49 +25,49 @@ def finite_array(name: str, owner: str, values: Any, ndim: int, shape: str) -> n
         array = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         found = f"a {type(values).__name__}"
-        raise data_error(f"the '{name}' of {owner} must be numbers of shape {shape}", found) from error
+        raise data_error(f"'{name}' must be numbers of shape {shape}", found) from error
     if array.ndim != ndim or not array.size:
-        raise data_error(f"the '{name}' of {owner} must have the shape {shape}, not empty", array.shape)
+        raise data_error(f"'{name}' must have the shape {shape}, not empty", array.shape)
     if not np.isfinite(array).all():
         place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-        raise data_error(f"the '{name}' of {owner} must be finite", f"{array[place]} at index {place}")
+        raise data_error(f"'{name}' must be finite", f"{array[place]} at index {place}")
     return array
 
 
-def names_or_numbers(names: Iterable[Any] | None, owner: str, count: int) -> list[str]:
+def names_or_numbers(names: Iterable[Any] | None, count: int) -> list[str]:
     """Return the names of `count` things; without names, their numbers."""
-    texts = [str(name) for name in (range(count) if names is None else as_list("names", owner, names, "names"))]
+    texts = [str(name) for name in (range(count) if names is None else as_list("names", names, "names"))]
     if len(texts) != count:
-        raise argument_error("names", owner, f"{count} names, one each", texts)
+        raise argument_error("names", f"{count} names, one each", texts)
     return texts
 
 
-def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int, owner: str) -> list[str]:
+def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int) -> list[str]:
     """Return the ids of the clients to draw; by default those of the first `most`."""
     if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", owner, "a ClientData", client_data)
+        raise argument_type_error("client_data", "a ClientData", client_data)
     ids = list(client_data.client_ids[:most])
     if client_ids is not None:
-        ids = as_list("client_ids", owner, client_ids, "client ids")
+        ids = as_list("client_ids", client_ids, "client ids")
     if not all(isinstance(client_id, str) for client_id in ids):
-        raise argument_type_error("client_ids", owner, "a list of client ids", ids)
+        raise argument_type_error("client_ids", "a list of client ids", ids)
     if not ids:
-        raise argument_error("client_ids", owner, "at least one client id", ids)
+        raise argument_error("client_ids", "at least one client id", ids)
     return ids
 
 
-def as_list(name: str, owner: str, values: Any, of: str) -> list[Any]:
+def as_list(name: str, values: Any, of: str) -> list[Any]:
     """Return what a caller gives as several things; a text is one thing, and a mapping or a number none."""
     is_one = isinstance(values, str | bytes | Mapping) or (isinstance(values, np.ndarray) and values.ndim == 0)
     if is_one or not isinstance(values, Iterable):
-        raise argument_type_error(name, owner, f"a list of {of}", values)
+        raise argument_type_error(name, f"a list of {of}", values)
     return list(values)
 
 
-def field_name(name: str, owner: str, value: Any) -> str:
+def field_name(name: str, value: Any) -> str:
     """Return the name of a field, or raise a TypeError."""
     if not isinstance(value, str):
-        raise argument_type_error(name, owner, "the name of a field", value)
+        raise argument_type_error(name, "the name of a field", value)
     return value
 
 
@@ -88,20 +88,20 @@ def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
     return values
 
 
-def checked_description(description: Description, owner: str) -> Description:
+def checked_description(description: Description) -> Description:
     """Return what `fedsim_np.datasets.describe` gave, or raise a TypeError."""
     if not isinstance(description, Description):
-        raise argument_type_error("description", owner, "the result of fedsim_np.datasets.describe", description)
+        raise argument_type_error("description", "the result of fedsim_np.datasets.describe", description)
     return description
 
 
-def checked_rounds(rounds: Iterable[int] | None, owner: str, count: int) -> Sequence[int]:
+def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:
     """Return the numbers of `count` rounds; by default 1, 2, ..."""
     if rounds is None:
         return range(1, count + 1)
-    given = as_list("rounds", owner, rounds, "round numbers")
+    given = as_list("rounds", rounds, "round numbers")
     if len(given) != count or not all(map(_is_finite, given)) or len(set(given)) < count:
-        raise argument_error("rounds", owner, f"{count} different round numbers, one for each round", given)
+        raise argument_error("rounds", f"{count} different round numbers, one for each round", given)
     return given
 
 

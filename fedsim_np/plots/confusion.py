@@ -50,19 +50,17 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     >>> figure.axes[0].images[0].get_array().tolist(), figure.axes[0].get_title()
     ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.5%)')
     """
-    owner = "confusion_matrix"
-    table = finite_array("counts", owner, counts, 2, "(c, c)")
+    table = finite_array("counts", counts, 2, "(c, c)")
     c = len(table)
     if table.shape != (c, c) or np.min(table) < 0:
-        rule = f"the 'counts' of {owner} must be numbers >= 0 of shape (c, c)"
-        raise data_error(rule, f"{table.shape}, from {np.min(table):g} on")
-    texts = names_or_numbers(names, owner, c)
+        raise data_error("'counts' must be numbers >= 0 of shape (c, c)", f"{table.shape}, from {np.min(table):g} on")
+    texts = names_or_numbers(names, c)
     totals = table.sum(axis=1, keepdims=True)
     shares = np.ma.masked_array(table / np.where(totals, totals, 1), np.repeat(totals == 0, c, axis=1))
     written = c <= MOST_NUMBERS
     side = 2.0 + 0.42 * c if written else 6.2
     turned = max(map(len, texts)) > 2
-    axes = axes_or_new(axes, owner, max(4.4, side + 1.0), max(3.4, side) + turned * height_of(texts))
+    axes = axes_or_new(axes, max(4.4, side + 1.0), max(3.4, side) + turned * height_of(texts))
     colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
     scale = PowerNorm(0.5, vmin=0, vmax=1)
     picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", origin="upper")

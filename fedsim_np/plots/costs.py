@@ -56,10 +56,9 @@ def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
     >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10)
     RoundBytes(down=314000, up=314000)
     """
-    owner = "bytes_of_round"
     if not isinstance(weights, ModelWeights):
-        raise argument_type_error("weights", owner, "ModelWeights", weights)
-    k = check_int("num_clients", owner, num_clients, minimum=0)
+        raise argument_type_error("weights", "ModelWeights", weights)
+    k = check_int("num_clients", num_clients, minimum=0)
     trainable, fixed = (sum(np.asarray(array).nbytes for array in part) for part in weights)
     return RoundBytes(k * (trainable + fixed), k * trainable)
 
@@ -99,9 +98,8 @@ def round_costs(
     >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[1].get_ylabel()
     ([4.0, 5.0], 'kB of the round')
     """
-    owner = "round_costs"
-    times = 1e3 * _at_least_zero("seconds", finite_array("seconds", owner, seconds, 1, "(r,)"))
-    numbers = checked_rounds(rounds, owner, len(times))
+    times = 1e3 * _at_least_zero("seconds", finite_array("seconds", seconds, 1, "(r,)"))
+    numbers = checked_rounds(rounds, len(times))
     moved = None
     if bytes_per_round is not None:
         try:
@@ -112,10 +110,10 @@ def round_costs(
             moved = np.tile(moved, (len(times), 1))
         if moved.shape != (len(times), 2):
             rule = f"a RoundBytes, or one for each of the {len(times)} rounds"
-            raise argument_error("bytes_per_round", owner, rule, bytes_per_round)
+            raise argument_error("bytes_per_round", rule, bytes_per_round)
         _at_least_zero("bytes_per_round", moved)
     panels = 1 if moved is None else 2
-    drawn = figure_or_new(figure, owner, 4.6 * panels + 0.2, 3.4)
+    drawn = figure_or_new(figure, 4.6 * panels + 0.2, 3.4)
     grid = drawn.subplots(1, panels, squeeze=False)[0]
     _draw_times(grid[0], numbers, times)
     if moved is not None:
@@ -126,7 +124,7 @@ def round_costs(
 def _at_least_zero(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not (np.isfinite(values) & (values >= 0)).all():
         bad = values[~(np.isfinite(values) & (values >= 0))][0]
-        raise data_error(f"the '{name}' of round_costs must be finite numbers >= 0", bad)
+        raise data_error(f"'{name}' must be finite numbers >= 0", bad)
     return values
 
 

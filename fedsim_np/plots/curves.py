@@ -67,21 +67,20 @@ def learning_curves(
     >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[0].get_ylabel()
     ([1.5, 1.5], 'loss (nats)')
     """
-    owner = "learning_curves"
     if not isinstance(histories, Mapping) or not histories:
-        raise argument_type_error("histories", owner, "a mapping of legend texts to histories", histories)
+        raise argument_type_error("histories", "a mapping of legend texts to histories", histories)
     if not isinstance(band, str) or band not in ("range", "sd"):
-        raise argument_error("band", owner, "one of ['range', 'sd']", band)
-    runs = {str(text): _as_runs(value, owner) for text, value in histories.items()}
+        raise argument_error("band", "one of ['range', 'sd']", band)
+    runs = {str(text): _as_runs(value) for text, value in histories.items()}
     if len(runs) < len(histories):
-        raise argument_error("histories", owner, "a mapping of different texts to histories", list(histories))
-    columns = _default_metrics(runs) if metrics is None else as_list("metrics", owner, metrics, "columns' names")
+        raise argument_error("histories", "a mapping of different texts to histories", list(histories))
+    columns = _default_metrics(runs) if metrics is None else as_list("metrics", metrics, "columns' names")
     if not columns or not all(isinstance(column, str) for column in columns):
-        raise argument_error("metrics", owner, "columns of the histories, at least one", columns)
+        raise argument_error("metrics", "columns of the histories, at least one", columns)
     curves = {metric: _curves(runs, metric) for metric in columns}
     wide = min(2, len(columns))
     rows = math.ceil(len(columns) / wide)
-    drawn = figure_or_new(figure, owner, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
+    drawn = figure_or_new(figure, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
     grid = drawn.subplots(rows, wide, squeeze=False)
     same_scale: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
@@ -124,12 +123,12 @@ def learning_curves(
     return whole(drawn)
 
 
-def _as_runs(value: History | Sequence[History], owner: str) -> list[History]:
+def _as_runs(value: History | Sequence[History]) -> list[History]:
     is_several = isinstance(value, Iterable) and not isinstance(value, Mapping | np.ndarray)
     runs = [value] if isinstance(value, Mapping) else list(value) if is_several else []
     if not runs or not all(isinstance(run, Mapping) for run in runs):
         rule = "a mapping of legend texts to histories or lists of histories (MemoryLogger.history)"
-        raise argument_type_error("histories", owner, rule, value)
+        raise argument_type_error("histories", rule, value)
     for run in runs:
         if _ROUND not in run:
             raise data_error(f"a history must have the column '{_ROUND}'", list(run))

@@ -69,16 +69,15 @@ def client_drift(
     >>> figure.axes[0].get_title()
     'Client drift: 2 clients, mean cosine with the global step 0.68'
     """
-    owner = "client_drift"
-    moves = -_flat(updates, "updates", owner)
-    step = -_flat(global_update, "global_update", owner, clients=False)[0]
+    moves = -_flat(updates, "updates")
+    step = -_flat(global_update, "global_update", clients=False)[0]
     k, d = moves.shape
     if len(step) != d:
-        raise data_error(f"the 'global_update' of {owner} must have as many weights as an update, {d}", len(step))
-    texts = None if names is None else names_or_numbers(names, owner, k)
+        raise data_error(f"'global_update' must have as many weights as an update, {d}", len(step))
+    texts = None if names is None else names_or_numbers(names, k)
     plane, shares = _plane(moves, step)
     ends, end = moves @ plane.T, step @ plane.T
-    axes = axes_or_new(axes, owner, 6.4, 4.8)
+    axes = axes_or_new(axes, 6.4, 4.8)
     zeros = np.zeros(k)
     paths_x, paths_y = np.stack([zeros, ends[:, 0]]), np.stack([zeros, ends[:, 1]])
     axes.plot(paths_x, paths_y, color=BLUE, linewidth=1.0, alpha=0.6)
@@ -122,10 +121,10 @@ def client_drift(
     return whole(axes)
 
 
-def _flat(values: Any, name: str, owner: str, clients: bool = True) -> Matrix:
+def _flat(values: Any, name: str, clients: bool = True) -> Matrix:
     """Return (k, d) of an array or of an array for each weight tensor; without the clients' axis k is 1."""
-    rule = f"the '{name}' of {owner} must be an array (k, d), or an array (k, ...) for each weight tensor"
-    parts = [values] if isinstance(values, np.ndarray) else as_list(name, owner, values, "arrays")
+    rule = f"'{name}' must be an array (k, d), or an array (k, ...) for each weight tensor"
+    parts = [values] if isinstance(values, np.ndarray) else as_list(name, values, "arrays")
     try:
         tensors = [np.asarray(tensor) for tensor in parts]
     except ValueError as error:
@@ -138,7 +137,7 @@ def _flat(values: Any, name: str, owner: str, clients: bool = True) -> Matrix:
     if len(lengths) != 1 or lengths & {(), (0,)} or (all(tensor.ndim < 2 for tensor in tensors) and clients):
         raise data_error(rule, f"the shapes {shapes}")
     rows = [tensor.reshape(len(tensor), -1) for tensor in tensors]
-    return finite_array(name, owner, np.concatenate(rows, axis=1), 2, "(k, d)")
+    return finite_array(name, np.concatenate(rows, axis=1), 2, "(k, d)")
 
 
 def _plane(moves: Matrix, step: Matrix) -> tuple[Matrix, Matrix]:

@@ -63,9 +63,8 @@ def label_counts(
     >>> [[int(bar.get_height()) for bar in axes.patches] for axes in figure.axes]
     [[2, 1], [0, 1]]
     """
-    owner = "label_counts"
-    ids = chosen_clients(client_data, client_ids, 6, owner)
-    field_name("label", owner, label)
+    ids = chosen_clients(client_data, client_ids, 6)
+    field_name("label", label)
     counted: list[Counter[Any]] = []
     for client_id in ids:
         (column,) = read_fields(client_data.create_dataset_for_client(client_id), label)
@@ -76,7 +75,7 @@ def label_counts(
     names = [str(value) for value in labels]
     turned = max(map(len, names), default=0) > 3
     tall = 2.2 * rows + 0.3 + turned * height_of(names or [""])
-    drawn = figure_or_new(figure, owner, max(4.0, 2.9 * columns), tall)
+    drawn = figure_or_new(figure, max(4.0, 2.9 * columns), tall)
     grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for number, axes in enumerate(grid.flat):
         if number >= len(ids):
@@ -126,8 +125,7 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     >>> figure.axes[0].images[0].get_array().round(2).tolist()
     [[0.67, 0.33], [0.0, 1.0]]
     """
-    owner = "label_distribution"
-    checked_description(description, owner)
+    checked_description(description)
     k, c = description.counts.shape
     if not c:
         raise data_error("there must be labels to draw their distribution", "none")
@@ -136,7 +134,7 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     names = [str(value) for value in description.labels.tolist()]
     turned = max(map(len, names)) > 3
     tall = min(7.0, max(3.2, 1.6 + 0.19 * k)) + turned * height_of(names)
-    axes = axes_or_new(axes, owner, min(9.0, max(4.6, 3.2 + 0.34 * c)), tall)
+    axes = axes_or_new(axes, min(9.0, max(4.6, 3.2 + 0.34 * c)), tall)
     colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
     picture = axes.imshow(shares, cmap=colours, vmin=0, aspect="auto", interpolation="nearest", origin="upper")
     empty = int((totals == 0).sum())
@@ -173,12 +171,11 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     >>> [int(bar.get_height()) for bar in client_sizes(describe(data)).axes[0].patches]
     [1, 0, 1]
     """
-    owner = "client_sizes"
-    sizes = checked_description(description, owner).sizes
+    sizes = checked_description(description).sizes
     least, greatest = int(np.min(sizes)), int(np.max(sizes))
     step = math.ceil((greatest - least + 1) / min(30, max(5, 2 * math.isqrt(len(sizes)))))
     edges = np.arange(least, greatest + step + 1, step) - 0.5  # between whole numbers: no size is on an edge
-    axes = axes_or_new(axes, owner, 5.6, 3.4)
+    axes = axes_or_new(axes, 5.6, 3.4)
     axes.hist(sizes, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
     median, mean = float(np.median(sizes)), float(sizes.mean())
     axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {median:g}")

@@ -52,8 +52,8 @@ def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None 
     >>> figure.axes[0].get_title(), figure.axes[0].images[0].get_array().shape
     ('label 8', (28, 28))
     """
-    picture = _checked(pixels, "image", None)
-    axes = axes_or_new(axes, "image", 3.2, 3.4)
+    picture = _checked(pixels, None)
+    axes = axes_or_new(axes, 3.2, 3.4)
     _show(axes, picture)
     dress(axes, title, "column (pixels)", "row (pixels)", grid=None)
     whole_numbers(axes.xaxis)
@@ -95,22 +95,21 @@ def client_images(
     >>> [axes.get_title() for axes in figure.axes[:5]]
     ['2', '5', '3', '2', '8']
     """
-    owner = "client_images"
     if not isinstance(dataset, Dataset):
-        raise argument_type_error("dataset", owner, "a Dataset, see ClientData.create_dataset_for_client", dataset)
-    field_name("pixels", owner, pixels)
-    rows = check_int("rows", owner, rows, minimum=1)
-    columns = check_int("columns", owner, columns, minimum=1)
+        raise argument_type_error("dataset", "a Dataset, see ClientData.create_dataset_for_client", dataset)
+    field_name("pixels", pixels)
+    rows = check_int("rows", rows, minimum=1)
+    columns = check_int("columns", columns, minimum=1)
     shown = rows * columns
-    fields = [pixels] if label is None else [pixels, field_name("label", owner, label)]
+    fields = [pixels] if label is None else [pixels, field_name("label", label)]
     pictures, *others = read_fields(dataset.take(shown), *fields)  # of batches too many are taken
     pictures = pictures[:shown]
     labels = [""] * shown
     if label is not None:
         labels = [str(value) for value in flat_labels(others[0], label, dataset.client_id)]
-    checked = [_checked(picture, owner, dataset.client_id) for picture in pictures]
+    checked = [_checked(picture, dataset.client_id) for picture in pictures]
     shape = checked[0].shape if checked else (1, 1)
-    drawn = figure_or_new(figure, owner, *grid.size(rows, columns, shape), layout="none")
+    drawn = figure_or_new(figure, *grid.size(rows, columns, shape), layout="none")
     name = "" if dataset.client_id is None else f"client {shortened(dataset.client_id, 40)}"
     grid.head(drawn, name if len(pictures) else f"{name}: no examples".removeprefix(": "))
     frames = grid.frames(drawn, rows, columns, shape)
@@ -159,10 +158,9 @@ def mean_images(
     >>> [(axes.get_title(), len(axes.images)) for axes in figure.axes]
     [('0', 1), ('1', 1), ('2', 0)]
     """
-    owner = "mean_images"
-    ids = chosen_clients(client_data, client_ids, 5, owner)
-    field_name("pixels", owner, pixels)
-    field_name("label", owner, label)
+    ids = chosen_clients(client_data, client_ids, 5)
+    field_name("pixels", pixels)
+    field_name("label", label)
     sizes: list[int] = []
     means: list[dict[Any, Array]] = []
     for client_id in ids:
@@ -172,19 +170,19 @@ def mean_images(
         for row, value in enumerate(values):
             rows_of.setdefault(value, []).append(row)
         sizes.append(len(values))
-        means.append({v: _checked(pictures[r].mean(axis=0), owner, client_id) for v, r in rows_of.items()})
+        means.append({v: _checked(pictures[r].mean(axis=0), client_id) for v, r in rows_of.items()})
     shown = sorted({value for of in means for value in of})
     if labels is not None:
-        shown = as_list("labels", owner, labels, "labels")
+        shown = as_list("labels", labels, "labels")
         if not shown or not all(isinstance(value, Hashable) for value in shown):
-            raise argument_error("labels", owner, "labels, at least one", shown)
+            raise argument_error("labels", "labels, at least one", shown)
     if not any(sizes):
         raise data_error("at least one of the clients must have examples", f"none of {ids} has any")
     columns = len(shown) if len(shown) <= 12 else 16
     rows = math.ceil(len(shown) / columns)
     shape = next(mean.shape for of in means for mean in of.values())
     width, height = grid.size(rows, columns, shape)
-    drawn = figure_or_new(figure, owner, width, height * len(ids), layout="none")
+    drawn = figure_or_new(figure, width, height * len(ids), layout="none")
     parts = drawn.subfigures(len(ids), 1, squeeze=False)[:, 0]
     for part, client_id, size, of in zip(parts, ids, sizes, means, strict=True):
         grid.head(part, f"client {shortened(client_id, 40)}: {size} example{'s' * (size != 1)}, mean by label")
@@ -200,9 +198,9 @@ def mean_images(
     return whole(drawn)
 
 
-def _checked(pixels: npt.ArrayLike, owner: str, client_id: str | None) -> npt.NDArray[np.float64]:
+def _checked(pixels: npt.ArrayLike, client_id: str | None) -> npt.NDArray[np.float64]:
     """Return an image, or raise a `DataError` that says what is wrong with it."""
-    picture = finite_array("pixels", owner, pixels, 2, "(h, w)")
+    picture = finite_array("pixels", pixels, 2, "(h, w)")
     least, greatest = np.min(picture), np.max(picture)
     if least < 0 or greatest > 1:
         found = f"values from {least:g} to {greatest:g}"

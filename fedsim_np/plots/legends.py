@@ -35,12 +35,11 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     >>> legend_from_configs([{"algorithm": "FedAvg"}, {"algorithm": "FedProx", "mu": 0.1}])
     ['algorithm=FedAvg, no mu', 'algorithm=FedProx, mu=0.1']
     """
-    owner = "legend_from_configs"
-    ignored = {field_name("ignore", owner, key) for key in as_list("ignore", owner, ignore, "keys")}
+    ignored = {field_name("ignore", key) for key in as_list("ignore", ignore, "keys")}
     flat = []
-    for config in as_list("configs", owner, configs, "mappings"):
+    for config in as_list("configs", configs, "mappings"):
         if not isinstance(config, Mapping):
-            raise argument_type_error("configs", owner, "a list of mappings", config)
+            raise argument_type_error("configs", "a list of mappings", config)
         kept = {key: value for key, value in flatten(config).items() if ignored.isdisjoint((key, key.split("/")[-1]))}
         flat.append({key: str(value) for key, value in kept.items()})
     keys = dict.fromkeys(key for config in flat for key in config)
@@ -75,13 +74,12 @@ def histories_by_config(
     >>> {text: [run["loss"] for run in group] for text, group in histories_by_config(configs, runs).items()}
     {'lr=0.02': [[0.02], [0.04]], 'lr=0.1': [[0.1], [0.2]]}
     """
-    owner = "histories_by_config"
-    configs = as_list("configs", owner, configs, "mappings")
-    histories = as_list("histories", owner, histories, "histories")
+    configs = as_list("configs", configs, "mappings")
+    histories = as_list("histories", histories, "histories")
     if not isinstance(seed, str):
-        raise argument_type_error("seed", owner, "a key", seed)
+        raise argument_type_error("seed", "a key", seed)
     if len(configs) != len(histories):
-        raise argument_error("histories", owner, f"as many as there are configs ({len(configs)})", len(histories))
+        raise argument_error("histories", f"as many as there are configs ({len(configs)})", len(histories))
     grouped: dict[str, list[History]] = {}
     for text, history in zip(legend_from_configs(configs, ignore=[seed]), histories, strict=True):
         grouped.setdefault(text, []).append(history)

@@ -55,20 +55,19 @@ def class_weights(
     >>> len(figure.axes), figure.axes[9].get_title()
     (11, '9')
     """
-    owner = "class_weights"
     if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
-        raise argument_error("image_shape", owner, "a height and a width", image_shape)
-    height, width = (check_int("image_shape", owner, n, minimum=1) for n in image_shape)
-    kernel = finite_array("weights", owner, _kernel(weights, owner), 2, "(d, c)")
+        raise argument_error("image_shape", "a height and a width", image_shape)
+    height, width = (check_int("image_shape", n, minimum=1) for n in image_shape)
+    kernel = finite_array("weights", _kernel(weights), 2, "(d, c)")
     d, c = kernel.shape
     if d != height * width:
-        raise argument_error("image_shape", owner, f"a height and a width whose product is {d}", tuple(image_shape))
-    titles = names_or_numbers(names, owner, c)
+        raise argument_error("image_shape", f"a height and a width whose product is {d}", tuple(image_shape))
+    titles = names_or_numbers(names, c)
     columns = min(c, 5 if c <= 20 else 10)
     rows = math.ceil(c / columns)
     cell = 1.15 if c <= 20 else 0.8
     tall = cell * min(4.0, max(0.25, height / width))
-    drawn = figure_or_new(figure, owner, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
+    drawn = figure_or_new(figure, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
     greatest = float(np.abs(kernel).max()) or 1.0
     grid = drawn.subplots(rows, columns, squeeze=False)
     for number, axes in enumerate(grid.flat):
@@ -96,9 +95,9 @@ def class_weights(
     return whole(drawn)
 
 
-def _kernel(weights: ModelWeights | npt.ArrayLike, owner: str) -> npt.ArrayLike:
+def _kernel(weights: ModelWeights | npt.ArrayLike) -> npt.ArrayLike:
     if not isinstance(weights, ModelWeights):
         return weights
     if not weights.trainable:
-        raise data_error(f"the 'weights' of {owner} must have trainable arrays", "none")
+        raise data_error("'weights' must have trainable arrays", "none")
     return weights.trainable[0]

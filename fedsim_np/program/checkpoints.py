@@ -83,15 +83,14 @@ class FileProgramStateManager:
         *,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        owner = "FileProgramStateManager"
-        self._root = Path(check_path("root_dir", owner, root_dir))
-        self._keep_total = check_int("keep_total", owner, keep_total)
-        self._keep_first = check_bool("keep_first", owner, keep_first)
-        self._keep_every_k = check_int("keep_every_k", owner, keep_every_k, minimum=1)
+        self._root = Path(check_path("root_dir", root_dir))
+        self._keep_total = check_int("keep_total", keep_total)
+        self._keep_first = check_bool("keep_first", keep_first)
+        self._keep_every_k = check_int("keep_every_k", keep_every_k, minimum=1)
         try:
             self._config = None if config is None else json.loads(json.dumps(dict(config), allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise argument_type_error("config", owner, "a mapping that JSON can hold", config) from error
+            raise argument_type_error("config", "a mapping that JSON can hold", config) from error
         self._libraries = versions("numpy")
         self._structure: list[Any] = []  # the one that was asked for, if any
         self._root.mkdir(parents=True, exist_ok=True)
@@ -125,10 +124,10 @@ class FileProgramStateManager:
         OSError
             If it cannot be written; the versions before are as they were.
         """
-        check_int("version", "FileProgramStateManager.save", version, minimum=0)
+        check_int("version", version, minimum=0)
         path = self.path(version)
         if path.exists() and self._is_whole(version):  # a damaged one may be replaced
-            raise argument_error("version", "FileProgramStateManager.save", f"new in '{self._root}'", version)
+            raise argument_error("version", f"new in '{self._root}'", version)
         description, arrays = describe_state(program_state)
         content = b"".join(array.tobytes() for array in arrays)
         if self._structure:
@@ -156,7 +155,7 @@ class FileProgramStateManager:
         DataError
             If there is none, it is damaged, it was stored with another configuration, or does not fit.
         """
-        path = self.path(check_int("version", "FileProgramStateManager.load", version, minimum=0))
+        path = self.path(check_int("version", version, minimum=0))
         if not path.exists():
             raise data_error("must exist", "no such file", path=path)
         return self._restored(path, *_read(path), structure)

@@ -43,14 +43,14 @@ class _FileLogger:
     """What both kinds of file have in common: lines that belong to rounds."""
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
-        self._path, self._select = Path(check_path("path", type(self).__name__, path)), select
+        self._path, self._select = Path(check_path("path", path)), select
         self._opened = False
         self._last: int | None = None
 
     def _row(self, metrics: Mapping[str, Any], round_num: int) -> dict[str, Any]:
-        number = check_int("round_num", f"{type(self).__name__}.release", round_num)
+        number = check_int("round_num", round_num)
         if self._last is not None and number <= self._last:
-            raise argument_error("round_num", f"{type(self).__name__}.release", f"after {self._last}", round_num)
+            raise argument_error("round_num", f"after {self._last}", round_num)
         row: dict[str, Any] = {ROUND: number}
         for name, value in flatten(metrics).items():
             if self._select is None or self._select(name):
@@ -59,10 +59,10 @@ class _FileLogger:
 
     def _open(self) -> None:
         if self._path.is_dir():
-            raise argument_error("path", type(self).__name__, "a file", str(self._path))
+            raise argument_error("path", "a file", str(self._path))
         if not self._opened and self._path.exists() and self._path.stat().st_size:
             rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
-            raise argument_error("path", type(self).__name__, rule, str(self._path))
+            raise argument_error("path", rule, str(self._path))
         self._opened = True
 
     def _append(self, line: str, round_num: int) -> None:

@@ -51,16 +51,15 @@ def build_uniform_sampling_fn(
     >>> sample(1, 2), sample(2, 2), sample(1, 2)
     (['dia', 'cem'], ['ann', 'cem'], ['dia', 'cem'])
     """
-    owner = "build_uniform_sampling_fn"
-    people = _as_sequence(owner, sample_range)
-    check_bool("replace", owner, replace)
+    people = _as_sequence(sample_range)
+    check_bool("replace", replace)
     start = None
     if random_seed is not None:
-        start = int(np.random.RandomState(_check_seed(owner, random_seed)).randint(1, _MODULUS - 1))
+        start = int(np.random.RandomState(_check_seed(random_seed)).randint(1, _MODULUS - 1))
 
     def sample(round_num: int, size: int) -> list[T]:
-        check_int("round_num", owner, round_num, minimum=0)
-        check_int("size", owner, size, minimum=0)
+        check_int("round_num", round_num, minimum=0)
+        check_int("size", size, minimum=0)
         seed = None if start is None else pow(_MULTIPLIER, int(round_num), _MODULUS) * start % _MODULUS
         try:
             chosen = np.random.RandomState(seed).choice(len(people), size=size, replace=replace)
@@ -100,14 +99,13 @@ def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sam
     >>> len(set(sample(1, 1000))), sample(1, 5) == sample(1, 5), sample(1, 5) == sample(2, 5)
     (1000, True, False)
     """
-    owner = "build_sparse_sampling_fn"
-    people = _as_sequence(owner, sample_range)
-    check_int("random_seed", owner, random_seed, minimum=0)
+    people = _as_sequence(sample_range)
+    check_int("random_seed", random_seed, minimum=0)
 
     def sample(round_num: int, size: int) -> list[T]:
-        check_int("round_num", owner, round_num, minimum=0)
+        check_int("round_num", round_num, minimum=0)
         population = len(people)
-        if check_int("size", owner, size, minimum=0) > population:
+        if check_int("size", size, minimum=0) > population:
             raise _too_many(size, population)
         rng = np.random.default_rng([_SPARSE, *_words(round_num), *_words(random_seed)])
         chosen: dict[int, None] = {}
@@ -126,17 +124,17 @@ def _words(number: int) -> list[int]:
     return [len(words), *words]
 
 
-def _as_sequence(owner: str, sample_range: Sequence[T]) -> Sequence[T]:
+def _as_sequence(sample_range: Sequence[T]) -> Sequence[T]:
     """Return clients' ids as something that is indexed by place: a pandas Series is indexed by its labels."""
     is_sequence = hasattr(sample_range, "__len__") and hasattr(sample_range, "__getitem__")
     if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "ndim", 1) != 1:
-        raise argument_type_error("sample_range", owner, "a sequence of clients' ids", sample_range)
+        raise argument_type_error("sample_range", "a sequence of clients' ids", sample_range)
     return list(sample_range) if hasattr(sample_range, "iloc") else sample_range
 
 
-def _check_seed(owner: str, random_seed: int) -> int:
-    if check_int("random_seed", owner, random_seed, minimum=0) >= 2**32:
-        raise argument_error("random_seed", owner, "an integer from 0 to 4294967295", random_seed)
+def _check_seed(random_seed: int) -> int:
+    if check_int("random_seed", random_seed, minimum=0) >= 2**32:
+        raise argument_error("random_seed", "an integer from 0 to 4294967295", random_seed)
     return int(random_seed)
 
 

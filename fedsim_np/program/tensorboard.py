@@ -55,12 +55,12 @@ class TensorBoardLogger:
             message = 'TensorBoardLogger needs TensorBoard: pip install "fedsim_np[tensorboard]"'
             raise ImportError(message) from error
         self._make_writer = Writer
-        self._logdir = Path(check_path("logdir", "TensorBoardLogger", logdir))
+        self._logdir = Path(check_path("logdir", logdir))
         self._writers: dict[str, Any] = {}
 
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Write a round's metrics; what is no number is left out."""
-        step = check_int("round_num", "TensorBoardLogger.release", round_num)
+        step = check_int("round_num", round_num)
         named: dict[tuple[str, str], float] = {}
         flat = [(path, _number(value)) for path, value in flatten(metrics).items()]
         # The client work's metrics have the short names, whatever else is called so.

@@ -101,11 +101,10 @@ def run_training_process(
     >>> [round(loss, 4) for loss in logger.history["client_work/train/loss"]]
     [0.6931, 0.5759, 0.4859]
     """
-    owner = "run_training_process"
-    total_rounds = check_int("total_rounds", owner, total_rounds, minimum=0)
-    rounds_per_evaluation = check_int("rounds_per_evaluation", owner, rounds_per_evaluation, minimum=1)
-    rounds_per_saving = check_int("rounds_per_saving_program_state", owner, rounds_per_saving_program_state, minimum=1)
-    check_bool("reshuffle", owner, reshuffle)
+    total_rounds = check_int("total_rounds", total_rounds, minimum=0)
+    rounds_per_evaluation = check_int("rounds_per_evaluation", rounds_per_evaluation, minimum=1)
+    rounds_per_saving = check_int("rounds_per_saving_program_state", rounds_per_saving_program_state, minimum=1)
+    check_bool("reshuffle", reshuffle)
     _check_callables(training_selection_fn, evaluation_fn, evaluation_selection_fn, stop_fn)
     _check_methods(training_process, program_state_manager)
     loggers = _checked_loggers(metrics_managers, total_rounds)
@@ -167,8 +166,7 @@ def _evaluated(
     started = time.perf_counter()
     metrics = evaluation_fn(state, data)
     if not isinstance(metrics, Mapping):
-        rule = "a callable that returns a mapping of metrics"
-        raise argument_type_error("evaluation_fn", "run_training_process", rule, metrics)
+        raise argument_type_error("evaluation_fn", "a callable that returns a mapping of metrics", metrics)
     found = {**metrics, EVALUATION_TIME_KEY: time.perf_counter() - started}
     return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in found.items())
 
@@ -179,7 +177,7 @@ def _check_methods(training_process: Any, program_state_manager: Any) -> None:
         ("program_state_manager", program_state_manager, "load_latest"),
     ):
         if not hasattr(value, method) and (value is not None or name == "training_process"):
-            raise argument_type_error(name, "run_training_process", f"something with a method {method}", value)
+            raise argument_type_error(name, f"something with a method {method}", value)
 
 
 def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: int) -> list[Logger]:
@@ -187,15 +185,13 @@ def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: in
         return [ConsoleLogger(total_rounds)]
     loggers = list(metrics_managers) if isinstance(metrics_managers, Iterable) else [metrics_managers]
     if not isinstance(metrics_managers, Iterable) or not all(hasattr(logger, "release") for logger in loggers):
-        rule = "a list of loggers, each with a method release"
-        raise argument_type_error("metrics_managers", "run_training_process", rule, metrics_managers)
+        raise argument_type_error("metrics_managers", "a list of loggers, each with a method release", metrics_managers)
     return loggers
 
 
 def _check_callables(
     training_selection_fn: Any, evaluation_fn: Any, evaluation_selection_fn: Any, stop_fn: Any
 ) -> None:
-    owner = "run_training_process"
     for name, value in (
         ("training_selection_fn", training_selection_fn),
         ("evaluation_fn", evaluation_fn),
@@ -203,6 +199,6 @@ def _check_callables(
         ("stop_fn", stop_fn),
     ):
         if not callable(value) and (value is not None or name.startswith("training")):
-            raise argument_type_error(name, owner, "a callable", value)
+            raise argument_type_error(name, "a callable", value)
     if (evaluation_fn is None) != (evaluation_selection_fn is None):
-        raise argument_type_error("evaluation_fn", owner, "given together with evaluation_selection_fn", evaluation_fn)
+        raise argument_type_error("evaluation_fn", "given together with evaluation_selection_fn", evaluation_fn)

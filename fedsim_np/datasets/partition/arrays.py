@@ -53,7 +53,7 @@ def from_arrays(arrays: Arrays, client: npt.ArrayLike) -> InMemoryClientData:
     >>> data.client_ids, data.create_dataset_for_client("bob").to_arrays()["y"].tolist()
     (['ann', 'bob'], [0, 1])
     """
-    columns = _columns("from_arrays", arrays)
+    columns = _columns(arrays)
     numbers, client_ids = _numbered(client)
     return _grouped(columns, numbers, client_ids)
 
@@ -78,15 +78,15 @@ def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
     return np.array([number[client_id] for client_id in ids], np.int64), [str(client_id) for client_id in number]
 
 
-def _columns(owner: str, arrays: Arrays) -> Columns:
+def _columns(arrays: Arrays) -> Columns:
     """Return fields as arrays of equal length, floats as float32."""
     if not isinstance(arrays, Mapping):
-        raise argument_type_error("arrays", owner, "a mapping of field names to arrays", arrays)
+        raise argument_type_error("arrays", "a mapping of field names to arrays", arrays)
     if not arrays:
         raise data_error("there must be a field", "none")
     for name in arrays:
         if not isinstance(name, str) or not name:
-            raise argument_type_error("arrays", owner, "a mapping of field names (texts) to arrays", name)
+            raise argument_type_error("arrays", "a mapping of field names (texts) to arrays", name)
     columns = OrderedDict((name, numbers_of(name, values)) for name, values in arrays.items())
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -178,7 +178,7 @@ def iid(arrays: Arrays, num_clients: int, seed: int = 0) -> InMemoryClientData:
     >>> data.client_ids[-1], data.create_dataset_for_client("client_9").num_examples
     ('client_9', 10)
     """
-    columns = _columns("iid", arrays)
+    columns = _columns(arrays)
     n = len(next(iter(columns.values())))
     return _dealt(columns, assign_iid(n, num_clients, seed), num_clients)
 
@@ -210,7 +210,7 @@ def dirichlet(
     >>> data.create_dataset_for_client("client_0").num_examples
     10
     """
-    columns = _columns("dirichlet", arrays)
+    columns = _columns(arrays)
     return _dealt(columns, assign_dirichlet(_labels(columns, label), num_clients, alpha, seed), num_clients)
 
 
@@ -240,7 +240,7 @@ def shards(
     >>> max(len(np.unique(data.create_dataset_for_client(id).to_arrays()["y"])) for id in data.client_ids)
     2
     """
-    columns = _columns("shards", arrays)
+    columns = _columns(arrays)
     assignment = assign_shards(_labels(columns, label), num_clients, shards_per_client, seed)
     return _dealt(columns, assignment, num_clients)
 
@@ -268,7 +268,7 @@ def quantity_skew(arrays: Arrays, num_clients: int, beta: float, seed: int = 0) 
     >>> [data.create_dataset_for_client(client_id).num_examples for client_id in data.client_ids]
     [1, 20, 39]
     """
-    columns = _columns("quantity_skew", arrays)
+    columns = _columns(arrays)
     n = len(next(iter(columns.values())))
     return _dealt(columns, assign_quantity_skew(n, num_clients, beta, seed), num_clients)
 
@@ -289,14 +289,14 @@ def pool(client_data: ClientData) -> Columns:
     >>> pool(InMemoryClientData({"ann": {"x": [1, 2]}, "bob": {"x": [3]}}))["x"].tolist()
     [1, 2, 3]
     """
-    _check_clients("pool", client_data)
+    _check_clients(client_data)
     clients = [client_data.create_dataset_for_client(client_id).to_arrays() for client_id in client_data.client_ids]
     return OrderedDict((name, np.concatenate([arrays[name] for arrays in clients])) for name in clients[0])
 
 
-def _check_clients(owner: str, client_data: ClientData) -> None:
+def _check_clients(client_data: ClientData) -> None:
     if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", owner, "a ClientData", client_data)
+        raise argument_type_error("client_data", "a ClientData", client_data)
 
 
 def split_examples(
@@ -327,9 +327,9 @@ def split_examples(
     >>> [d.create_dataset_for_client("0").to_arrays()["x"].tolist() for d in (train, test)]
     [[0, 2, 6, 8, 10, 12, 14, 16], [4, 18]]
     """
-    _check_clients("split_examples", client_data)
-    fraction = check_float("test_fraction", "split_examples", test_fraction, minimum=0.0, below=1.0)
-    seed = check_int("seed", "split_examples", seed, minimum=0)
+    _check_clients(client_data)
+    fraction = check_float("test_fraction", test_fraction, minimum=0.0, below=1.0)
+    seed = check_int("seed", seed, minimum=0)
     train, test = {}, {}
     for client_id in client_data.client_ids:
         columns = client_data.create_dataset_for_client(client_id).to_arrays()

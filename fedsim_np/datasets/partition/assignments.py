@@ -26,23 +26,23 @@ _MOST = 2**40  # examples: far beyond what memory holds
 _IID, _DIRICHLET, _SHARDS, _QUANTITY = range(1_000_001, 1_000_005)
 
 
-def _generator(word: int, owner: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([word, check_int("seed", owner, seed, minimum=0)])
+def _generator(word: int, seed: int) -> np.random.Generator:
+    return np.random.default_rng([word, check_int("seed", seed, minimum=0)])
 
 
-def _check_clients(owner: str, num_clients: int, num_examples: int, each: int = 1) -> int:
-    k = check_int("num_clients", owner, num_clients, minimum=1)
+def _check_clients(num_clients: int, num_examples: int, each: int = 1) -> int:
+    k = check_int("num_clients", num_clients, minimum=1)
     if num_examples > _MOST:
-        raise argument_error("num_examples", owner, f"at most {_MOST}", num_examples)
+        raise argument_error("num_examples", f"at most {_MOST}", num_examples)
     if k * each > num_examples:
         rule = f"at most the number of examples ({num_examples})" + f" / {each}" * (each > 1)
-        raise argument_error("num_clients", owner, rule, num_clients)
+        raise argument_error("num_clients", rule, num_clients)
     return k
 
 
-def _label_numbers(owner: str, labels: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+def _label_numbers(labels: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Return labels as numbers 0..c-1, and how often each occurs."""
-    rule = f"the 'labels' of {owner} must be integers or texts, one an example"
+    rule = "'labels' must be integers or texts, one an example"
     try:
         array = plain_array(labels, "labels")
     except DataError:
@@ -70,11 +70,11 @@ def _log_shares(concentrations: npt.NDArray[np.float64], k: int, rng: np.random.
     return logs
 
 
-def _positive(name: str, owner: str, value: float) -> float:
+def _positive(name: str, value: float) -> float:
     with contextlib.suppress(ValueError):
-        if number := check_float(name, owner, value, minimum=0.0):
+        if number := check_float(name, value, minimum=0.0):
             return number
-    raise argument_error(name, owner, "a finite float > 0", value)
+    raise argument_error(name, "a finite float > 0", value)
 
 
 def _even_sizes(num_examples: int, k: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -115,9 +115,9 @@ def assign_iid(num_examples: int, num_clients: int, seed: int = 0) -> Assignment
     >>> np.bincount(assign_iid(10, num_clients=3)).tolist()
     [3, 4, 3]
     """
-    n = check_int("num_examples", "assign_iid", num_examples, minimum=1)
-    k = _check_clients("assign_iid", num_clients, n)
-    rng = _generator(_IID, "assign_iid", seed)
+    n = check_int("num_examples", num_examples, minimum=1)
+    k = _check_clients(num_clients, n)
+    rng = _generator(_IID, seed)
     return rng.permutation(np.repeat(np.arange(k, dtype=np.int64), _even_sizes(n, k, rng)))
 
 
@@ -159,11 +159,10 @@ def assign_dirichlet(labels: npt.ArrayLike, num_clients: int, alpha: float, seed
     >>> np.bincount(labels[assign_dirichlet(labels, num_clients=6, alpha=0.01) == 0], minlength=3).tolist()
     [0, 0, 50]
     """
-    owner = "assign_dirichlet"
-    numbers, counts = _label_numbers(owner, labels)
-    k = _check_clients(owner, num_clients, len(numbers))
-    concentration = _positive("alpha", owner, alpha)
-    rng = _generator(_DIRICHLET, owner, seed)
+    numbers, counts = _label_numbers(labels)
+    k = _check_clients(num_clients, len(numbers))
+    concentration = _positive("alpha", alpha)
+    rng = _generator(_DIRICHLET, seed)
     sizes = _even_sizes(len(numbers), k, rng)
     log_shares = _log_shares(concentration * (counts / counts.sum()), k, rng)
     return _deal(numbers, _counts_of_labels(log_shares, sizes, counts, rng), rng)
@@ -218,11 +217,10 @@ def assign_shards(labels: npt.ArrayLike, num_clients: int, shards_per_client: in
     >>> max(len(set(labels[assignment == client])) for client in range(50))
     2
     """
-    owner = "assign_shards"
-    numbers, _ = _label_numbers(owner, labels)
-    each = check_int("shards_per_client", owner, shards_per_client, minimum=1)
-    k = _check_clients(owner, num_clients, len(numbers), each)
-    rng = _generator(_SHARDS, owner, seed)
+    numbers, _ = _label_numbers(labels)
+    each = check_int("shards_per_client", shards_per_client, minimum=1)
+    k = _check_clients(num_clients, len(numbers), each)
+    rng = _generator(_SHARDS, seed)
     by_label = rng.permutation(len(numbers))
     by_label = by_label[np.argsort(numbers[by_label], kind="stable")]
     owners = rng.permutation(np.repeat(np.arange(k), each))
@@ -263,11 +261,10 @@ def assign_quantity_skew(num_examples: int, num_clients: int, beta: float, seed:
     >>> np.bincount(assign_quantity_skew(1000, num_clients=5, beta=0.5)).tolist()
     [10, 166, 17, 280, 527]
     """
-    owner = "assign_quantity_skew"
-    n = check_int("num_examples", owner, num_examples, minimum=1)
-    k = _check_clients(owner, num_clients, n)
-    concentration = _positive("beta", owner, beta)
-    rng = _generator(_QUANTITY, owner, seed)
+    n = check_int("num_examples", num_examples, minimum=1)
+    k = _check_clients(num_clients, n)
+    concentration = _positive("beta", beta)
+    rng = _generator(_QUANTITY, seed)
     logs = _log_shares(np.full(k, concentration), 1, rng)[0]
     ends = np.cumsum(np.exp(logs - logs.max()))
     sizes = 1 + np.diff(np.rint(ends / ends[-1] * (n - k)).astype(np.int64), prepend=0)

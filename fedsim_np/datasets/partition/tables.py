@@ -106,7 +106,7 @@ def from_csv(
     [[1.5, 5.0], [2.0, 5.0]]
     """
     if not isinstance(client, str):
-        raise argument_type_error("client", "from_csv", "a column's name", client)
+        raise argument_type_error("client", "a column's name", client)
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
     assert table.client is not None
     try:
@@ -163,21 +163,20 @@ def read_csv(
         If the file is not of this form, or a cell does not fit: it names line and column.
     """
     path = os.fspath(path)
-    owner = "read_csv"
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\0\r\n"':
-        raise argument_error("delimiter", owner, "one character, no quote and no end of a line", delimiter)
+        raise argument_error("delimiter", "one character, no quote and no end of a line", delimiter)
     if decimal not in (".", ",") or decimal == delimiter:
-        raise argument_error("decimal", owner, "'.' or ',', and not the delimiter", decimal)
+        raise argument_error("decimal", "'.' or ',', and not the delimiter", decimal)
     for name, column in (("label", label), ("client", client)):
         if column is not None and not isinstance(column, str):
-            raise argument_type_error(name, owner, "a column's name or None", column)
-    features, known = _names(owner, "features", features), _known_labels(owner, label, label_names)
+            raise argument_type_error(name, "a column's name or None", column)
+    features, known = _names("features", features), _known_labels(label, label_names)
     if types is not None and not isinstance(types, Mapping):
-        raise argument_type_error("types", owner, "a mapping of columns' names to dtypes", types)
-    own = {name: _own_type(owner, name, dtype) for name, dtype in (types or {}).items()}
+        raise argument_type_error("types", "a mapping of columns' names to dtypes", types)
+    own = {name: _own_type(name, dtype) for name, dtype in (types or {}).items()}
     taken = {"y"} if label is not None else set()
     if taken & set(own) or ("x" in own and features):
-        raise argument_error("types", owner, "for columns of other names than x and y, which others have", sorted(own))
+        raise argument_error("types", "for columns of other names than x and y, which others have", sorted(own))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
@@ -213,30 +212,30 @@ def _bad_line(path: str) -> int:
     raise AssertionError("a file is not UTF-8, but all of its lines are")
 
 
-def _names(owner: str, argument: str, names: Sequence[str] | None) -> list[str] | None:
+def _names(argument: str, names: Sequence[str] | None) -> list[str] | None:
     """Return names as a list, whatever they came in."""
     if names is None:
         return None
     found = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [None]
     if not all(isinstance(name, str) for name in found):
-        raise argument_type_error(argument, owner, "a sequence of texts", names)
+        raise argument_type_error(argument, "a sequence of texts", names)
     return [str(name) for name in found]
 
 
-def _known_labels(owner: str, label: str | None, label_names: Sequence[str] | None) -> list[str] | None:
-    known = _names(owner, "label_names", label_names)
+def _known_labels(label: str | None, label_names: Sequence[str] | None) -> list[str] | None:
+    known = _names("label_names", label_names)
     if known is not None and (label is None or len(set(known)) < len(known) or not known):
-        raise argument_error("label_names", owner, "different texts, given together with 'label'", label_names)
+        raise argument_error("label_names", "different texts, given together with 'label'", label_names)
     return known
 
 
-def _own_type(owner: str, name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+def _own_type(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         found = np.dtype(object if dtype is None else dtype)
     except (TypeError, ValueError, SyntaxError):
         found = np.dtype(object)
     if found.kind not in "iuf" or not found.isnative:
-        raise argument_error("types", owner, f"one of NumPy's integers or floats for '{name}'", dtype)
+        raise argument_error("types", f"one of NumPy's integers or floats for '{name}'", dtype)
     return found
 
 

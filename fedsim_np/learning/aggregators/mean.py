@@ -40,7 +40,7 @@ class MeanFactory(Aggregator):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        check_bool("no_nan_division", "MeanFactory", self.no_nan_division)
+        check_bool("no_nan_division", self.no_nan_division)
 
     def initialize(self, weights: Arrays) -> Any:
         """Return TFF's state of a mean: two sums that remember nothing."""

@@ -89,5 +89,5 @@ def add_debug_measurements(aggregation_factory: Aggregator) -> Aggregator:
     [1.0, 3.8729835, -3.0]
     """
     if not isinstance(aggregation_factory, Aggregator):
-        raise argument_type_error("aggregation_factory", "add_debug_measurements", "an Aggregator", aggregation_factory)
+        raise argument_type_error("aggregation_factory", "an Aggregator", aggregation_factory)
     return _Measured(aggregation_factory)

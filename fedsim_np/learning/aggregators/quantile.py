@@ -69,14 +69,13 @@ class PrivateQuantileEstimationProcess(EstimationProcess):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        owner = "PrivateQuantileEstimationProcess.no_noise"
         for name in ("initial_estimate", "learning_rate", "multiplier"):
             value = getattr(self, name)
-            if check_float(name, owner, value, minimum=0.0) == 0:
-                raise argument_error(name, owner, "a finite float > 0", value)
-        if check_float("target_quantile", owner, self.target_quantile, minimum=0.0) > 1:
-            raise argument_error("target_quantile", owner, "a float in [0, 1]", self.target_quantile)
-        check_float("increment", owner, self.increment, minimum=0.0)
+            if check_float(name, value, minimum=0.0) == 0:
+                raise argument_error(name, "a finite float > 0", value)
+        if check_float("target_quantile", self.target_quantile, minimum=0.0) > 1:
+            raise argument_error("target_quantile", "a float in [0, 1]", self.target_quantile)
+        check_float("increment", self.increment, minimum=0.0)
 
     @classmethod
     def no_noise(

@@ -147,19 +147,19 @@ class Zeroing(_Limited):
         return np.zeros_like(rows)
 
 
-def _checked_norm(name: str, owner: str, norm: float | EstimationProcess, zero: bool) -> float | EstimationProcess:
+def _checked_norm(name: str, norm: float | EstimationProcess, zero: bool) -> float | EstimationProcess:
     if isinstance(norm, EstimationProcess):
         return norm
     number = isinstance(norm, int | float | np.floating | np.integer) and not isinstance(norm, bool)
     with np.errstate(over="ignore"):
         if not number or not (np.float32(norm) > 0 or (zero and norm == 0)):
-            raise argument_error(name, owner, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
+            raise argument_error(name, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
         return float(np.float32(norm))
 
 
-def _checked_inner(owner: str, inner: Aggregator) -> Aggregator:
+def _checked_inner(inner: Aggregator) -> Aggregator:
     if not isinstance(inner, Aggregator):
-        raise argument_type_error("inner_agg_factory", owner, "an Aggregator", inner)
+        raise argument_type_error("inner_agg_factory", "an Aggregator", inner)
     return inner
 
 
@@ -195,9 +195,8 @@ def clipping_factory(clipping_norm: float | EstimationProcess, inner_agg_factory
     >>> clipped[0].round(4).tolist(), metrics["clipping_norm"], metrics["clipped_count"]
     ([0.30000001192092896, 0.6499999761581421], 1.0, 1)
     """
-    owner = "clipping_factory"
-    norm = _checked_norm("clipping_norm", owner, clipping_norm, zero=False)
-    return Clipping(norm, _checked_inner(owner, inner_agg_factory))
+    norm = _checked_norm("clipping_norm", clipping_norm, zero=False)
+    return Clipping(norm, _checked_inner(inner_agg_factory))
 
 
 def zeroing_factory(
@@ -236,11 +235,10 @@ def zeroing_factory(
     >>> aggregate[0].tolist(), metrics["zeroed_count"]
     ([0.0, 0.25], 1)
     """
-    owner = "zeroing_factory"
     if isinstance(norm_order, bool) or not isinstance(norm_order, int | float) or norm_order not in (1, 2, math.inf):
-        raise argument_error("norm_order", owner, "1.0, 2.0 or infinity", norm_order)
-    norm = _checked_norm("zeroing_norm", owner, zeroing_norm, zero=True)
-    return Zeroing(norm, _checked_inner(owner, inner_agg_factory), float(norm_order))
+        raise argument_error("norm_order", "1.0, 2.0 or infinity", norm_order)
+    norm = _checked_norm("zeroing_norm", zeroing_norm, zero=True)
+    return Zeroing(norm, _checked_inner(inner_agg_factory), float(norm_order))
 
 
 def robust_aggregator(
@@ -287,17 +285,17 @@ def robust_aggregator(
     ([0.25], 21.0, 1)
     """
     for name, flag in {"zeroing": zeroing, "clipping": clipping, "weighted": weighted}.items():
-        check_bool(name, "robust_aggregator", flag)
+        check_bool(name, flag)
     aggregator: Aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
     if debug_measurements_fn is not None:
         if not callable(debug_measurements_fn):
             rule = "a function such as add_debug_measurements"
-            raise argument_type_error("debug_measurements_fn", "robust_aggregator", rule, debug_measurements_fn)
+            raise argument_type_error("debug_measurements_fn", rule, debug_measurements_fn)
         measured = debug_measurements_fn(aggregator)
         if not isinstance(measured, Aggregator) or measured.is_weighted is not aggregator.is_weighted:
             kind = "a weighted" if weighted else "an unweighted"
             rule = f"a function that returns {kind} Aggregator, as it is given"
-            raise argument_type_error("debug_measurements_fn", "robust_aggregator", rule, measured)
+            raise argument_type_error("debug_measurements_fn", rule, measured)
         aggregator = measured
     estimate = PrivateQuantileEstimationProcess.no_noise
     if clipping:

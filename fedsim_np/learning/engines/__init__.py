@@ -37,10 +37,10 @@ _PLAIN = (
 )
 
 
-def checked_engine(engine: str, owner: str) -> str:
+def checked_engine(engine: str) -> str:
     """Return an engine's name, or raise a ValueError."""
     if engine not in ENGINES:
-        raise argument_error("engine", owner, f"one of {list(ENGINES)}", engine)
+        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
     return engine
 
 

@@ -74,9 +74,9 @@ def train(
         mask = visits.mask[t, :still]
         output, gradients = training.model.stacked_forward_and_gradient(local, x, y, mask)  # type: ignore[attr-defined]
         if [np.shape(g) for g in gradients] != [w.shape for w in local]:
-            name, shapes = type(training.model).__name__, [np.shape(g) for g in gradients]
+            name = f"stacked_forward_and_gradient of {type(training.model).__name__}"
             rule = f"arrays of the shapes {[w.shape for w in local]}"
-            raise argument_error("stacked_forward_and_gradient", name, rule, shapes)
+            raise argument_error(name, rule, [np.shape(g) for g in gradients])
         if mu:
             gradients = tuple(g + mu * (w - w0) for g, w, w0 in zip(gradients, local, start, strict=True))
         measure.step(t, output, x, y, mask)

@@ -125,8 +125,8 @@ class LoopEngine(Engine):
 
 
 def _check_result(result: ClientResult, client_id: str | None, trainable: Arrays) -> None:
-    owner = "a ClientResult" if client_id is None else f"the ClientResult of '{client_id}'"
     shapes, got = [w.shape for w in trainable], [np.shape(u) for u in result.update]
+    of = "" if client_id is None else f" of client {client_id}"
     if got != shapes:
-        raise argument_error("update", owner, f"arrays of the shapes {shapes}", got)
-    check_float("weight", owner, result.weight, minimum=0.0)
+        raise argument_error(f"update{of}", f"arrays of the shapes {shapes}", got)
+    check_float(f"weight{of}", result.weight, minimum=0.0)

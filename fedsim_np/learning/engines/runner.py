@@ -36,11 +36,11 @@ ExecutorArgument = Executor | Literal["serial"] | None
 """None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
 
 
-def checked_executor(executor: ExecutorArgument, owner: str) -> ExecutorArgument:
+def checked_executor(executor: ExecutorArgument) -> ExecutorArgument:
     """Return an executor argument, or raise a TypeError."""
     if executor is None or executor == "serial" or isinstance(executor, Executor):
         return executor
-    raise argument_type_error("executor", owner, "None, 'serial' or a concurrent.futures.Executor", executor)
+    raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
 
 
 def cut(cohort: Sequence[Dataset], chunk_size: int) -> list[Sequence[Dataset]]:

@@ -201,8 +201,8 @@ class Yogi(Adam):
         return s + scalars.rest_2 * np.sign(square - s) * square
 
 
-def _checked(owner: str, **hparams: float) -> dict[str, float]:
-    return {name: check_hparam(name, owner, value) for name, value in hparams.items()}
+def _checked(**hparams: float) -> dict[str, float]:
+    return {name: check_hparam(name, value) for name, value in hparams.items()}
 
 
 def build_adagrad(learning_rate: float, initial_preconditioner_value: float = 0.1, epsilon: float = 1e-7) -> Optimizer:
@@ -244,10 +244,7 @@ def build_adagrad(learning_rate: float, initial_preconditioner_value: float = 0.
     """
     return Adagrad(
         **_checked(
-            "build_adagrad",
-            learning_rate=learning_rate,
-            initial_preconditioner_value=initial_preconditioner_value,
-            epsilon=epsilon,
+            learning_rate=learning_rate, initial_preconditioner_value=initial_preconditioner_value, epsilon=epsilon
         )
     )
 
@@ -286,7 +283,7 @@ def build_rmsprop(learning_rate: float, decay: float = 0.9, epsilon: float = 1e-
     >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([-4.0]),))[1][0].tolist()
     [2.0]
     """
-    return RMSprop(**_checked("build_rmsprop", learning_rate=learning_rate, decay=decay, epsilon=epsilon))
+    return RMSprop(**_checked(learning_rate=learning_rate, decay=decay, epsilon=epsilon))
 
 
 def build_adam(learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Optimizer:
@@ -326,7 +323,7 @@ def build_adam(learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999,
     >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([8.0]),))[1][0].tolist()
     [0.5]
     """
-    return Adam(**_checked("build_adam", learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
+    return Adam(**_checked(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
 
 
 def build_adamw(
@@ -374,12 +371,7 @@ def build_adamw(
     """
     return AdamW(
         **_checked(
-            "build_adamw",
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            weight_decay=weight_decay,
+            learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay
         )
     )
 
@@ -425,7 +417,6 @@ def build_yogi(
     """
     return Yogi(
         **_checked(
-            "build_yogi",
             learning_rate=learning_rate,
             beta_1=beta_1,
             beta_2=beta_2,

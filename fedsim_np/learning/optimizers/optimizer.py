@@ -32,21 +32,21 @@ LEARNING_RATE_KEY = "learning_rate"
 _FRACTIONS = ("momentum", "beta_1", "beta_2", "decay")
 
 
-def check_hparam(name: str, owner: str, value: Any) -> float:
+def check_hparam(name: str, value: Any) -> float:
     """Return a hyperparameter as a float, or raise if it is out of range.
 
     Examples
     --------
-    >>> check_hparam("beta_1", "build_adam", 1.0)
+    >>> check_hparam("beta_1", 1.0)
     Traceback (most recent call last):
     ...
-    ValueError: The 'beta_1' of build_adam must be a finite float >= 0 and < 1. Got 1.0.
+    ValueError: 'beta_1' must be a finite float >= 0 and < 1. Got 1.0.
     """
     below = 1.0 if name in _FRACTIONS else math.inf
-    number = check_float(name, owner, value, minimum=0.0, below=below)
+    number = check_float(name, value, minimum=0.0, below=below)
     with np.errstate(over="ignore"):
         if not np.float32(number) < below:  # it counts in float32: 0.99999999 is 1 there, and 1e39 infinite
-            raise argument_error(name, owner, f"a finite float >= 0{' and < 1' * (below == 1)} in float32", value)
+            raise argument_error(name, f"a finite float >= 0{' and < 1' * (below == 1)} in float32", value)
     return number
 
 
@@ -88,8 +88,8 @@ class Optimizer(abc.ABC):
             If `hparams` has other names than `get_hparams` gives, or a value is out of range.
         """
         if not isinstance(hparams, Mapping) or set(hparams) != set(self.hparam_names):
-            raise argument_error("hparams", "set_hparams", f"a mapping of {list(self.hparam_names)}", hparams)
-        checked = {name: check_hparam(name, "set_hparams", value) for name, value in hparams.items()}
+            raise argument_error("hparams", f"a mapping of {list(self.hparam_names)}", hparams)
+        checked = {name: check_hparam(name, value) for name, value in hparams.items()}
         return OrderedDict((name, checked.get(name, value)) for name, value in state.items())
 
 
@@ -103,19 +103,18 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
     return True
 
 
-def as_optimizer(optimizer: Optimizer | Callable[[], Optimizer], name: str, owner: str) -> Optimizer:
+def as_optimizer(optimizer: Optimizer | Callable[[], Optimizer], name: str) -> Optimizer:
     """Return an optimizer: given as it is, or as the callable without arguments that the tutorial passes.
 
     Examples
     --------
     >>> from fedsim_np.learning.optimizers import build_sgdm
-    >>> as_optimizer(lambda: build_sgdm(0.1), "client_optimizer_fn", "build_weighted_fed_avg")
+    >>> as_optimizer(lambda: build_sgdm(0.1), "client_optimizer_fn")
     SGDM(learning_rate=0.1, momentum=None, nesterov=False)
     """
     made = optimizer
     if callable(optimizer) and not isinstance(optimizer, type | Optimizer) and _needs_nothing(optimizer):
         made = optimizer()
     if not isinstance(made, Optimizer):
-        rule = "an optimizer, or a callable without arguments that returns one"
-        raise argument_type_error(name, owner, rule, made)
+        raise argument_type_error(name, "an optimizer, or a callable without arguments that returns one", made)
     return made

@@ -17,9 +17,9 @@ ScheduleFn = Callable[[int], float]
 """Number of a step or round, from 0 -> learning rate."""
 
 
-def scheduled_rate(schedule_fn: ScheduleFn, number: int, owner: str) -> float:
-    """Return the rate of a step or round, checked."""
-    return check_hparam(f"learning rate of {number}", owner, _plain(schedule_fn(number)))
+def scheduled_rate(schedule_fn: ScheduleFn, round_num: int) -> float:
+    """Return the rate of a round, checked."""
+    return check_hparam(f"learning rate of round {round_num}", _plain(schedule_fn(round_num)))
 
 
 def _plain(rate: Any) -> Any:
@@ -47,7 +47,7 @@ class Scheduled(Optimizer):
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step, and set the next step's rate."""
         number = state["round_num"]
-        check_hparam(f"learning rate of {number}", "schedule_learning_rate", state["optimizer"][LEARNING_RATE_KEY])
+        check_hparam(f"learning rate of step {number}", state["optimizer"][LEARNING_RATE_KEY])
         inner, weights = self.optimizer.next(state["optimizer"], weights, gradients)
         return self._at(number + 1, inner), weights
 
@@ -97,11 +97,10 @@ def schedule_learning_rate(optimizer: Optimizer, schedule_fn: ScheduleFn) -> Opt
     [-0.5]
     [-0.75]
     """
-    owner = "schedule_learning_rate"
     if not isinstance(optimizer, Optimizer):
-        raise argument_type_error("optimizer", owner, "an optimizer", optimizer)
+        raise argument_type_error("optimizer", "an optimizer", optimizer)
     if not callable(schedule_fn):
-        raise argument_type_error("schedule_fn", owner, "a callable that takes the step's number", schedule_fn)
+        raise argument_type_error("schedule_fn", "a callable that takes the step's number", schedule_fn)
     if LEARNING_RATE_KEY not in optimizer.initialize(()):
-        raise argument_error("optimizer", owner, "an optimizer with a learning rate in its state", optimizer)
+        raise argument_error("optimizer", "an optimizer with a learning rate in its state", optimizer)
     return Scheduled(optimizer, schedule_fn)

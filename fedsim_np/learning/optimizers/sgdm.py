@@ -89,10 +89,10 @@ def build_sgdm(learning_rate: float = 0.01, momentum: float | None = None, *, ne
     >>> weights[0].tolist(), state["accumulator"][0].tolist()
     ([-0.25], [1.5])
     """
-    rate = check_hparam("learning_rate", "build_sgdm", learning_rate)
+    rate = check_hparam("learning_rate", learning_rate)
     if momentum is not None:
-        momentum = check_hparam("momentum", "build_sgdm", momentum)
-    check_bool("nesterov", "build_sgdm", nesterov)
+        momentum = check_hparam("momentum", momentum)
+    check_bool("nesterov", nesterov)
     if nesterov and not momentum:
-        raise argument_error("nesterov", "build_sgdm", "False where there is no momentum", nesterov)
+        raise argument_error("nesterov", "False where there is no momentum", nesterov)
     return SGDM(rate, momentum or None, nesterov)
