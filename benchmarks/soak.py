@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 import fedsim_np as fed
-from fedsim_np.experiment import Choices, Experiment
+from fedsim_np.experiment import Experiment, RunConfig
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
 CHOICES = ["--rounds", "30", "--clients", "10", "--evaluate-every", "5", "--checkpoint-every", "3"]
@@ -113,7 +113,7 @@ def same_bytes(folder, quick):
             env={**os.environ, "PYTHONHASHSEED": seed},
         )
         same[name] = result(target) == whole
-    experiment = Experiment(Choices(clients=30, rounds=5))
+    experiment = Experiment(RunConfig(clients=30, rounds=5))
     weights = []
     for executor in ("serial", Delaying(1), Delaying(2)):
         process = experiment.training_process(executor)
@@ -284,7 +284,7 @@ def watched(part, folder, start, stop):
             good = {c: data.create_dataset_for_client(c).to_arrays() for c in data.client_ids}
     else:
         checkpoint, config = (folder / "checkpoint").read_bytes(), (folder / "config").read_bytes()
-        like = Experiment(Choices(server_optimizer="adam")).training_process().initialize()
+        like = Experiment(RunConfig(server_optimizer="adam")).training_process().initialize()
     for seed in range(start, stop):
         if part == "hdf5":
             path = folder / f"damaged_{start}.h5"
@@ -304,13 +304,8 @@ def watched(part, folder, start, stop):
             path = folder / f"config_{start}.json"
             path.write_bytes(damage_bytes(config, seed))
             try:
-                stored = fed_train_choices(path)
-                print(
-                    seed,
-                    "config",
-                    "right" if stored == fed_train_choices(folder / "config.json") else "other",
-                    flush=True,
-                )
+                same = run_config(path) == run_config(folder / "config.json")
+                print(seed, "config", "right" if same else "other", flush=True)
             except fed.DataError as error:
                 print(seed, "config", "refused" if path.name in str(error) else "no file named", flush=True)
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 1_000_000:
@@ -318,14 +313,14 @@ def watched(part, folder, start, stop):
             return
 
 
-def fed_train_choices(path):
-    """Read a run's choices as the command does."""
-    from fedsim_np.experiment import read_choices
+def run_config(path):
+    """Read a run's configuration as the command does."""
+    from fedsim_np.experiment import read_config_file
 
-    found = read_choices(str(path)).get("choices")
+    found = read_config_file(str(path)).get("choices")
     if not isinstance(found, dict):
         raise fed.DataError(f"file '{path}': no choices")
-    return Choices.of(found, str(path))
+    return RunConfig.of(found, str(path))
 
 
 def watch(part, folder, count):
@@ -381,7 +376,7 @@ def memory(folder, quick):
     del folder
     rounds = 60 if quick else 1000
     experiment = Experiment(
-        Choices(data="synthetic", population=300, clients=30 if quick else 100, epochs=1, rounds=rounds)
+        RunConfig(data="synthetic", population=300, clients=30 if quick else 100, epochs=1, rounds=rounds)
     )
     process = experiment.training_process()
     state, at = process.initialize(), {}

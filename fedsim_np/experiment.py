@@ -1,7 +1,7 @@
 """A training run as data: every choice has a name and a value, and the run follows from them.
 
-`Choices` are what ``fedsim-np train`` takes as flags, reads from a file and stores with a run; `Experiment` is what
-they stand for: client data, cohorts, processes.
+`RunConfig` is what ``fedsim-np train`` takes as flags, reads from a file and stores with a run; `Experiment` is what
+it stands for: client data, cohorts, processes.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
 NAMED_DATA = ("sample", "synthetic", "emnist")
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
-_MANY = 100_000  # people: from here on, sampling does not look at all of them
+_MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
 
 
 @dataclass(frozen=True)
-class Choices:
+class RunConfig:
     """What a run depends on, besides the library and the data.
 
     Attributes
@@ -87,13 +87,13 @@ class Choices:
     Raises
     ------
     ValueError
-        If a choice is out of its range: the message names it.
+        If a value is out of its range: the message names it.
 
     Examples
     --------
-    >>> Choices(rounds=3).client_lr
+    >>> RunConfig(rounds=3).client_lr
     0.02
-    >>> Choices(rounds=-3)
+    >>> RunConfig(rounds=-3)
     Traceback (most recent call last):
     ...
     ValueError: 'rounds' must be an integer >= 0. Got -3.
@@ -152,13 +152,13 @@ class Choices:
                 )
 
     @classmethod
-    def of(cls, mapping: Mapping[str, Any], source: str) -> Choices:
-        """Make choices of a mapping, such as a file's.
+    def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
+        """Make a configuration of a mapping, such as a file's.
 
         Raises
         ------
         DataError
-            If a key is none of theirs, or a value is out of its range: the message names the source.
+            If a key is none of its own, or a value is out of its range: the message names the source.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = [key for key in mapping if key not in names]
@@ -170,7 +170,7 @@ class Choices:
             raise data_error("choices must be in range", str(error).rstrip("."), path=source) from error
 
 
-def read_choices(path: str) -> dict[str, Any]:
+def read_config_file(path: str) -> dict[str, Any]:
     """Return the keys and values of a JSON or TOML file; ``-`` in a key stands for ``_``.
 
     Raises
@@ -200,11 +200,11 @@ def read_choices(path: str) -> dict[str, Any]:
 
 
 class Experiment:
-    """The data, cohorts and processes that choices stand for.
+    """The data, cohorts and processes that a configuration stands for.
 
     Parameters
     ----------
-    choices : Choices
+    config : RunConfig
 
     Raises
     ------
@@ -212,12 +212,12 @@ class Experiment:
         If there are no such data, or too few clients in them.
     """
 
-    def __init__(self, choices: Choices) -> None:
-        self.choices = choices
-        self.train, self.test = _client_data(choices)
-        people = len(self.train.client_ids)
-        if choices.clients > people:
-            raise data_error(f"there must be at least {choices.clients} train clients", people)
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.train, self.test = _client_data(config)
+        population = len(self.train.client_ids)
+        if config.clients > population:
+            raise data_error(f"there must be at least {config.clients} train clients", population)
         spec = self.train.element_type_structure
         is_handwriting = {"pixels", "label"} <= set(spec)
         if not is_handwriting and not {"x", "y"} <= set(spec):
@@ -233,12 +233,12 @@ class Experiment:
                 rule = "labels must be one number an example"
                 raise data_error(rule, here.get(label, "no such field"), field=label, path=_path(data))
         self.num_features = math.prod(length or 0 for length in shape)
-        self.num_classes = choices.classes or self._count_classes()
+        self.num_classes = config.classes or self._count_classes()
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
         self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
-        build = build_sparse_sampling_fn if people > _MANY else build_uniform_sampling_fn
-        self._sample = build(self.train.client_ids, random_seed=choices.seed)
+        build = build_sparse_sampling_fn if population > _MANY else build_uniform_sampling_fn
+        self._sample = build(self.train.client_ids, random_seed=config.seed)
 
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
@@ -255,7 +255,7 @@ class Experiment:
             greatest = max(greatest, int(here))
         return greatest + 1
 
-    def rehearse(self, process: LearningProcess) -> None:
+    def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
         process.next(process.initialize(), self.cohort(1)[:1])
         evaluation = self.evaluation_process()
@@ -271,22 +271,20 @@ class Experiment:
 
     def model_fn(self) -> SoftmaxRegression:
         """Return the model."""
-        return SoftmaxRegression(self.num_features, self.num_classes, MODELS[self.choices.model])
+        return SoftmaxRegression(self.num_features, self.num_classes, MODELS[self.config.model])
 
     def training_process(self, executor: Executor | str | None = None) -> LearningProcess:
         """Return the process that trains."""
-        choices = self.choices
+        config = self.config
         client, server = self._optimizer("client"), self._optimizer("server")
         # Orders are new in every round: what is kept of them should soon be out again.
-        keywords: dict[str, Any] = {"engine": choices.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
-        if choices.algorithm == "fedsgd":
+        keywords: dict[str, Any] = {"engine": config.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
+        if config.algorithm == "fedsgd":
             return learning.build_fed_sgd(self.model_fn, server, **keywords)
-        if choices.algorithm == "fedprox":
-            return learning.build_weighted_fed_prox(
-                self.model_fn, choices.proximal_strength, client, server, **keywords
-            )
+        if config.algorithm == "fedprox":
+            return learning.build_weighted_fed_prox(self.model_fn, config.proximal_strength, client, server, **keywords)
         build = learning.build_weighted_fed_avg
-        if choices.algorithm == "fedavg-unweighted":
+        if config.algorithm == "fedavg-unweighted":
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
@@ -295,18 +293,18 @@ class Experiment:
         return learning.build_fed_eval(self.model_fn)
 
     def _optimizer(self, who: str) -> optimizers.Optimizer:
-        name, rate = getattr(self.choices, f"{who}_optimizer"), getattr(self.choices, f"{who}_lr")
-        momentum = getattr(self.choices, f"{who}_momentum")
+        name, rate = getattr(self.config, f"{who}_optimizer"), getattr(self.config, f"{who}_lr")
+        momentum = getattr(self.config, f"{who}_momentum")
         return OPTIMIZERS[name](rate, momentum) if momentum else OPTIMIZERS[name](rate)
 
     def cohort(self, round_num: int) -> list[Dataset]:
         """Return the datasets of the clients of a round."""
-        chosen = self._sample(round_num, self.choices.clients)
+        chosen = self._sample(round_num, self.config.clients)
         return [self._training(self._train_dataset(client_id)) for client_id in chosen]
 
     def _training(self, dataset: Dataset) -> Dataset:
-        shuffled = dataset.repeat(self.choices.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.choices.seed)
-        return self._batched(shuffled, self.choices.batch_size)
+        shuffled = dataset.repeat(self.config.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.config.seed)
+        return self._batched(shuffled, self.config.batch_size)
 
     def _batched(self, dataset: Dataset, batch_size: int) -> Dataset:
         return dataset.batch(batch_size).map(functools.partial(_as_model_takes_it, self.num_features, self._fields))
@@ -314,10 +312,10 @@ class Experiment:
     @functools.cached_property
     def evaluation_cohort(self) -> list[Dataset]:
         """The test datasets of the clients that are evaluated."""
-        people = self.test.client_ids
-        size = min(len(people), self.choices.evaluation_clients)
-        sample = build_sparse_sampling_fn(people, random_seed=_EVALUATION_SEED)
-        chosen = people if size == len(people) else sample(0, size)
+        client_ids = self.test.client_ids
+        size = min(len(client_ids), self.config.evaluation_clients)
+        sample = build_sparse_sampling_fn(client_ids, random_seed=_EVALUATION_SEED)
+        chosen = client_ids if size == len(client_ids) else sample(0, size)
         return [self._batched(self.test.create_dataset_for_client(client_id), 100) for client_id in chosen]
 
 
@@ -335,13 +333,13 @@ def _path(client_data: ClientData) -> str | None:
     return client_data.path if isinstance(client_data, HDF5ClientData) else None
 
 
-def _client_data(choices: Choices) -> tuple[ClientData, ClientData]:
-    if choices.data == "synthetic":
-        return synthetic.load_data(choices.population, choices.seed)
-    if choices.data == "emnist":
+def _client_data(config: RunConfig) -> tuple[ClientData, ClientData]:
+    if config.data == "synthetic":
+        return synthetic.load_data(config.population, config.seed)
+    if config.data == "emnist":
         return emnist.load_data()
-    if choices.data == "sample":
+    if config.data == "sample":
         train, test = map(str, sample_paths())
     else:
-        train, test = f"{choices.data}_train.h5", f"{choices.data}_test.h5"
+        train, test = f"{config.data}_train.h5", f"{config.data}_test.h5"
     return HDF5ClientData(train), HDF5ClientData(test)

@@ -128,9 +128,9 @@ def test_bad_arguments(call, error, message):
 
 def test_a_mapping_is_no_sequence():
     for build in (
-        lambda people: build_uniform_sampling_fn(people, random_seed=0),
-        lambda p: build_sparse_sampling_fn(p, 0),
+        lambda population: build_uniform_sampling_fn(population, random_seed=0),
+        lambda population: build_sparse_sampling_fn(population, 0),
     ):
-        for people in ({"a": 1}, np.array(3), np.zeros((2, 2))):
+        for population in ({"a": 1}, np.array(3), np.zeros((2, 2))):
             with pytest.raises(TypeError, match="must be a sequence of clients' ids"):
-                build(people)
+                build(population)

@@ -16,8 +16,8 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.commands.run_folder import alone
-from fedsim_np.experiment import Choices, Experiment
+from fedsim_np.commands.run_folder import exclusive_lock
+from fedsim_np.experiment import Experiment, RunConfig
 from fedsim_np.program import log_files
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
@@ -304,8 +304,8 @@ def test_evaluating_what_is_no_run(folder, capsys):
     assert "config.json': must exist" in capsys.readouterr().err
 
 
-def test_choices_make_the_same_experiment_anywhere():
-    one, other = (Experiment(Choices(clients=3, seed=4)) for _ in range(2))
+def test_a_configuration_makes_the_same_experiment_anywhere():
+    one, other = (Experiment(RunConfig(clients=3, seed=4)) for _ in range(2))
     assert [d.client_id for d in one.cohort(5)] == [d.client_id for d in other.cohort(5)]
     assert [d.client_id for d in one.cohort(5)] != [d.client_id for d in one.cohort(6)]
     assert (one.num_features, one.num_classes) == (784, 10)
@@ -382,7 +382,7 @@ def test_an_overwrite_that_was_killed_never_mixes_two_runs(folder, monkeypatch, 
 
 def test_two_processes_do_not_train_into_one_folder(whole, folder):
     (folder / "run").mkdir()
-    with alone(folder / "run"):
+    with exclusive_lock(folder / "run"):
         process = start(train(folder / "run", *CHOICES, "--resume"))
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 2
@@ -622,15 +622,15 @@ def test_a_test_file_without_labels_is_named(folder, capsys):
 
 
 def test_a_run_that_another_process_began_is_not_mixed_with(folder, monkeypatch, capsys):
-    rehearse = Experiment.rehearse
+    dry_run = Experiment.dry_run
 
     def slowly(experiment, process):
-        rehearse(experiment, process)
+        dry_run(experiment, process)
         monkeypatch.undo()
         assert main(train(folder / "run", *SMALL, "--seed", "0")) == 0
 
     for how in (["--resume"], []):
-        monkeypatch.setattr(Experiment, "rehearse", slowly)
+        monkeypatch.setattr(Experiment, "dry_run", slowly)
         assert main(train(folder / "run", *SMALL, "--seed", "1", *how)) == 2
         assert re.search("another process has begun a run|already holds a run", capsys.readouterr().err)
         assert main(train(folder / "run", *SMALL, "--seed", "0", "--overwrite")) == 0

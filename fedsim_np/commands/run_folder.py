@@ -10,7 +10,7 @@ from typing import Any
 
 from fedsim_np.commands.arguments import CommandError
 from fedsim_np.errors import data_error
-from fedsim_np.experiment import Choices, read_choices
+from fedsim_np.experiment import RunConfig, read_config_file
 
 CONFIG, WEIGHTS, CHECKPOINTS, TENSORBOARD = "config.json", "weights.npz", "checkpoints", "tensorboard"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
@@ -19,21 +19,21 @@ _STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
 _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a run's configuration, its choices complete; a `DataError` if it is damaged."""
+def read_stored(folder: Path) -> dict[str, Any]:
+    """Return what a run's ``config.json`` holds, its choices complete; a `DataError` if it is damaged."""
     path = folder / CONFIG
-    config = read_choices(str(path))
-    choices, data, versions = (config.get(key) for key in ("choices", "data", "versions"))
+    stored = read_config_file(str(path))
+    choices, data, versions = (stored.get(key) for key in ("choices", "data", "versions"))
     if not isinstance(choices, dict):
         raise data_error("must be a run's configuration, with 'choices'", type(choices).__name__, path=path)
     if not isinstance(data, dict) or not all(isinstance(of, dict) for of in data.values()):
         raise data_error("'data' must say which files a run began with", type(data).__name__, path=path)
-    choices = dataclasses.asdict(Choices.of(choices, str(path)))
-    return {**config, "choices": choices, "versions": versions if isinstance(versions, dict) else {}}
+    config = dataclasses.asdict(RunConfig.of(choices, str(path)))
+    return {**stored, "choices": config, "versions": versions if isinstance(versions, dict) else {}}
 
 
 def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[str, Any] | None]:
-    """Refuse a folder that a run cannot be in; return it, and the configuration of the run to go on with."""
+    """Refuse a folder that a run cannot be in; return it, and what is stored of the run to go on with."""
     if not name:
         raise CommandError("--out must be a folder. Got ''.")
     folder = Path(name)
@@ -53,7 +53,7 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
     if CONFIG not in there:
         return folder, None
     try:
-        stored = read_config(folder)  # or an error: it would be somebody else's
+        stored = read_stored(folder)  # or an error: it would be somebody else's
     except ValueError as error:
         if overwrite:
             raise CommandError(f"{error} --overwrite removes runs alone: remove that file by hand.") from error
@@ -62,7 +62,7 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Be the only process that trains into a folder, until it ends, in whatever way."""
     try:
         import sqlite3  # whose locks are the same on all systems
@@ -91,7 +91,7 @@ def alone(folder: Path) -> Iterator[None]:
 def remove_run(folder: Path) -> None:
     """Remove a run's own files and no other.
 
-    The model goes first and the choices last: what an interrupt leaves is never taken for another run.
+    The model goes first and the configuration last: what an interrupt leaves is never taken for another run.
     """
     (folder / WEIGHTS).unlink(missing_ok=True)
     for place, names in _PLACES.items():
@@ -101,10 +101,10 @@ def remove_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_files(found: dict[str, Any], config: dict[str, Any]) -> None:
+def check_files(found: dict[str, Any], stored: dict[str, Any]) -> None:
     """Raise a `DataError` if the data are not those that a run began with."""
-    for split in {**config["data"], **found}:
-        there, here = (of.get(split, {}) for of in (config["data"], found))
+    for split in {**stored["data"], **found}:
+        there, here = (of.get(split, {}) for of in (stored["data"], found))
         if there.get("sha256") != here.get("sha256"):
             rule = f"the {split} data must be those that the run began with, of SHA-256 {there.get('sha256')}"
             raise data_error(rule, here.get("sha256"), path=here.get("file", there.get("file")))

@@ -29,14 +29,14 @@ from fedsim_np.commands.run_folder import (
     LOGS,
     TENSORBOARD,
     WEIGHTS,
-    alone,
     check_files,
     check_folder,
-    read_config,
+    exclusive_lock,
+    read_stored,
     remove_run,
 )
 from fedsim_np.errors import check_bool, check_int, data_error
-from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Choices, Experiment, read_choices
+from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression, load_weights, save_weights
@@ -51,7 +51,7 @@ from fedsim_np.program import (
 from fedsim_np.program.training import is_timing
 
 _INTERRUPTED = 130
-_LEAF = "current_round_metrics"
+_ROUND_METRICS_KEY = "current_round_metrics"
 _HELP = {
     "data": "sample, synthetic, emnist, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
     "population": "simulated writers, with --data synthetic",
@@ -88,7 +88,7 @@ def add_parser(commands: Any) -> None:
     )
     train.add_argument("--config", metavar="FILE", help="JSON or TOML with these choices; flags go before it")
     types = {"int": int, "float": float, "str": str}
-    for field in dataclasses.fields(Choices):
+    for field in dataclasses.fields(RunConfig):
         train.add_argument(
             f"--{field.name.replace('_', '-')}",
             metavar=field.name.split("_")[-1].upper(),
@@ -116,8 +116,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the choices in the file; its workers and tensorboard, which change no result, are taken as flags."""
-    given = read_choices(arguments.config) if arguments.config is not None else {}
+    """Return what the file sets; its workers and tensorboard, which change no result, are taken as flags."""
+    given = read_config_file(arguments.config) if arguments.config is not None else {}
     if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
         given = dict(given["choices"])  # a run's own config.json
     try:
@@ -129,38 +129,39 @@ def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.tensorboard = arguments.tensorboard or tensorboard
     except (ValueError, TypeError) as error:
         raise data_error("choices must be in range", str(error).rstrip("."), path=arguments.config) from error
-    Choices.of(given, str(arguments.config))
+    RunConfig.of(given, str(arguments.config))
     return given
 
 
-def _choices(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> Choices:
+def _run_config(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunConfig:
     """Return flags before the file before what is stored with the run that is resumed."""
     given = _read_config(arguments)
-    for field in dataclasses.fields(Choices):
+    there = {} if stored is None else stored["choices"]
+    for field in dataclasses.fields(RunConfig):
         if getattr(arguments, field.name) is not None:
             given[field.name] = getattr(arguments, field.name)
     prefix = given.get("data")
     if isinstance(prefix, str) and prefix not in ("", *NAMED_DATA) and not os.path.isabs(prefix):
         given["data"] = os.path.join(os.getcwd(), prefix)  # the run is gone on with from anywhere
     try:
-        choices = Choices(**{**(stored or {}), **given})
+        config = RunConfig(**{**there, **given})
     except ValueError as error:
         raise CommandError(str(error)) from error
     if stored is not None:
         differing = [
-            f"{key} ({stored.get(key)!r} there, {value!r} here)"
-            for key, value in dataclasses.asdict(choices).items()
-            if stored.get(key) != value and not (key == "data" and not {value, stored.get(key)} & set(NAMED_DATA))
+            f"{key} ({there.get(key)!r} there, {value!r} here)"
+            for key, value in dataclasses.asdict(config).items()
+            if there.get(key) != value and not (key == "data" and not {value, there.get(key)} & set(NAMED_DATA))
         ]  # files are compared by what is in them
         if differing:
             raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
-    return choices
+    return config
 
 
 def _train(arguments: argparse.Namespace) -> int:
     folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
-    choices = _choices(arguments, None if stored is None else stored["choices"])
-    experiment = Experiment(choices)
+    config = _run_config(arguments, stored)
+    experiment = Experiment(config)
     files = experiment.files()
     if stored is not None:
         check_files(files, stored)
@@ -171,23 +172,23 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.tensorboard:
             _tensorboard(folder)  # or an error
         if stored is None:
-            experiment.rehearse(process)
+            experiment.dry_run(process)
         folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(alone(folder))
+        stack.enter_context(exclusive_lock(folder))
         if check_folder(arguments.out, arguments.resume, arguments.overwrite)[1] != stored:
             raise CommandError(f"another process has begun a run in '{folder}'.")
         if arguments.overwrite:
             remove_run(folder)
-        manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(choices, files))
+        manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        if stored is None or stored["choices"]["data"] != choices.data:  # new, or its files have moved
+        if stored is None or stored["choices"]["data"] != config.data:  # new, or its files have moved
             began = versions("numpy", "h5py") if stored is None else stored["versions"]
-            write_text(folder / CONFIG, _config(choices, files, began), durable=True)
-        if saved is not None and start == choices.rounds:
+            write_text(folder / CONFIG, _config_json(config, files, began), durable=True)
+        if saved is not None and start == config.rounds:
             _write_weights(folder, process.get_model_weights(saved))
-            print(f"done already: {choices.rounds} rounds in {folder}")
+            print(f"done already: {config.rounds} rounds in {folder}")
             return 0
         is_watched = arguments.tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
         if is_watched:
@@ -200,21 +201,21 @@ def _train(arguments: argparse.Namespace) -> int:
         state = run_training_process(
             process,
             experiment.cohort,
-            choices.rounds,
+            config.rounds,
             _evaluation_fn(experiment),
             lambda _: experiment.evaluation_cohort,
-            choices.evaluate_every,
+            config.evaluate_every,
             manager,
-            choices.checkpoint_every,
-            [*loggers, ConsoleLogger(choices.rounds), reached],
+            config.checkpoint_every,
+            [*loggers, ConsoleLogger(config.rounds), reached],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
         )
-        if reached.round_num < choices.rounds:
-            print(f"stopped after round {reached.round_num} of {choices.rounds}; to go on: {_again(arguments)}")
+        if reached.round_num < config.rounds:
+            print(f"stopped after round {reached.round_num} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
         _write_weights(folder, process.get_model_weights(state))
-    print(f"done: {choices.rounds} rounds in {folder}")
+    print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
 
@@ -245,10 +246,10 @@ def _write_weights(folder: Path, weights: ModelWeights) -> None:
     save_weights(folder / WEIGHTS, weights, SoftmaxRegression.weight_names)
 
 
-def _identity(choices: Choices, files: dict[str, Any]) -> dict[str, Any]:
+def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     """Return what two runs must agree in to have the same states: of files their content, wherever they are."""
-    data = {split: of["sha256"] for split, of in files.items()} or choices.data
-    return {**dataclasses.asdict(choices), "data": data}
+    data = {split: of["sha256"] for split, of in files.items()} or config.data
+    return {**dataclasses.asdict(config), "data": data}
 
 
 def _again(arguments: argparse.Namespace) -> str:
@@ -276,10 +277,10 @@ class _Reached:
         self.round_num = round_num
 
 
-def _config(choices: Choices, files: dict[str, Any], began: Mapping[str, Any]) -> str:
+def _config_json(config: RunConfig, files: dict[str, Any], began: Mapping[str, Any]) -> str:
     """Return what is stored with a run to repeat it; `began`: the versions that it began with."""
-    config = {"command": "train", "choices": dataclasses.asdict(choices), "data": files, "versions": began}
-    return json.dumps(config, indent=2) + "\n"
+    stored = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+    return json.dumps(stored, indent=2) + "\n"
 
 
 def _tensorboard(folder: Path) -> TensorBoardLogger:
@@ -300,7 +301,7 @@ def _evaluation_fn(experiment: Experiment) -> Any:
     def evaluate(state: Any, data: Any) -> Any:
         weights = state.global_model_weights
         evaluation_state = process.set_model_weights(process.initialize(), weights)
-        return process.next(evaluation_state, data).metrics["client_work"]["eval"][_LEAF]
+        return process.next(evaluation_state, data).metrics["client_work"]["eval"][_ROUND_METRICS_KEY]
 
     return evaluate
 
@@ -338,15 +339,15 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
-    config = read_config(folder)
-    experiment = Experiment(Choices(**config["choices"]))
-    check_files(experiment.files(), config)
+    stored = read_stored(folder)
+    experiment = Experiment(RunConfig(**stored["choices"]))
+    check_files(experiment.files(), stored)
     if not (folder / WEIGHTS).exists():
-        rounds = experiment.choices.rounds
+        rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
     weights = load_weights(folder / WEIGHTS)
     process = experiment.evaluation_process()
     state = process.set_model_weights(process.initialize(), weights)
-    metrics = process.next(state, experiment.evaluation_cohort).metrics["client_work"]["eval"][_LEAF]
+    metrics = process.next(state, experiment.evaluation_cohort).metrics["client_work"]["eval"][_ROUND_METRICS_KEY]
     print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

@@ -1,6 +1,6 @@
 """Rounds, one after another: training runs and what is kept of them."""
 
-from fedsim_np.program.checkpoints import FileProgramStateManager, ProgramStateManager
+from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.log_files import CSVLogger, JSONLinesLogger
 from fedsim_np.program.loggers import ConsoleLogger, Logger, MemoryLogger, ResumableLogger, flatten
 from fedsim_np.program.sampling import build_sparse_sampling_fn, build_uniform_sampling_fn
@@ -14,7 +14,6 @@ __all__ = [
     "JSONLinesLogger",
     "Logger",
     "MemoryLogger",
-    "ProgramStateManager",
     "ResumableLogger",
     "TensorBoardLogger",
     "build_sparse_sampling_fn",

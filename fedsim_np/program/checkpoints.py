@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fedsim_np._version import versions
 from fedsim_np.errors import (
@@ -34,16 +34,6 @@ _LOGGER = logging.getLogger(__name__)
 _MAGIC = b"fedsim_np checkpoint 1\n"
 _PREFIX = "program_state_"
 _DIGEST = 64
-
-
-class ProgramStateManager(Protocol):
-    """Something that keeps states by version, as TFF's does."""
-
-    def save(self, program_state: Any, version: int) -> None:
-        """Keep a state."""
-
-    def load_latest(self, structure: T) -> tuple[T | None, int]:
-        """Return the latest state and its version; (None, 0) if there is none."""
 
 
 class FileProgramStateManager:

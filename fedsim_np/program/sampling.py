@@ -51,7 +51,7 @@ def build_uniform_sampling_fn(
     >>> sample(1, 2), sample(2, 2), sample(1, 2)
     (['dia', 'cem'], ['ann', 'cem'], ['dia', 'cem'])
     """
-    people = _as_sequence(sample_range)
+    population = _as_sequence(sample_range)
     check_bool("replace", replace)
     start = None
     if random_seed is not None:
@@ -62,10 +62,10 @@ def build_uniform_sampling_fn(
         check_int("size", size, minimum=0)
         seed = None if start is None else pow(_MULTIPLIER, int(round_num), _MODULUS) * start % _MODULUS
         try:
-            chosen = np.random.RandomState(seed).choice(len(people), size=size, replace=replace)
+            chosen = np.random.RandomState(seed).choice(len(population), size=size, replace=replace)
         except ValueError as error:
-            raise _too_many(size, len(people)) from error
-        return [people[i] for i in chosen.tolist()]
+            raise _too_many(size, len(population)) from error
+        return [population[i] for i in chosen.tolist()]
 
     return sample
 
@@ -99,21 +99,21 @@ def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sam
     >>> len(set(sample(1, 1000))), sample(1, 5) == sample(1, 5), sample(1, 5) == sample(2, 5)
     (1000, True, False)
     """
-    people = _as_sequence(sample_range)
+    population = _as_sequence(sample_range)
     check_int("random_seed", random_seed, minimum=0)
 
     def sample(round_num: int, size: int) -> list[T]:
         check_int("round_num", round_num, minimum=0)
-        population = len(people)
-        if check_int("size", size, minimum=0) > population:
-            raise _too_many(size, population)
+        count = len(population)
+        if check_int("size", size, minimum=0) > count:
+            raise _too_many(size, count)
         rng = np.random.default_rng([_SPARSE, *_words(round_num), *_words(random_seed)])
         chosen: dict[int, None] = {}
-        last = np.arange(population - size, population)
+        last = np.arange(count - size, count)
         for j, drawn in zip(last.tolist(), rng.integers(0, last + 1).tolist(), strict=True):
             chosen[j if drawn in chosen else drawn] = None
         members = list(chosen)
-        return [people[members[i]] for i in rng.permutation(size).tolist()]
+        return [population[members[i]] for i in rng.permutation(size).tolist()]
 
     return sample
 
@@ -138,5 +138,5 @@ def _check_seed(random_seed: int) -> int:
     return int(random_seed)
 
 
-def _too_many(size: int, population: int) -> ValueError:
-    return ValueError(f"Failed to sample {size} clients from population of size {population}.")
+def _too_many(size: int, count: int) -> ValueError:
+    return ValueError(f"Failed to sample {size} clients from population of size {count}.")

@@ -10,7 +10,7 @@ from typing import Any
 from fedsim_np.errors import argument_type_error, check_bool, check_int
 from fedsim_np.learning.process import ClientBatches, LearningProcess
 from fedsim_np.learning.state import LearningAlgorithmState
-from fedsim_np.program.checkpoints import ProgramStateManager
+from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.loggers import ConsoleLogger, Logger
 
 ROUND_NUMBER_KEY = "round_number"
@@ -43,7 +43,7 @@ def run_training_process(
     evaluation_fn: EvaluationFn | None = None,
     evaluation_selection_fn: SelectionFn | None = None,
     rounds_per_evaluation: int = 1,
-    program_state_manager: ProgramStateManager | None = None,
+    program_state_manager: FileProgramStateManager | None = None,
     rounds_per_saving_program_state: int = 1,
     metrics_managers: Iterable[Logger] | None = None,
     reshuffle: bool = False,
@@ -69,8 +69,8 @@ def run_training_process(
     evaluation_selection_fn : callable, optional
         Round number -> datasets for `evaluation_fn`.
     rounds_per_evaluation : int
-    program_state_manager : ProgramStateManager, optional
-        Where states are saved, and loaded from: `FileProgramStateManager`.
+    program_state_manager : FileProgramStateManager, optional
+        Where states are saved, and loaded from.
     rounds_per_saving_program_state : int
         A state is saved after every round whose number is a multiple of it, after the last, and when it is told to
         stop. (TFF saves neither of the last two.)

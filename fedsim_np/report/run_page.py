@@ -1,4 +1,4 @@
-"""A single run, told as the tutorial tells it: data, rounds, evaluation, model, and how to repeat it."""
+"""The page of a single run, as the tutorial tells it: data, rounds, evaluation, model, and how to repeat it."""
 
 from __future__ import annotations
 
