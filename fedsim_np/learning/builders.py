@@ -29,7 +29,7 @@ def build_process(
     weighted: bool = True,
     server_learning_rate: float = 1.0,
 ) -> LearningProcess:
-    """Compose the process of a builder; `server_learning_rate` is its default optimizer's, SGD.
+    """Compose a builder's process; `server_learning_rate` is that of SGD, the default at the server.
 
     Raises
     ------

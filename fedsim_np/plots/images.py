@@ -52,7 +52,7 @@ def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None 
     >>> figure.axes[0].get_title(), figure.axes[0].images[0].get_array().shape
     ('label 8', (28, 28))
     """
-    picture = _checked(pixels, None)
+    picture = _checked(pixels)
     axes = axes_or_new(axes, 3.2, 3.4)
     _show(axes, picture)
     dress(axes, title, "column (pixels)", "row (pixels)", grid=None)
@@ -198,7 +198,7 @@ def mean_images(
     return whole(drawn)
 
 
-def _checked(pixels: npt.ArrayLike, client_id: str | None) -> npt.NDArray[np.float64]:
+def _checked(pixels: npt.ArrayLike, client_id: str | None = None) -> npt.NDArray[np.float64]:
     """Return an image, or raise a `DataError` that says what is wrong with it."""
     picture = finite_array("pixels", pixels, 2, "(h, w)")
     least, greatest = np.min(picture), np.max(picture)
