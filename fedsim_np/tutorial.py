@@ -18,6 +18,7 @@ import numpy as np
 from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.errors import data_error
 from fedsim_np.learning import build_fed_eval, build_weighted_fed_avg
+from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 from fedsim_np.learning.optimizers import build_sgdm
 from fedsim_np.learning.process import LearningProcess
@@ -59,7 +60,7 @@ def make_federated_data(client_data: ClientData, client_ids: Iterable[str]) -> l
     return [preprocess(client_data.create_dataset_for_client(client_id)) for client_id in client_ids]
 
 
-def build_training_process(loss: str = "keras") -> LearningProcess:
+def build_training_process(loss: LossName = "keras") -> LearningProcess:
     """Return the tutorial's training process: ``loss="keras"`` its Keras model, ``"tutorial"`` its own one."""
     return build_weighted_fed_avg(
         lambda: SoftmaxRegression(loss=loss),
@@ -119,7 +120,7 @@ def run(
     test: ClientData,
     num_clients: int = 10,
     num_rounds: int = 10,
-    loss: str = "keras",
+    loss: LossName = "keras",
     on_round: Callable[[Round], None] | None = None,
 ) -> Result:
     """Train on the first clients, and evaluate on their train and test examples.

@@ -201,7 +201,11 @@ MEAN = aggregators.MeanFactory()
     ("call", "error", "message"),
     [
         (lambda: aggregators.clipping_factory(0.0, MEAN), ValueError, "'clipping_norm' must be a flo"),
-        (lambda: aggregators.clipping_factory(-1.0, MEAN), ValueError, "> 0 or an EstimationProcess. Got -1.0"),
+        (
+            lambda: aggregators.clipping_factory(-1.0, MEAN),
+            ValueError,
+            "> 0 or a PrivateQuantileEstimationProcess. Got -1.0",
+        ),
         (lambda: aggregators.clipping_factory(float("nan"), MEAN), ValueError, "Got nan"),
         (lambda: aggregators.clipping_factory("1", MEAN), ValueError, "Got '1'"),
         (lambda: aggregators.clipping_factory(1.0, None), TypeError, "'inner_agg_factory' must be an"),

@@ -169,8 +169,8 @@ def test_auto_says_which_engine_it_is():
     found = {name: make(toy_model).engine for name, make in BUILDERS.items()}
     assert found == {name: "cohort" if "ada" in name else "gram" for name in BUILDERS}
     assert BUILDERS["sgd"](lambda: Mine(4, 3)).engine == "loop"
-    assert BUILDERS["sgd"](lambda: OtherMetrics(4, 3)).engine == "loop"
-    assert fed.learning.build_fed_sgd(toy_model).engine == "loop"
+    assert BUILDERS["sgd"](lambda: OtherMetrics(4, 3)).engine == "cohort"
+    assert fed.learning.build_fed_sgd(toy_model).engine == "cohort"
     assert fed.learning.build_fed_eval(toy_model).engine == "columns"
     assert fed.learning.build_fed_eval(toy_model, engine="loop").engine == "loop"
     assert fed.learning.build_fed_eval(lambda: OtherMetrics(4, 3), engine="gram").engine == "loop"
@@ -186,8 +186,13 @@ def test_auto_says_which_engine_it_is():
 @pytest.mark.parametrize(
     ("engine", "builder", "model_fn", "message"),
     [
-        ("gram", "adam", toy_model, "engine='gram' cannot use Adam, only SGD: use engine='auto'."),
-        ("gram", "sgd", "Plain", "engine='gram' cannot use Plain, which has no softmax_head of its own"),
+        (
+            "gram",
+            "adam",
+            toy_model,
+            "engine='gram' cannot take the steps of FedAvgTraining, only gradient descent's: use engine='auto'.",
+        ),
+        ("gram", "sgd", "Plain", "engine='gram' cannot use Plain, which has no stacked_forward_and_grad"),
         ("cohort", "sgd", "Plain", "engine='cohort' cannot use Plain, which has no stacked_forward_and_grad"),
     ],
 )
@@ -206,7 +211,9 @@ def test_a_client_work_of_ones_own_is_looped():
 
     parts = (fed.learning.aggregators.MeanFactory(), SGD)
     assert fed.learning.compose_learning_process(toy_model, Work(), *parts).engine == "loop"
-    with pytest.raises(ValueError, match="engine='cohort' cannot do the client work Work: use engine='auto'"):
+    with pytest.raises(
+        ValueError, match="engine='cohort' cannot do the client work Work, which is no LocalTraining: use engine='auto'"
+    ):
         fed.learning.compose_learning_process(toy_model, Work(), *parts, engine="cohort")
 
 
@@ -269,8 +276,10 @@ class WholeTensor(fed.learning.optimizers.Optimizer):
 def test_an_optimizer_that_is_not_elementwise():
     cohort = cohort_of(clients([3, 8, 0, 21]))
     make = functools.partial(fed.learning.build_weighted_fed_avg, toy_model, WholeTensor())
-    assert make().engine == "cohort"
-    assert_agree(rounds(make(), [cohort] * 2), rounds(make(engine="loop"), [cohort] * 2))
+    assert make().engine == "loop"
+    with pytest.raises(ValueError, match="engine='cohort' cannot take the steps of FedAvgTraining, which are not ele"):
+        make(engine="cohort")
+    assert rounds(make(), [cohort])[0].clients["status"] == ["ok", "ok", "empty", "ok"]
 
 
 # --- maps
@@ -432,19 +441,6 @@ def test_clients_that_share_one_column_and_differ_in_another():
     cohort = cohort_of([{**data, "s": np.full(9, s, np.float32)} for s in (1, 3)], fn=scaled)
     reference = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort] * 2)
     assert_agree(rounds(BUILDERS["sgd"](toy_model), [cohort] * 2), reference)
-
-
-def test_the_model_of_the_client_work_is_the_one_that_trains():
-    class Scaled(fed.learning.models.SoftmaxRegression):
-        def forward_and_gradient(self, weights, batch):
-            output = self.forward_pass(weights, batch)
-            return output, tuple(3 * g for g in self.gradient(weights, batch, output))
-
-    work = fed.learning.client_work.LocalTraining(Scaled(4, 3), SGD)
-    parts = (fed.learning.aggregators.MeanFactory(), optimizers.build_sgdm(1.0))
-    make = functools.partial(fed.learning.compose_learning_process, toy_model, work, *parts)
-    assert make().engine == "loop"
-    assert_same_bits(rounds(make(), [[toy_batches()]]), rounds(make(engine="loop"), [[toy_batches()]]))
 
 
 def test_labels_that_are_not_read_may_be_anything():
@@ -841,7 +837,9 @@ def test_an_optimizer_that_changes_with_the_round():
     cohort = cohort_of(clients([9, 30]))
     assert make().engine == "gram"
     assert_agree(rounds(make(), [cohort] * 3), rounds(make(engine="loop"), [cohort] * 3))
-    with pytest.raises(ValueError, match="engine='gram' cannot use Adam, only SGD: use engine='auto'"):
+    with pytest.raises(
+        ValueError, match="engine='gram' cannot take steps that are not gradient descent's: use engine='auto'"
+    ):
         rounds(make(engine="gram"), [cohort] * 3)
 
 
@@ -852,5 +850,13 @@ def test_a_subclass_of_sgd_is_not_taken_for_it():
 
     cohort = cohort_of(clients([9, 30]))
     make = functools.partial(fed.learning.build_weighted_fed_avg, toy_model, Doubled(0.1))
-    assert make().engine == "cohort"
-    assert_agree(rounds(make(), [cohort]), rounds(make(engine="loop"), [cohort]))
+    assert make().engine == "loop"
+    by_hand = functools.partial(fed.learning.build_weighted_fed_avg, toy_model, optimizers.build_sgdm(0.2))
+    assert_agree(rounds(make(), [cohort]), rounds(by_hand(), [cohort]))
+
+    class Elementwise(Doubled):
+        is_elementwise = True
+
+    process = fed.learning.build_weighted_fed_avg(toy_model, Elementwise(0.1))
+    assert process.engine == "cohort"
+    assert_agree(rounds(process, [cohort]), rounds(by_hand(), [cohort]))

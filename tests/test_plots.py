@@ -307,8 +307,8 @@ def test_client_updates_are_those_that_are_aggregated():
     kept = []
     model = toy_model()
     for work in (
-        fed.learning.client_work.LocalTraining(model, sgd(0.5)),
-        fed.learning.client_work.LocalTraining(model, sgd(0.5), proximal_strength=0.1),
+        fed.learning.fed_avg.FedAvgTraining(sgd(0.5)),
+        fed.learning.fed_prox.FedProxTraining(sgd(0.5), proximal_strength=0.1),
     ):
         process = fed.learning.compose_learning_process(model, work, Keeping(), sgd(1.0))
         cohort = [dataset.shuffle(9, seed=1) for dataset in random_cohort([4, 0, 6], batch=2)]

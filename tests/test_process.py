@@ -498,10 +498,16 @@ def test_states_of_ones_own_are_read_only_also_when_unpickled():
             process.next(state, random_cohort([3]))
 
 
-def test_an_aggregator_that_needs_several_clients_has_a_signature():
+def test_a_signature_runs_no_aggregator():
     process = weighted(model_aggregator=Remembering(careless=False))
+    assert "aggregator=?,finalizer" in str(process.next.type_signature)
+
+    class Saying(Remembering):
+        def initial_metrics(self):
+            return collections.OrderedDict(of=0)
+
+    process = weighted(model_aggregator=Saying(careless=False))
     assert "aggregator=<of=int32>" in str(process.next.type_signature)
-    assert "type_signature" in repr(process.next)
 
 
 class Float32Sums(HandMade):
@@ -648,7 +654,7 @@ def test_iteration_must_be_a_number():
         (lambda: compose((), finalizer=3), "'finalizer' must be an optimizer"),
         (
             lambda: compose_learning_process(toy_model, 3, fed.learning.aggregators.MeanFactory(), sgd(1)),
-            "'client_work' must be a ClientWork",
+            "'client_work' must be a LocalTraining or a ClientWork",
         ),
     ],
 )

@@ -459,6 +459,11 @@ class Dataset:
         return self._count({})
 
     @property
+    def num_own_examples(self) -> int:
+        """Number of the source's examples, each counted once."""
+        return Dataset(self._source)._count({})
+
+    @property
     def is_infinite(self) -> bool:
         """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
         empty = not isinstance(self._source, ElementSource) and not self._source.num_rows

@@ -1,29 +1,42 @@
 """Weights in, weights out: from a model and the clients' datasets to rounds of federated learning.
 
-To read it in the order of the computation: `models`, `losses`, `metrics`, `optimizers`, `client_work`,
-`aggregators`, `process`, `fed_avg`, `fed_eval`; then `fed_prox`, `fed_sgd`, `fed_avg_schedule`. `engines` does the same
-faster, and is read last. `inspection` shows what a round sums away.
+To read it in the order of the computation: `models.model`, `metrics`, `losses`, `models.linear`, `optimizers`,
+`client`, `client_work`, `cohort`, `aggregators`, `state`, `process`, `fed_avg`; then `fed_eval`, `fed_prox`, `fed_sgd`,
+`fed_avg_schedule`, and the models beside the tutorial's. `engines` does the same faster, and is read last.
+`inspection` shows what a round sums away.
+
+An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.
 """
 
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
-from fedsim_np.learning.client_work import ClientResult, ClientWeighting, ClientWork
+from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
+from fedsim_np.learning.client_work import ClientWork, LocalTraining
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
 from fedsim_np.learning.fed_eval import build_fed_eval
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
+from fedsim_np.learning.optimizers import SGDSteps
 from fedsim_np.learning.process import LearningProcess, compose_learning_process
-from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput
+from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState, LearningProcessOutput
 
 __all__ = [
+    "Client",
     "ClientResult",
     "ClientWeighting",
     "ClientWork",
+    "ClientWorkState",
+    "Cohort",
     "LearningAlgorithmState",
     "LearningProcess",
     "LearningProcessOutput",
+    "LocalTraining",
+    "SGDSteps",
+    "StepBatch",
+    "Trained",
     "add_debug_measurements",
     "aggregators",
     "build_fed_eval",

@@ -1,75 +1,80 @@
-"""What a client does in a round: the loop to read first.
+r"""What a client does in a round.
 
-A `ClientWork` takes the server's weights and one client's dataset and returns an update, a weight and unfinalized
-metrics. `LocalTraining` is the work of federated averaging: a few epochs of an optimizer's steps. Faster engines do
-the same for whole cohorts; this loop says what "the same" is.
+`LocalTraining` is a sequence of steps, in three functions:
+
+.. code-block:: text
+
+    local = begin(client)                              what the server sent becomes what moves
+    for batch in the client's dataset:
+        g = gradient of the batch's mean loss at local["weights"]
+        local = step(local, g, batch)
+    result = end(client, local, trained)               what goes back: an update, a weight, more if wanted
+
+`train` is the loop that does just that, for one client. The functions are written for one client and computed for many
+at once: every array that they are given may have the clients' axis in front, and numbers that belong to a client (how
+many steps it took, what it weighs) are then an array of them, which `trees.along` lays beside such an array. What they
+make elementwise, with NumPy's operators, `trees.map` and an elementwise optimizer, is right for both.
+
+What has to be remembered from round to round, of a client or of all, is in the state that the server has. Nothing is to
+be kept in ``self``, which travels to other threads, processes and machines and is in no checkpoint.
+
+A work that is no sequence of steps is a `ClientWork`, with a loop of its own.
 """
 
 from __future__ import annotations
 
 import abc
-import enum
+import functools
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
-from fedsim_np.learning.models import Arrays, Model, ModelWeights, forward_and_gradient, num_examples, read_batches
-from fedsim_np.learning.optimizers import Optimizer
-from fedsim_np.learning.optimizers.optimizer import State
+from fedsim_np.learning.client import Broadcast, Client, ClientResult, StepBatch, Trained
+from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.models.batches import read_batches
+from fedsim_np.learning.models.evaluation import objective
+from fedsim_np.learning.models.model import Batch, Model, ModelWeights, forward_and_gradient, num_examples
+from fedsim_np.learning.optimizers.optimizer import TakesSGDSteps
+from fedsim_np.learning.shortcuts import inherit_no_shortcut
+from fedsim_np.trees import Arrays
+
+Local = dict[str, Any]
+"""What moves during local training; ``local["weights"]`` is where gradients are taken."""
 
 
-class ClientWeighting(enum.Enum):
-    """What a client's update counts for in a weighted mean."""
+class _ServerHalf:
+    """What both kinds of work do at the server."""
 
-    NUM_EXAMPLES = "num_examples"
-    UNIFORM = "uniform"
+    def finish_round(self, state: Any, cohort: Cohort) -> tuple[Any, Mapping[str, Any]]:
+        """Return the state for the next round, and what the server reports beside ``train``; nothing by default.
 
-
-class ClientResult(NamedTuple):
-    """What a client sends back: sums and updates, nothing of its examples.
-
-    Attributes
-    ----------
-    update : tuple of ndarray
-        Initial minus final weights, one array per trainable tensor.
-    weight : float
-        What the update counts for.
-    metrics : OrderedDict
-        Unfinalized.
-    num_examples : int or None
-        Examples that were read, repetitions included; None stands for all that the dataset has.
-    """
-
-    update: Arrays
-    weight: float
-    metrics: metrics.Unfinalized
-    num_examples: int | None = None
-
-
-class ClientWork(abc.ABC):
-    """The protocol for a client work of one's own."""
-
-    @abc.abstractmethod
-    def initialize(self) -> Any:
-        """Return the state before the first round; it is the same for all clients."""
-
-    @abc.abstractmethod
-    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
-        """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
-
-    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
-        """Say that this round's work is some `LocalTraining` with a state of its own, which fast engines can do."""
-        return None
-
-    def finish_round(self, state: Any) -> tuple[Any, metrics.Metrics]:
-        """Return the state for the next round, and what the server reports beside ``train``; nothing by default."""
+        Parameters
+        ----------
+        state
+            The work's, of this round.
+        cohort : Cohort
+            Who took part; ``cohort.messages`` are what the clients sent, zeros where a client does not count.
+        """
         return state, OrderedDict()
+
+    @property
+    def round_metrics(self) -> Mapping[str, Any]:
+        """What `finish_round` reports: name -> any value of its type. For type signatures."""
+        return OrderedDict()
+
+    def initial_metrics(self) -> metrics.Unfinalized:
+        """Return the unfinalized metrics of no examples that a client reports beside the model's."""
+        return OrderedDict()
+
+    def metric_finalizers(self) -> metrics.Finalizers:
+        """Return a function of the sums for every metric that a client reports beside the model's."""
+        return OrderedDict()
 
     def get_hparams(self, state: Any) -> Mapping[str, Any]:
         """Return the hyperparameters in a state; none by default."""
@@ -82,94 +87,131 @@ class ClientWork(abc.ABC):
         return state
 
 
-@dataclass(frozen=True)
-class LocalTraining(ClientWork):
-    r"""Local training by an optimizer: the client's half of federated averaging, and of FedProx.
+class ClientWork(_ServerHalf, abc.ABC):
+    """A client work with a loop of its own; engines run it client by client."""
 
-    .. code-block:: text
+    @abc.abstractmethod
+    def initialize(self) -> Any:
+        """Return the state before the first round; it is the same for all clients."""
 
-        w = w0
-        for batch in dataset:
-            g = gradient of the batch's mean loss at w
-            g = g + mu * (w - w0)                         FedProx: the proximal term
-            w = optimizer step on g
-        update = w0 - w,   weight = number of examples read
+    @abc.abstractmethod
+    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
+        """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
 
-    The optimizer's state is fresh for each client in each round. Metrics are measured before each step.
+
+class LocalTraining(_ServerHalf, abc.ABC):
+    """A client work that is a sequence of steps: `begin`, `step` and `end`. Every engine runs it.
+
+    Attributes
+    ----------
+    counts_rounds : bool
+        Whether the state for this work counts the rounds and holds what is kept of the clients (`ClientWorkState`); or
+        is the work's own alone, as that of TFF's algorithms.
+    reads_all_data : bool
+        Whether `begin` or `end` asks for ``client.objective``.
+    """
+
+    counts_rounds: bool = True
+    reads_all_data: bool = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Leave what is declared of steps to the class whose steps they are."""
+        super().__init_subclass__(**keywords)
+        declared = TakesSGDSteps.as_sgd, DeclaresElementwise.is_elementwise
+        inherit_no_shortcut(cls, LocalTraining, declared, of=[LocalTraining.begin, LocalTraining.step])
+
+    def initialize(self, weights: Arrays) -> Any:
+        """Return the work's state before the first round, the same for all clients, for weights of these shapes."""
+        return ()
+
+    def initialize_client(self, weights: Arrays) -> Any:
+        """Return what is kept of a client that has not been seen yet, at the server's weights; None to keep nothing."""
+        return None
+
+    @abc.abstractmethod
+    def begin(self, client: Client) -> Local:
+        """Return what moves during local training: arrays and numbers, among them ``weights``."""
+
+    @abc.abstractmethod
+    def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
+        """Take a step on a batch's gradients, taken at ``local["weights"]``; change no array in place."""
+
+    @abc.abstractmethod
+    def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
+        """Return what the client sends back."""
+
+
+@runtime_checkable
+class DeclaresElementwise(Protocol):
+    """A local training that says whether its steps are elementwise; where one does not say, it is tested as it runs."""
+
+    def is_elementwise(self, state: Any) -> bool:
+        """Return whether each weight moves by its own gradient and by what belongs to it alone."""
+
+
+def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, kept: Any) -> ClientResult:
+    """Do one client's work: the reference, which says what all engines compute.
 
     Parameters
     ----------
+    work : LocalTraining
     model : Model
-    optimizer : Optimizer
-    client_weighting : ClientWeighting
-    proximal_strength : float, optional
-        mu, of FedProx; None is federated averaging. As in TFF, FedProx has no hyperparameters on the clients.
+    sent : Broadcast
+        What the server sends to all clients.
+    dataset : Dataset
+        The client's.
+    kept : tree of arrays or None
+        What the server keeps of the client.
 
-    References
-    ----------
-    McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
-    https://arxiv.org/abs/1602.05629, algorithm 1, ClientUpdate. Li et al., "Federated optimization in heterogeneous
-    networks", MLSys 2020, https://arxiv.org/abs/1812.06127.
+    Returns
+    -------
+    ClientResult
+        With all fields; the metrics are the model's, measured on each batch before its step, and the work's.
 
     Examples
     --------
+    >>> from fedsim_np.learning.fed_avg import FedAvgTraining
     >>> from fedsim_np.learning.models import SoftmaxRegression
     >>> from fedsim_np.learning.optimizers import build_sgdm
-    >>> work = LocalTraining(SoftmaxRegression(2, 3), build_sgdm(0.1))
+    >>> model, work = SoftmaxRegression(2, 3), FedAvgTraining(build_sgdm(0.1))
+    >>> weights = model.initial_weights()
     >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
-    >>> result = work.run(work.model.initial_weights(), Dataset.from_batches([batch]), work.initialize())
+    >>> sent = Broadcast(weights, work.initialize(weights.trainable))
+    >>> result = train(work, model, sent, Dataset.from_batches([batch]), None)
     >>> print(result.weight, result.update[1].round(4))
-    4.0 [-0.0667  0.0333  0.0333]
+    4 [-0.0667  0.0333  0.0333]
     """
+    weights = sent.weights
+    batches: Iterable[Batch] = read_batches(model, dataset)
+    if work.reads_all_data:
+        batches = list(batches)  # read once: a map may give something else the next time
 
-    model: Model
-    optimizer: Optimizer
-    client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES
-    proximal_strength: float | None = None
+    def at(trainable: Arrays) -> ModelWeights:
+        return weights._replace(trainable=trainable)
 
-    def initialize(self) -> Any:
-        """Return the optimizer's hyperparameters, which the server may change between rounds; for FedProx nothing."""
-        if self.proximal_strength is not None:
-            return ()
-        return self.optimizer.get_hparams(self.optimizer.initialize(()))
+    def gradient_at(batch: Batch, trainable: Arrays) -> Arrays:
+        gradients: Arrays = forward_and_gradient(model, at(trainable), batch)[1]
+        return gradients
 
-    def get_hparams(self, state: Any) -> Mapping[str, Any]:
-        """Return the optimizer's hyperparameters."""
-        return OrderedDict(state)
-
-    def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
-        """Return the state with other hyperparameters for the optimizer."""
-        if self.proximal_strength is not None:
-            return super().set_hparams(state, hparams)
-        return self.optimizer.set_hparams(state, hparams)
-
-    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
-        """Return itself, unless a subclass has another way to run."""
-        return (self, state) if type(self).run is LocalTraining.run else None
-
-    def initial_optimizer_state(self, trainable: Arrays, state: Any) -> State:
-        """Return the optimizer's state before a client's first step."""
-        fresh = self.optimizer.initialize(trainable)
-        return fresh if self.proximal_strength is not None else self.optimizer.set_hparams(fresh, state)
-
-    def weight(self, examples: int) -> float:
-        """Return what an update from that many examples counts for."""
-        return 1.0 if self.client_weighting is ClientWeighting.UNIFORM else float(examples)
-
-    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
-        """Train on the dataset once through."""
-        model, optimizer, mu = self.model, self.optimizer, np.float32(self.proximal_strength or 0.0)
-        optimizer_state = self.initial_optimizer_state(weights.trainable, state)
-        local, sums, examples = weights, model.initial_metrics(), 0
-        with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
-            for batch in read_batches(model, dataset):
-                output, gradients = forward_and_gradient(model, local, batch)
-                if mu:
-                    drift = (w - w0 for w, w0 in zip(local.trainable, weights.trainable, strict=True))
-                    gradients = tuple(g + mu * d for g, d in zip(gradients, drift, strict=True))
-                optimizer_state, trainable = optimizer.next(optimizer_state, local.trainable, gradients)
-                local = local._replace(trainable=trainable)
-                sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
-                examples += num_examples(output)
-            update = tuple(w0 - w for w0, w in zip(weights.trainable, local.trainable, strict=True))
-        return ClientResult(update, self.weight(examples), sums, examples)
+    client = Client(
+        weights=weights.trainable,
+        state=sent.state,
+        kept=kept,
+        round_num=sent.round_num,
+        ids=(dataset.client_id,),
+        is_many=False,
+        _count_own_examples=lambda: dataset.num_own_examples,
+        _objective=(lambda trainable: objective(model, at(trainable), batches)) if work.reads_all_data else None,
+    )
+    local = work.begin(client)
+    measured, steps, examples = [model.initial_metrics()], 0, 0
+    for batch in batches:
+        output, gradients = forward_and_gradient(model, at(local["weights"]), batch)
+        n = num_examples(output)
+        local = work.step(local, gradients, StepBatch(n, functools.partial(gradient_at, batch)))
+        measured.append(model.unfinalized_metrics(batch, output))
+        steps, examples = steps + 1, examples + n
+    trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
+    result = work.end(client, local, trained)
+    sums = OrderedDict(metrics.total(measured), **result.metrics)
+    return result._replace(metrics=sums, num_examples=examples, num_steps=steps)

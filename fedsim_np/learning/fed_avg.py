@@ -14,12 +14,78 @@ With the server's default, SGD at rate 1, the new weights are the mean of the cl
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
-from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
-from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
-from fedsim_np.learning.optimizers import as_optimizer
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator
+from fedsim_np.learning.builders import aggregator_or_mean, checked_weighting, server_optimizer
+from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
+from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.trees import Arrays
+
+
+@dataclass(frozen=True)
+class FedAvgTraining(LocalTraining):
+    r"""The client's half: ClientUpdate of McMahan et al.'s algorithm 1, with any optimizer.
+
+    .. code-block:: text
+
+        w_i = w
+        for batch in dataset:
+            w_i = optimizer step on w_i with the batch's gradient
+        u_i = w - w_i,   weight = number of examples read
+
+    The optimizer's state is fresh for each client in each round; its hyperparameters are the work's state.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    client_weighting : ClientWeighting
+    """
+
+    optimizer: Optimizer
+    client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES
+    counts_rounds = False
+
+    def initialize(self, weights: Arrays) -> Any:
+        """Return the optimizer's hyperparameters, which the server may change between rounds."""
+        return self.optimizer.get_hparams(self.optimizer.initialize(()))
+
+    def begin(self, client: Client) -> Local:
+        """Start at the server's weights, with a fresh optimizer."""
+        fresh = self.optimizer.initialize(client.weights)
+        return {"weights": client.weights, "optimizer": self.optimizer.set_hparams(fresh, client.state)}
+
+    def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
+        """Let the optimizer take a step."""
+        state, weights = self.optimizer.next(local["optimizer"], local["weights"], gradients)
+        return {**local, "weights": weights, "optimizer": state}
+
+    def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
+        """Send the update, and what it counts for."""
+        return ClientResult(trained.update, self.client_weighting.of(trained.num_examples))
+
+    def is_elementwise(self, state: Any) -> bool:
+        """As the optimizer."""
+        return self.optimizer.is_elementwise
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """As the optimizer."""
+        return self.optimizer.as_sgd(state) if isinstance(self.optimizer, TakesSGDSteps) else None
+
+    def get_hparams(self, state: Any) -> Mapping[str, Any]:
+        """Return the optimizer's hyperparameters."""
+        return OrderedDict(state)
+
+    def set_hparams(self, state: Any, hparams: Mapping[str, Any]) -> Any:
+        """Return other hyperparameters for the optimizer."""
+        return self.optimizer.set_hparams(state, hparams)
 
 
 def build_weighted_fed_avg(
@@ -30,7 +96,7 @@ def build_weighted_fed_avg(
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -81,14 +147,12 @@ def build_weighted_fed_avg(
     >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
     (1.0986, 4, 1)
     """
-    weighting = checked_weighting(client_weighting)
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
-    return build_process(
+    return compose_learning_process(
         model_fn,
-        lambda model: LocalTraining(model, optimizer, weighting),
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), checked_weighting(client_weighting)),
+        aggregator_or_mean(model_aggregator, weighted=True),
+        server_optimizer(server_optimizer_fn),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,
@@ -102,7 +166,7 @@ def build_unweighted_fed_avg(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -136,15 +200,13 @@ def build_unweighted_fed_avg(
     >>> process.initialize().aggregator
     ((), ())
     """
-    optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
-    return build_process(
+    return compose_learning_process(
         model_fn,
-        lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM),
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM),
+        aggregator_or_mean(model_aggregator, weighted=False),
+        server_optimizer(server_optimizer_fn),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,
-        weighted=False,
     )

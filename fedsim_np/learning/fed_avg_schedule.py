@@ -3,63 +3,84 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_type_error
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process
-from fedsim_np.learning.client_work import ClientResult, ClientWork, LocalTraining
-from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
-from fedsim_np.learning.metrics import Metrics, as_float32_prints
-from fedsim_np.learning.models import Model, ModelWeights
-from fedsim_np.learning.optimizers import Optimizer, as_optimizer
+from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
+from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
+from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.metrics import as_float32_prints
+from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import ScheduleFn, scheduled_rate
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.trees import Arrays
 
 
 @dataclass(frozen=True)
-class ScheduledTraining(ClientWork):
-    """Local training by the optimizer of the round; the state is the round's number, from 0.
+class ScheduledTraining(LocalTraining):
+    """The client's half: local training by the optimizer of the round; the state is the round's number, from 0.
 
     Parameters
     ----------
-    model : Model
     learning_rate_fn : callable
         Round to learning rate.
     optimizer_fn : callable
         Learning rate to optimizer.
     """
 
-    model: Model
     learning_rate_fn: ScheduleFn
     optimizer_fn: Callable[[float], Optimizer]
+    counts_rounds = False
 
-    def initialize(self) -> Any:
+    def initialize(self, weights: Arrays) -> Any:
         """Return round 0."""
         return 0
 
-    def of_round(self, state: Any) -> LocalTraining:
-        """Return the local training of a round."""
-        rate = scheduled_rate(self.learning_rate_fn, state)
-        return LocalTraining(self.model, as_optimizer(self.optimizer_fn(rate), "client_optimizer_fn"))
+    def rate(self, state: Any) -> float:
+        """Return the learning rate of a round."""
+        return scheduled_rate(self.learning_rate_fn, state)
 
-    def local_training(self, state: Any) -> tuple[LocalTraining, Any] | None:
-        """Return the local training of a round, with its optimizer's hyperparameters."""
-        training = self.of_round(state)
-        return training, training.initialize()
+    def optimizer(self, state: Any) -> Optimizer:
+        """Return the optimizer of a round."""
+        return as_optimizer(self.optimizer_fn(self.rate(state)), "client_optimizer_fn")
 
-    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
-        """Train on the dataset once through, at the round's rate."""
-        training = self.of_round(state)
-        return training.run(weights, dataset, training.initialize())
+    def begin(self, client: Client) -> Local:
+        """Start at the server's weights, with a fresh optimizer of this round."""
+        rule = self.optimizer(client.state)
+        return {"weights": client.weights, "optimizer": rule.initialize(client.weights), "rule": rule}
 
-    def finish_round(self, state: Any) -> tuple[Any, Metrics]:
+    def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
+        """Let the optimizer take a step."""
+        state, weights = local["rule"].next(local["optimizer"], local["weights"], gradients)
+        return {**local, "weights": weights, "optimizer": state}
+
+    def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
+        """Send the update, weighted by the examples."""
+        return ClientResult(trained.update, trained.num_examples)
+
+    def is_elementwise(self, state: Any) -> bool:
+        """As the optimizer of the round."""
+        return self.optimizer(state).is_elementwise
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """As the optimizer of the round."""
+        rule = self.optimizer(state)
+        return rule.as_sgd(rule.initialize(())) if isinstance(rule, TakesSGDSteps) else None
+
+    def finish_round(self, state: Any, cohort: Cohort) -> tuple[Any, Mapping[str, Any]]:
         """Return the next round's number, and this round's rate."""
-        rate = scheduled_rate(self.learning_rate_fn, state)
-        return state + 1, OrderedDict(client_learning_rate=as_float32_prints(rate))
+        return state + 1, OrderedDict(client_learning_rate=as_float32_prints(self.rate(state)))
+
+    @property
+    def round_metrics(self) -> Mapping[str, Any]:
+        """A rate."""
+        return OrderedDict(client_learning_rate=0.0)
 
 
 def build_weighted_fed_avg_with_optimizer_schedule(
@@ -70,7 +91,7 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -125,17 +146,14 @@ def build_weighted_fed_avg_with_optimizer_schedule(
             of = "the round's number" if name == "client_learning_rate_fn" else "a learning rate"
             raise argument_type_error(name, f"a callable that takes {of}", value)
 
-    def client_work(model: Model) -> ScheduledTraining:
-        work = ScheduledTraining(model, client_learning_rate_fn, client_optimizer_fn)
-        work.of_round(work.initialize())  # a function that gives no rate or no optimizer is found now, not in round 1
-        return work
-
-    return build_process(
+    work = ScheduledTraining(client_learning_rate_fn, client_optimizer_fn)
+    work.optimizer(0)  # a function that gives no rate or no optimizer is found now, not in round 1
+    return compose_learning_process(
         model_fn,
-        client_work,
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        work,
+        aggregator_or_mean(model_aggregator, weighted=True),
+        server_optimizer(server_optimizer_fn),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,

@@ -2,71 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedsim_np.errors import check_int
 from fedsim_np.learning import metrics
+from fedsim_np.learning.client import Broadcast
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import (
     DEFAULT_CACHE_BYTES,
+    EngineName,
     ExecutorArgument,
+    LoopEvaluation,
     Runner,
     checked_engine,
     checked_executor,
     evaluation_engine,
 )
-from fedsim_np.learning.engines.evaluation import LoopEvaluation
-from fedsim_np.learning.models import Model, as_model
-from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
-from fedsim_np.learning.state import (
-    LearningAlgorithmState,
-    LearningProcessOutput,
-    clients_table,
-    frozen,
-    initial_weights,
-)
-from fedsim_np.learning.type_signatures import Type, type_of
+from fedsim_np.learning.models.batches import ClientBatches
+from fedsim_np.learning.models.model import Model, ModelFn, as_model, initial_weights
+from fedsim_np.learning.process import LearningProcess, as_datasets
+from fedsim_np.learning.signatures import initialize_signature, next_signature, typed_method
+from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput, clients_table, frozen
+from fedsim_np.learning.type_signatures import with_int64
 
 
 @dataclass(frozen=True, eq=False)
-class _EvaluationProcess(LearningProcess):
+class EvaluationProcess(LearningProcess):
     """The process of `build_fed_eval`; its ``client_work`` state holds the sums over all rounds."""
 
     model: Model
     runner: Runner
 
-    @property
-    def engine(self) -> str:
-        """How a round is computed."""
-        return self.runner.engine.name
-
-    def _initialize(self) -> LearningAlgorithmState:
-        return LearningAlgorithmState(
-            global_model_weights=initial_weights(self.model),
-            distributor=(),
-            client_work=((), frozen(self.model.initial_metrics())),
-            aggregator=OrderedDict(value_sum_process=(), weight_sum_process=()),
-            finalizer=(),
+    @typed_method(initialize_signature)
+    def initialize(self) -> LearningAlgorithmState:
+        """Return the state before the first round."""
+        return frozen(
+            LearningAlgorithmState(
+                global_model_weights=initial_weights(self.model),
+                distributor=(),
+                client_work=((), self.model.initial_metrics()),
+                aggregator=OrderedDict(value_sum_process=(), weight_sum_process=()),
+                finalizer=(),
+            )
         )
 
-    def _next(
+    @typed_method(next_signature)
+    def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        cohort = as_cohort(data, iteration)
-        weights = frozen(state.global_model_weights)
-        results = self.runner.run(weights, cohort, ())
-        unfinalized, counts = results.metrics, [n or 0 for n in results.num_examples]
-        current = metrics.total(unfinalized)
+        """Evaluate a cohort, see `LearningProcess.next`."""
+        datasets, state = as_datasets(data, iteration), frozen(state)
+        results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
+        current = metrics.total(results.metrics)
         sums = metrics.add(state.client_work[1], current)
-        client_ids = [dataset.client_id for dataset in cohort]
-        return LearningProcessOutput(
-            state._replace(client_work=((), frozen(sums))),
-            self._round_metrics(current, sums),
-            lambda: clients_table(client_ids, counts, unfinalized),
+        cohort = Cohort(
+            ids=[dataset.client_id for dataset in datasets],
+            round_num=None,
+            client_weights=results.client_weights,
+            update_norms=results.norms,
+            num_steps=None,
+            _count_examples=lambda: [n or 0 for n in results.num_examples],
         )
+        new_state = frozen(state._replace(client_work=((), sums)))
+        clients = functools.partial(clients_table, cohort, results.metrics, updates=False)
+        return LearningProcessOutput(new_state, self._metrics(current, sums), clients)
 
-    def _round_metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:
+    def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:
         finalizers = self.model.metric_finalizers()
         evaluation = OrderedDict(
             current_round_metrics=metrics.finalize(finalizers, current),
@@ -79,19 +83,21 @@ class _EvaluationProcess(LearningProcess):
             finalizer=(),
         )
 
-    def _state_type(self) -> Type:
-        # Sums of counts are int64; there are no other integers in this state.
-        return type_of(self._initialize(), integers="int64")
-
-    def _metrics_type(self) -> Type:
+    def metrics_example(self) -> metrics.Metrics:
+        """Return the metrics of nothing; the counts are int64."""
         nothing = self.model.initial_metrics()
-        return type_of(self._round_metrics(nothing, nothing), integers="int64")
+        return with_int64(self._metrics(nothing, nothing))
+
+    @property
+    def integers(self) -> str:
+        """The type of the integers in the state: all of them are counts."""
+        return "int64"
 
 
 def build_fed_eval(
-    model_fn: Callable[[], Model] | Model,
+    model_fn: ModelFn,
     *,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -131,4 +137,4 @@ def build_fed_eval(
         checked_executor(executor),
         check_int("cache_bytes", cache_bytes, minimum=0),
     )
-    return _EvaluationProcess(model, runner)
+    return EvaluationProcess(model, runner)

@@ -11,13 +11,68 @@ line 90), which pushes away from the server's model; here the sign is the paper'
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedsim_np import trees
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process, checked_weighting
-from fedsim_np.learning.client_work import ClientWeighting, LocalTraining
-from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
-from fedsim_np.learning.optimizers import as_optimizer
+from fedsim_np.learning.builders import aggregator_or_mean, checked_weighting, server_optimizer
+from fedsim_np.learning.client import Client, ClientWeighting, StepBatch
+from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.fed_avg import FedAvgTraining
+from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.optimizers import OptimizerFn, SGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.optimizer import check_hparam
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.trees import Arrays
+
+
+@dataclass(frozen=True)
+class FedProxTraining(FedAvgTraining):
+    r"""The client's half: federated averaging's, with :math:`\mu (w_i - w)` added to every gradient.
+
+    As in TFF, there are no hyperparameters for the clients in the state.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    client_weighting : ClientWeighting
+    proximal_strength : float
+        :math:`\mu`.
+    """
+
+    proximal_strength: float = 0.0
+
+    def initialize(self, weights: Arrays) -> Any:
+        """Return nothing."""
+        return ()
+
+    def begin(self, client: Client) -> Local:
+        """Start at the server's weights, with a fresh optimizer, and remember where that was."""
+        optimizer_state = self.optimizer.initialize(client.weights)
+        return {"weights": client.weights, "optimizer": optimizer_state, "start": client.weights}
+
+    def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
+        """Add the gradient of the proximal term."""
+        mu = np.float32(self.proximal_strength)
+        if mu:
+            gradients = trees.map(lambda g, w, w0: g + mu * (w - w0), gradients, local["weights"], local["start"])
+        return super().step(local, gradients, batch)
+
+    def is_elementwise(self, state: Any) -> bool:
+        """As the optimizer."""
+        return super().is_elementwise(state)
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """As the optimizer, with a pull of mu towards the server's weights."""
+        steps = super().as_sgd(self.optimizer.initialize(()))
+        return None if steps is None else steps._replace(pull=self.proximal_strength)
+
+    get_hparams = LocalTraining.get_hparams
+    set_hparams = LocalTraining.set_hparams
 
 
 def build_weighted_fed_prox(
@@ -29,7 +84,7 @@ def build_weighted_fed_prox(
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -75,14 +130,13 @@ def build_weighted_fed_prox(
     10.0 [0.04500000178813934, -0.04500000178813934]
     """
     strength = check_hparam("proximal_strength", proximal_strength)
-    weighting = checked_weighting(client_weighting)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
-    return build_process(
+    return compose_learning_process(
         model_fn,
-        lambda model: LocalTraining(model, optimizer, weighting, strength),
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        FedProxTraining(optimizer, checked_weighting(client_weighting), strength),
+        aggregator_or_mean(model_aggregator, weighted=True),
+        server_optimizer(server_optimizer_fn),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,
@@ -97,7 +151,7 @@ def build_unweighted_fed_prox(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -130,14 +184,13 @@ def build_unweighted_fed_prox(
     """
     strength = check_hparam("proximal_strength", proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
-    return build_process(
+    return compose_learning_process(
         model_fn,
-        lambda model: LocalTraining(model, optimizer, ClientWeighting.UNIFORM, strength),
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        FedProxTraining(optimizer, ClientWeighting.UNIFORM, strength),
+        aggregator_or_mean(model_aggregator, weighted=False),
+        server_optimizer(server_optimizer_fn),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,
-        weighted=False,
     )

@@ -14,45 +14,40 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.datasets import Dataset
-from fedsim_np.learning import metrics
+from fedsim_np import trees
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import ModelFn, OptimizerFn, build_process
-from fedsim_np.learning.client_work import ClientResult, ClientWork
-from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, ExecutorArgument
-from fedsim_np.learning.models import Model, ModelWeights, forward_and_gradient, num_examples, read_batches
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator
+from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
+from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
+from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.optimizers import OptimizerFn
+from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.trees import along
 
 
 @dataclass(frozen=True)
-class AverageGradient(ClientWork):
-    """The client's half of FedSGD: the gradient of its mean loss, at the server's weights.
+class FedSGDTraining(LocalTraining):
+    """The client's half: the gradient of its mean loss, at the server's weights, which stay where they are."""
 
-    Parameters
-    ----------
-    model : Model
-    """
+    counts_rounds = False
 
-    model: Model
+    def begin(self, client: Client) -> Local:
+        """Start the sum of gradients."""
+        return {"weights": client.weights, "sum": trees.map(np.zeros_like, client.weights)}
 
-    def initialize(self) -> Any:
-        """Return nothing: there is no optimizer on the clients."""
-        return ()
+    def step(self, local: Local, gradients: Any, batch: StepBatch) -> Local:
+        """Add the batch's gradient, times its examples."""
+        return {**local, "sum": trees.map(lambda s, g: s + along(batch.num_examples, g) * g, local["sum"], gradients)}
 
-    def run(self, weights: ModelWeights, dataset: Dataset, state: Any) -> ClientResult:
-        """Average the gradients of the batches, weighted by their examples."""
-        model = self.model
-        gradient_sums = tuple(np.zeros_like(w) for w in weights.trainable)
-        sums, examples = model.initial_metrics(), 0
-        with np.errstate(all="ignore"):  # an update that overflows is found, left out and reported by the server
-            for batch in read_batches(model, dataset):
-                output, gradients = forward_and_gradient(model, weights, batch)
-                n = num_examples(output)
-                gradient_sums = tuple(s + np.float32(n) * g for s, g in zip(gradient_sums, gradients, strict=True))
-                sums = metrics.add(sums, model.unfinalized_metrics(batch, output))
-                examples += n
-        update = tuple(s / np.float32(max(1, examples)) for s in gradient_sums)
-        return ClientResult(update, float(examples), sums, examples)
+    def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
+        """Send the mean gradient."""
+        n = np.maximum(trained.num_examples, 1)
+        return ClientResult(trees.map(lambda s: s / along(n, s), local["sum"]), trained.num_examples)
+
+    def is_elementwise(self, state: Any) -> bool:
+        """Say that they are: there are only sums."""
+        return True
 
 
 def build_fed_sgd(
@@ -61,7 +56,7 @@ def build_fed_sgd(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -100,14 +95,13 @@ def build_fed_sgd(
     >>> print(state.global_model_weights.trainable[1].round(4))
     [ 0.0667 -0.0333 -0.0333]
     """
-    return build_process(
+    return compose_learning_process(
         model_fn,
-        AverageGradient,
-        server_optimizer_fn=server_optimizer_fn,
-        model_aggregator=model_aggregator,
-        metrics_aggregator=metrics_aggregator,
+        FedSGDTraining(),
+        aggregator_or_mean(model_aggregator, weighted=True),
+        server_optimizer(server_optimizer_fn, learning_rate=0.1),
+        metrics_aggregator,
         engine=engine,
         executor=executor,
         cache_bytes=cache_bytes,
-        server_learning_rate=0.1,
     )

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import argument_error, argument_type_error, data_error
-from fedsim_np.learning.client_work import ClientWork
-from fedsim_np.learning.models import Arrays, Model, ModelWeights, read_batches
-from fedsim_np.learning.process import ClientBatches, LearningProcess, as_cohort
+from fedsim_np.learning.engines import LoopEngine, Runner
+from fedsim_np.learning.models.batches import ClientBatches, read_batches
+from fedsim_np.learning.models.model import Model, ModelWeights
+from fedsim_np.learning.process import LearningProcess, TrainingProcess, as_datasets
 from fedsim_np.learning.state import LearningAlgorithmState
+from fedsim_np.trees import Arrays
 
 
 def client_updates(
@@ -54,14 +56,12 @@ def client_updates(
     >>> kernels.shape, biases.round(2).tolist()
     ((2, 2, 2), [[0.0, 0.0], [0.25, -0.25]])
     """
-    work = getattr(process, "client_work", None)
-    if not isinstance(process, LearningProcess) or not isinstance(work, ClientWork):
+    if not isinstance(process, TrainingProcess):
         raise argument_type_error("process", "a LearningProcess that trains", process)
     if not isinstance(state, LearningAlgorithmState):
         raise argument_type_error("state", "the process's state", state)
-    cohort = as_cohort(data, iteration)
-    updates = [work.run(state.global_model_weights, dataset, state.client_work).update for dataset in cohort]
-    return tuple(np.stack(tensors) for tensors in zip(*updates, strict=True))
+    plain = Runner(LoopEngine(process.client_work, process.model), "serial", cache_bytes=0)
+    return process.run_clients(state, as_datasets(data, iteration), plain)[1].updates
 
 
 def confusion_counts(model: Model, weights: ModelWeights, data: Sequence[ClientBatches]) -> npt.NDArray[np.int64]:
@@ -109,7 +109,7 @@ def confusion_counts(model: Model, weights: ModelWeights, data: Sequence[ClientB
         raise argument_type_error("model", "a classifier: predictions (b, c), labels in the field y", shape)
     c = shape[1]
     counts = np.zeros(c * c, np.int64)
-    for dataset in as_cohort(data, 0):
+    for dataset in as_datasets(data, 0):
         for batch in read_batches(model, dataset):
             labels = np.reshape(batch["y"], -1)
             if labels.size and not 0 <= labels.min() <= labels.max() < c:

@@ -1,10 +1,15 @@
-"""Three cross-entropies of softmax regression, and their gradients.
+r"""Heads: where a model's outputs meet the labels, and where predictions, losses and gradients come from.
 
-All three compare the probabilities ``p = softmax(z)`` of the logits ``z`` with a label ``y``, and differ only where a
-probability gets close to 0 or 1 in float32:
+A *head* is the last part of a model, without weights: of outputs z (..., c) and labels y it makes predictions, a loss
+of each example, and the errors :math:`\partial\,\mathrm{loss}_i / \partial z_i` that the layers before it pass on. Any
+axes may stand in front: an example's, a client's, a step's. All engines compute with these functions, each in its own
+order of memory, so that a loss is written once.
+
+`SoftmaxHead` classifies. It compares the probabilities ``p = softmax(z)`` with a label by one of three cross-entropies,
+which differ only where a probability gets close to 0 or 1 in float32:
 
 =============== =========================================================== =====================================
-name            loss of one example                                         gradient in the logits
+name            loss of one example                                         gradient in the outputs
 =============== =========================================================== =====================================
 ``"keras"``     log(sum c) - log c_y with c = clip(p, 1e-7, 1 - 1e-7)       p - onehot(y); 0 where p_y is clipped
 ``"stable"``    log(sum exp z) - z_y                                        p - onehot(y)
@@ -16,102 +21,211 @@ tutorial trains. ``"tutorial"`` is the tutorial's hand-written model: once any p
 subnormal number, which TensorFlow takes for 0, ``0 * log 0`` makes the gradient NaN, and the loss too unless it was
 the label's own probability, whose loss is infinite.
 
-Shapes: ``z`` and ``p`` are (b, c), or (c, b) where the classes' axis is 0; ``z_y`` and ``p_y`` (b,) are the labels'.
+`SquaresHead` is regression's: half the squared distance to the targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fedsim_np.errors import argument_error, data_error
+from fedsim_np.learning.metrics import CLASSIFICATION, REGRESSION, ExampleMetrics, LabelEntries
+from fedsim_np.trees import Array
+
+LossName = Literal["keras", "stable", "tutorial"]
 
 EPSILON = np.float32(1e-7)
 TINY = np.finfo(np.float32).tiny  # the smallest normal number, 1.2e-38
 _ONE_LESS = np.float32(1) - EPSILON  # 0.9999999, rounded to float32 as Keras does
 
 
-class Loss(NamedTuple):
-    """A loss of logits and labels.
+class Head(Protocol):
+    """What the last part of a model offers."""
 
-    Attributes
-    ----------
-    name : str
-    examples : callable
-        ``(z, p, z_y, p_y, axis) -> (b,)`` losses; the classes lie along `axis`.
-    factor : callable or None
-        ``(p, p_y, axis) -> (b,)`` factor of each example's gradient ``p - onehot(y)``, or None where all of them are
-        1; None in place of the function if they always are.
-    uses_logits : bool
-        Whether the losses need z.
-    """
+    @property
+    def metrics(self) -> ExampleMetrics:
+        """The metrics that go with it."""
 
-    name: str
-    examples: Callable[[Array, Array, Array, Array, int], Array]
-    factor: Callable[[Array, Array, int], Array | None] | None
-    uses_logits: bool = False
+    def check(self, y: Array) -> None:
+        """Raise a `DataError` if labels (..., t) break a rule."""
+
+    def targets(self, y: Array) -> Any:
+        """Return labels (..., t) in the form that `losses` and `errors` take."""
+
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        """Return predictions (..., c) of outputs z (..., c), in `out` if it is given."""
+
+    def losses(self, z: Array, predictions: Array, targets: Any) -> Array:
+        """Return the loss of each example, (...)."""
+
+    def errors(self, predictions: Array, targets: Any, out: Array | None = None) -> Array:
+        """Return the gradient of each example's loss in its outputs, (..., c), in `out` if it is given."""
 
 
-def softmax(z: Array, axis: int = -1) -> Array:
-    """Return ``exp(z) / sum(exp(z))`` over the classes' axis, without overflow.
+def softmax(z: Array, out: Array | None = None) -> Array:
+    """Return ``exp(z) / sum(exp(z))`` over the last axis, without overflow.
 
     Examples
     --------
     >>> softmax(np.zeros((1, 4), np.float32))
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    exp: Array = np.exp(z - z.max(axis=axis, keepdims=True))
-    exp /= exp.sum(axis=axis, keepdims=True)
-    return exp
+    p: Array = np.subtract(z, z.max(axis=-1, keepdims=True), out=out)
+    np.exp(p, out=p)
+    p /= p.sum(axis=-1, keepdims=True)
+    return p
+
+
+class CrossEntropy(NamedTuple):
+    """One of the three, of probabilities p (..., c), outputs z and the label's entries p_y and z_y (...).
+
+    Attributes
+    ----------
+    losses : callable
+        ``(z, p, z_y, p_y) -> (...)``.
+    factors : callable
+        ``(p, p_y) -> (...)`` factors of the gradients ``p - onehot(y)``, or None where all are 1.
+    """
+
+    losses: Callable[[Array, Array, Array, Array], Array]
+    factors: Callable[[Array, Array], Array | None]
+
+
+def _keras(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
+    losses: Array = np.log(_clip(p).sum(axis=-1)) - np.log(_clip(p_y))
+    return losses
 
 
 def _clip(p: Array) -> Array:
     return np.asarray(np.minimum(np.maximum(p, EPSILON), _ONE_LESS))
 
 
-def _keras(z: Array, p: Array, z_label: Array, p_label: Array, axis: int) -> Array:
-    losses: Array = np.log(_clip(p).sum(axis=axis)) - np.log(_clip(p_label))
-    return losses
-
-
-def _keras_factor(p: Array, p_label: Array, axis: int) -> Array | None:
-    inside: Array = (p_label >= EPSILON) & (p_label <= _ONE_LESS)
+def _keras_factors(p: Array, p_y: Array) -> Array | None:
+    inside: Array = (p_y >= EPSILON) & (p_y <= _ONE_LESS)
     return None if inside.all() else inside.astype(p.dtype)
 
 
-def _stable(z: Array, p: Array, z_label: Array, p_label: Array, axis: int) -> Array:
-    top = z.max(axis=axis, keepdims=True)
-    losses: Array = np.log(np.exp(z - top).sum(axis=axis)) - (z_label - top.squeeze(axis))
+def _stable(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
+    top = z.max(axis=-1, keepdims=True)
+    losses: Array = np.log(np.exp(z - top).sum(axis=-1)) - (z_y - top[..., 0])
     return losses
 
 
-def _underflown(p: Array, p_label: Array, axis: int) -> Array | None:
-    """NaN for an example with a probability of 0, else 1; TensorFlow flushes subnormal numbers to 0."""
-    small = p < TINY
-    return np.where(small.any(axis=axis), np.nan, 1).astype(p.dtype) if small.any() else None
-
-
-def _tutorial(z: Array, p: Array, z_label: Array, p_label: Array, axis: int) -> Array:
+def _tutorial(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
     small = p < TINY
     if not small.any():
-        plain: Array = -np.log(p_label)
-        return plain
+        return np.asarray(-np.log(p_y))
     # 0 * log 0 is NaN where another class has underflown, 1 * log 0 infinite where the label's own has.
-    others = small.sum(axis=axis) - (p_label < TINY)
+    others = small.sum(axis=-1) - (p_y < TINY)
     with np.errstate(divide="ignore"):
-        losses = -np.log(np.where(p_label < TINY, 0, p_label))
+        losses = -np.log(np.where(p_y < TINY, 0, p_y))
     return np.where(others > 0, np.nan, losses).astype(p.dtype)
 
 
-LOSSES = {
-    loss.name: loss
-    for loss in (
-        Loss("keras", _keras, _keras_factor),
-        Loss("stable", _stable, None, uses_logits=True),
-        Loss("tutorial", _tutorial, _underflown),
-    )
+def _tutorial_factors(p: Array, p_y: Array) -> Array | None:
+    small = p < TINY
+    return np.where(small.any(axis=-1), np.nan, 1).astype(p.dtype) if small.any() else None
+
+
+LOSSES: dict[LossName, CrossEntropy] = {
+    "keras": CrossEntropy(_keras, _keras_factors),
+    "stable": CrossEntropy(_stable, lambda p, p_y: None),
+    "tutorial": CrossEntropy(_tutorial, _tutorial_factors),
 }
-"""The losses by name."""
+"""The cross-entropies by name."""
+
+
+@dataclass(frozen=True)
+class SoftmaxHead:
+    """Classification by softmax and a cross-entropy.
+
+    Parameters
+    ----------
+    num_classes : int
+        c: a label is an integer in [0, c).
+    loss : {"keras", "stable", "tutorial"}
+
+    Examples
+    --------
+    >>> head, z = SoftmaxHead(num_classes=2), np.float32([[0, 0], [0, 0]])
+    >>> p, targets = head.predict(z), head.targets(np.array([[0], [1]]))
+    >>> head.losses(z, p, targets).round(4).tolist(), head.errors(p, targets).tolist()
+    ([0.6930999755859375, 0.6930999755859375], [[-0.5, 0.5], [0.5, -0.5]])
+    """
+
+    num_classes: int
+    loss: LossName = "keras"
+    metrics = CLASSIFICATION
+
+    def __post_init__(self) -> None:
+        """Check the loss's name."""
+        if self.loss not in LOSSES:
+            raise argument_error("loss", f"one of {sorted(get_args(LossName))}", self.loss)
+
+    def check(self, y: Array) -> None:
+        """Raise a `DataError` if a label is no class."""
+        # Seen as unsigned, a negative label is huge: one test finds both kinds of bad label.
+        if y.size and y.view(f"=u{y.itemsize}").max() >= self.num_classes:
+            bad = y[(y < 0) | (y >= self.num_classes)][0]
+            raise data_error(f"labels must lie in [0, {self.num_classes - 1}]", bad, field="y")
+
+    def targets(self, y: Array) -> LabelEntries:
+        """Return where labels (..., 1) have their entries in arrays (..., c)."""
+        labels = y[..., 0]
+        self.check(labels)
+        return LabelEntries(labels)
+
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        """Return probabilities."""
+        return softmax(z, out)
+
+    def losses(self, z: Array, predictions: Array, targets: LabelEntries) -> Array:
+        """Return the cross-entropies."""
+        return LOSSES[self.loss].losses(z, predictions, targets.of(z), targets.of(predictions))
+
+    def errors(self, predictions: Array, targets: LabelEntries, out: Array | None = None) -> Array:
+        """Return p - onehot(y), times the loss's factor."""
+        errors: Array = np.positive(predictions, out=out)
+        p_y = targets.of(predictions)
+        targets.put(errors, p_y - 1)
+        factors = LOSSES[self.loss].factors(predictions, p_y)
+        if factors is not None:
+            errors *= factors[..., np.newaxis]
+        return errors
+
+
+@dataclass(frozen=True)
+class SquaresHead:
+    r"""Regression: the loss is :math:`|z - y|^2 / 2`, the predictions are the outputs.
+
+    Examples
+    --------
+    >>> head, z, y = SquaresHead(), np.float32([[3.0]]), np.float32([[1.0]])
+    >>> head.losses(z, z, y).tolist(), head.errors(z, y).tolist()
+    ([2.0], [[2.0]])
+    """
+
+    metrics = REGRESSION
+
+    def check(self, y: Array) -> None:
+        """Take any targets."""
+
+    def targets(self, y: Array) -> Array:
+        """Return the targets (..., c) themselves."""
+        return y
+
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        """Return the outputs."""
+        return z if out is None else np.positive(z, out=out)
+
+    def losses(self, z: Array, predictions: Array, targets: Array) -> Array:
+        """Return half the squared distances."""
+        return np.asarray(np.square(predictions - targets).sum(axis=-1) / 2)
+
+    def errors(self, predictions: Array, targets: Array, out: Array | None = None) -> Array:
+        """Return z - y."""
+        return np.asarray(np.subtract(predictions, targets, out=out))

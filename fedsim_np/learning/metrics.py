@@ -4,6 +4,9 @@ Every metric is a list of sums, such as ``loss=[sum of losses, examples]``. Sums
 of clients to a round's, sums of rounds to a run's, in any grouping; only then a *finalizer* turns the sums into the
 figure that is shown, such as ``loss = sums[0] / sums[1]``. An average of averages never arises.
 
+A model says in one line which metrics it has: `CLASSIFICATION`, `REGRESSION`, or one of these with means of one's own
+on top, ``CLASSIFICATION.plus(top_3=in_the_top_3)``.
+
 Training metrics are measured on each batch *before* its step, with the local model as it moves: they describe the
 round's clients on the way from the old model, not the new model. The sums over clients are float64, in cohort order.
 """
@@ -13,12 +16,15 @@ from __future__ import annotations
 import functools
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.errors import check_int
+from fedsim_np.trees import Array
 
 Unfinalized = OrderedDict[str, Any]
 """Metric name -> list of sums."""
@@ -28,6 +34,137 @@ Metrics = OrderedDict[str, Any]
 
 Finalizers = Mapping[str, Callable[[Any], Any]]
 """Metric name -> function of the sums."""
+
+ExampleValues = Callable[[Array, Array], Array]
+"""Predictions (..., c) and labels (..., t) of the examples -> a value of each, (...)."""
+
+
+@dataclass(frozen=True)
+class ExampleMetrics:
+    """Metrics of a model: means over examples, and beside them ``loss``, ``num_examples`` and ``num_batches``.
+
+    Parameters
+    ----------
+    means : mapping of str to callable
+        Name -> function of predictions (..., c) and labels (..., t) that gives a value an example, (...). Any axes may
+        stand in front: engines measure many clients at once.
+
+    Examples
+    --------
+    >>> measured = CLASSIFICATION.plus(confidence=lambda p, y: p.max(axis=-1))
+    >>> dict(measured.of_batch(np.float32([[0.25, 0.75]]), np.array([[1]]), loss=0.5))
+    {'sparse_categorical_accuracy': [1.0, 1.0], 'confidence': [0.75, 1.0],
+     'loss': [0.5, 1.0], 'num_examples': [1], 'num_batches': [1]}
+    """
+
+    means: Mapping[str, ExampleValues]
+
+    def plus(self, **means: ExampleValues) -> ExampleMetrics:
+        """Return these metrics and more means."""
+        return ExampleMetrics(OrderedDict(self.means, **means))
+
+    def of_batch(self, predictions: Array, y: Array, loss: float) -> Unfinalized:
+        """Return the unfinalized metrics of one batch and its mean loss."""
+        n = len(y)
+        means = [float(values(predictions, y).sum()) for values in self.means.values()]
+        return self.of_sums(means, float(loss) * n, n, 1)
+
+    def of_sums(self, means: Iterable[float], loss: float, examples: int, batches: int) -> Unfinalized:
+        """Return the unfinalized metrics whose sums are known."""
+        n = float(examples)
+        sums: Unfinalized = OrderedDict()
+        for name, value in zip(self.means, means, strict=True):
+            sums[name] = [value, n]
+        sums["loss"], sums["num_examples"], sums["num_batches"] = [loss, n], [examples], [batches]
+        return sums
+
+    def of_clients(self, means: Sequence[Array], loss: Array, examples: Array, batches: Array) -> list[Unfinalized]:
+        """Return the unfinalized metrics of k clients, whose sums are arrays (k,)."""
+        columns = [np.asarray(sums, np.float64).tolist() for sums in (*means, loss)]
+        counts = examples.tolist(), batches.tolist()
+        return [self.of_sums(sums[:-1], sums[-1], n, b) for *sums, n, b in zip(*columns, *counts, strict=True)]
+
+    def masked_sums(self, predictions: Array, y: Array, mask: Array) -> list[Array]:
+        """Return the sums of each mean over the examples (..., b) that a mask counts, (...)."""
+        return [np.where(mask, values(predictions, y), 0).sum(axis=-1) for values in self.means.values()]
+
+    def initial(self) -> Unfinalized:
+        """Return the unfinalized metrics of no examples."""
+        return self.of_sums([0.0] * len(self.means), 0.0, 0, 0)
+
+    def finalizers(self) -> Finalizers:
+        """Return means, 0 where nothing was counted as Keras has it, and plain sums for the counts."""
+        return OrderedDict([*((name, _mean) for name in (*self.means, "loss"))], num_examples=_only, num_batches=_only)
+
+
+def _mean(sums: Sequence[Any]) -> Any:
+    return sums[0] / sums[1] if sums[1] else 0.0
+
+
+def _only(sums: Sequence[Any]) -> Any:
+    return sums[0]
+
+
+def is_correct(predictions: Array, y: Array) -> Array:
+    """Return whether each label (..., 1) is the class with the largest prediction (..., c), the lowest of several.
+
+    Examples
+    --------
+    >>> is_correct(np.float32([[0.2, 0.8], [0.5, 0.5], [0.5, 0.5]]), np.array([[1], [0], [1]])).tolist()
+    [True, True, False]
+    """
+    labels = y[..., 0]
+    if predictions.flags.c_contiguous:
+        return np.asarray(predictions.argmax(axis=-1) == labels)
+    # Argmax is slow where the classes do not lie side by side: it is asked where several classes tie, or where there
+    # is no largest one (NaN).
+    at_top = predictions == predictions.max(axis=-1, keepdims=True)
+    label_at_top = LabelEntries(labels).of(at_top)
+    unclear = at_top.view(np.uint8).sum(axis=-1, dtype=np.uint32) != 1
+    if unclear.any():
+        label_at_top[unclear] = predictions[unclear].argmax(axis=-1) == labels[unclear]
+    return np.asarray(label_at_top)
+
+
+class LabelEntries:
+    """Where labels (...) have their entries in an array with an entry for each class, (..., c).
+
+    Examples
+    --------
+    >>> LabelEntries(np.array([1, 0])).of(np.array([[0.1, 0.9], [0.7, 0.3]])).tolist()
+    [0.9, 0.7]
+    """
+
+    def __init__(self, labels: Array) -> None:
+        last = labels.ndim - 1
+        before = (np.arange(n).reshape(-1, *[1] * (last - axis)) for axis, n in enumerate(labels.shape))
+        self._index = (*before, labels)
+
+    def of(self, array: Array) -> Array:
+        """Return the entries."""
+        return np.asarray(array[self._index])
+
+    def put(self, array: Array, values: Array) -> None:
+        """Replace the entries."""
+        array[self._index] = values
+
+
+def squared_errors(predictions: Array, y: Array) -> Array:
+    """Return the squared errors, each example's mean over its targets.
+
+    Examples
+    --------
+    >>> squared_errors(np.float32([[1.0, 3.0]]), np.float32([[1.0, 1.0]])).tolist()
+    [2.0]
+    """
+    return np.asarray(np.square(predictions - y).mean(axis=-1))
+
+
+CLASSIFICATION = ExampleMetrics(OrderedDict(sparse_categorical_accuracy=is_correct))
+"""Keras's accuracy, the loss, and how many examples and batches there were: for labels (b, 1) that are classes."""
+
+REGRESSION = ExampleMetrics(OrderedDict(mean_squared_error=squared_errors))
+"""Keras's mean squared error, the loss, and how many examples and batches there were."""
 
 
 def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
@@ -47,26 +184,7 @@ def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
     >>> dict(add({"loss": [2.5, 1.0]}, {"loss": [0.5, 3.0]}))
     {'loss': [3.0, 4.0]}
     """
-    return OrderedDict((name, _add(sums, b[name])) for name, sums in a.items())
-
-
-def _add(a: Any, b: Any) -> Any:
-    if type(a) in _PLAIN and type(b) in _PLAIN:
-        return a + b
-    if isinstance(a, Mapping):
-        return add(a, b)
-    if isinstance(a, list | tuple):
-        return [_add(x, y) for x, y in zip(a, b, strict=True)]
-    return _wide(a) + _wide(b)
-
-
-def _wide(value: Any) -> Any:
-    """Return a sum in float64 or as it is: a model may hand in NumPy's float32, which would stay float32."""
-    if isinstance(value, np.floating):
-        return float(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return value.astype(np.float64)
-    return value
+    return OrderedDict((name, trees.map(_plus, sums, b[name])) for name, sums in a.items())
 
 
 def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
@@ -89,7 +207,20 @@ def _total(values: Sequence[Any]) -> Any:
         columns = list(zip(*values, strict=True))
         if all(set(map(type, column)) <= _PLAIN for column in columns):
             return [functools.reduce(operator.add, column) for column in columns]
-    return functools.reduce(_add, values)
+    return functools.reduce(functools.partial(trees.map, _plus), values)
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return a + b if type(a) in _PLAIN and type(b) in _PLAIN else _wide(a) + _wide(b)
+
+
+def _wide(value: Any) -> Any:
+    """Return a sum in float64 or as it is: a model may hand in NumPy's float32, which would stay float32."""
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(np.float64)
+    return value
 
 
 def as_float32_prints(value: float) -> float:
@@ -105,21 +236,12 @@ def as_float32_prints(value: float) -> float:
 
 def _numpy_scalar(value: Any) -> Any:
     """NumPy's division of 0 by 0 is NaN where Python's is an error."""
-    if isinstance(value, Mapping):
-        return OrderedDict((name, _numpy_scalar(v)) for name, v in value.items())
-    if isinstance(value, list | tuple):
-        return [_numpy_scalar(v) for v in value]
     if isinstance(value, bool | int):
         return np.int64(value)
     return np.float64(value) if isinstance(value, float) else value
 
 
 def _reported(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return OrderedDict((name, _reported(v)) for name, v in value.items())
-    if isinstance(value, list | tuple):
-        parts = [_reported(v) for v in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, np.ndarray) and value.ndim:
         return value.copy()  # the sums themselves are in the state
     number = value.item() if isinstance(value, np.generic | np.ndarray) else value
@@ -156,7 +278,8 @@ def finalize(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
         )
     with np.errstate(all="ignore"):
         return OrderedDict(
-            (name, _reported(finalizer(_numpy_scalar(sums[name])))) for name, finalizer in finalizers.items()
+            (name, trees.map(_reported, finalizer(trees.map(_numpy_scalar, sums[name]))))
+            for name, finalizer in finalizers.items()
         )
 
 
@@ -224,21 +347,14 @@ def finalize_then_sample(
     sample_size = check_int("sample_size", sample_size, minimum=1)
     seed = check_int("seed", seed, minimum=0)
 
+    def of_figure(*values: Any) -> Array:
+        array = np.asarray(values)
+        return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+
     def aggregate(clients: Sequence[Mapping[str, Any]]) -> Metrics:
         k = len(clients)
         chosen = range(k) if k <= sample_size else sorted(np.random.default_rng([k, seed]).permutation(k)[:sample_size])
-        sampled: Metrics = _stacked([finalize(metric_finalizers, clients[i]) for i in chosen])
+        sampled: Metrics = trees.map(of_figure, *(finalize(metric_finalizers, clients[i]) for i in chosen))
         return sampled
 
     return aggregate
-
-
-def _stacked(values: Sequence[Any]) -> Any:
-    """Return nested metrics of several clients as the same nesting of arrays."""
-    first = values[0]
-    if isinstance(first, Mapping):
-        return OrderedDict((name, _stacked([value[name] for value in values])) for name in first)
-    if isinstance(first, list | tuple):
-        return [_stacked(parts) for parts in zip(*values, strict=True)]
-    array = np.asarray(values)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)

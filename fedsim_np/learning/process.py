@@ -24,79 +24,90 @@ rounds before it is in the state, a tuple of arrays and numbers that can be prin
 from __future__ import annotations
 
 import abc
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int
-from fedsim_np.learning import metrics as metrics_lib
-from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.client_work import ClientWork
+from fedsim_np.learning.aggregators import Aggregator, aggregate
+from fedsim_np.learning.client import Broadcast
+from fedsim_np.learning.client_work import ClientWork, LocalTraining
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import (
     DEFAULT_CACHE_BYTES,
     ChunkResult,
+    EngineName,
     ExecutorArgument,
     Runner,
     checked_engine,
     checked_executor,
     choose_engine,
 )
-from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights, as_dataset, as_model
-from fedsim_np.learning.optimizers import Optimizer, as_optimizer
+from fedsim_np.learning.engines.engine import check_shapes
+from fedsim_np.learning.hidden_state import unchanged
+from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
+from fedsim_np.learning.models.batches import ClientBatches, as_dataset
+from fedsim_np.learning.models.model import Model, ModelFn, ModelWeights, as_model, initial_weights
+from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
+from fedsim_np.learning.signatures import initialize_signature, next_signature, typed_method
 from fedsim_np.learning.state import (
+    ClientWorkState,
     LearningAlgorithmState,
     LearningProcessOutput,
     clients_table,
     frozen,
-    initial_weights,
 )
-from fedsim_np.learning.type_signatures import (
-    Type,
-    TypedFunction,
-    client_sequences,
-    function,
-    server,
-    struct,
-    type_of,
-    varying,
-)
+from fedsim_np.learning.type_signatures import varying, with_int64
+from fedsim_np.trees import Arrays
 
-ClientBatches = Dataset | Iterable[Mapping[str, npt.ArrayLike]]
-"""One client's data in a call of `next`."""
-
-MetricsAggregator = Callable[[metrics_lib.Finalizers], Callable[[Sequence[Mapping[str, Any]]], metrics_lib.Metrics]]
+MetricsAggregator = Callable[[Finalizers], Callable[[Sequence[Mapping[str, Any]]], Metrics]]
 """Finalizers -> function from the clients' unfinalized metrics to the round's: `metrics.sum_then_finalize`."""
 
 
 class LearningProcess(abc.ABC):
     """A process of rounds: TFF's ``LearningProcess``.
 
-    Use `compose_learning_process` or one of the builders to make one.
+    Use `compose_learning_process` or one of the builders to make one. ``process.initialize.type_signature`` and
+    ``process.next.type_signature`` are TFF's.
 
     Attributes
     ----------
     model : Model
+    engine : str
+        How a round is computed.
     """
 
     model: Model
+    runner: Runner
 
     @property
-    @abc.abstractmethod
     def engine(self) -> str:
         """How a round is computed."""
+        return self.runner.engine.name
 
     @abc.abstractmethod
-    def _initialize(self) -> LearningAlgorithmState:
+    def metrics_example(self) -> Metrics:
+        """Return metrics of the types that a round's have, for type signatures."""
+
+    @property
+    def integers(self) -> str:
+        """The type of the integers in the state."""
+        return "int32"
+
+    @typed_method(initialize_signature)
+    @abc.abstractmethod
+    def initialize(self) -> LearningAlgorithmState:
         """Return the state before the first round."""
 
+    @typed_method(next_signature)
     @abc.abstractmethod
-    def _next(
+    def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
         """Run one round.
@@ -124,34 +135,6 @@ class LearningProcess(abc.ABC):
             If a client's batches are not what the model takes.
         """
 
-    @abc.abstractmethod
-    def _metrics_type(self) -> Type:
-        """Return the type of a round's metrics."""
-
-    @abc.abstractmethod
-    def _state_type(self) -> Type:
-        """Return the type of the state."""
-
-    @cached_property
-    def initialize(self) -> TypedFunction[[], LearningAlgorithmState]:
-        """``initialize()`` returns the state before the first round."""
-        return TypedFunction(self._initialize, self._initialize_signature)
-
-    @cached_property
-    def next(self) -> TypedFunction[..., LearningProcessOutput]:
-        """``next(state, data, iteration=0)`` runs one round."""
-        return TypedFunction(self._next, self._next_signature)
-
-    def _initialize_signature(self) -> Type:
-        return function(None, server(self._state_type()))
-
-    def _next_signature(self) -> Type:
-        state = server(self._state_type())
-        data = client_sequences(type_of(self.model.input_spec))
-        return function(
-            struct(state=state, client_data=data), struct(state=state, metrics=server(self._metrics_type()))
-        )
-
     def get_model_weights(self, state: LearningAlgorithmState) -> ModelWeights:
         """Return the model weights in a state."""
         return state.global_model_weights
@@ -170,15 +153,13 @@ class LearningProcess(abc.ABC):
         ValueError
             If the shapes differ.
         """
-        weights = ModelWeights(*model_weights)
-        parts = []
-        for new, old in zip(weights, state.global_model_weights, strict=True):
-            arrays = [np.asarray(array) for array in new]
-            if [a.shape for a in arrays] != [np.shape(a) for a in old]:
-                rule = f"arrays of the shapes {[np.shape(a) for a in old]}"
-                raise argument_error("model_weights", rule, [a.shape for a in arrays])
-            parts.append(tuple(a.astype(o.dtype) for a, o in zip(arrays, old, strict=True)))
-        return state._replace(global_model_weights=frozen(ModelWeights(*parts)))
+        given, there = ModelWeights(*model_weights), state.global_model_weights
+        shapes = [[np.shape(array) for array in part] for part in there]
+        found = [[np.shape(array) for array in part] for part in given]
+        if found != shapes:
+            raise argument_error("model_weights", f"arrays of the shapes {shapes}", found)
+        cast = trees.map(lambda old, new: np.asarray(new).astype(old.dtype), there, given)
+        return state._replace(global_model_weights=trees.freeze(cast))
 
     def get_hparams(self, state: LearningAlgorithmState) -> OrderedDict[str, Any]:
         """Return ``{client_work: {...}, finalizer: {...}}``, the hyperparameters in a state."""
@@ -191,7 +172,7 @@ class LearningProcess(abc.ABC):
         return state
 
 
-def as_cohort(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
+def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
     """Return the clients' datasets, set to be read in the order of an iteration.
 
     Raises
@@ -201,154 +182,168 @@ def as_cohort(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
     """
     if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
         raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
-    cohort = [as_dataset(client) for client in data]
-    if not cohort:
+    datasets = [as_dataset(client) for client in data]
+    if not datasets:
         raise argument_error("data", "a list with at least one client", [])
     iteration = check_int("iteration", iteration, minimum=0)
-    return [dataset.skip_iterations(iteration) for dataset in cohort] if iteration else cohort
+    return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
 
 
 @dataclass(frozen=True, eq=False)
-class _ComposedProcess(LearningProcess):
+class TrainingProcess(LearningProcess):
     """The process of `compose_learning_process`."""
 
     model: Model
-    client_work: ClientWork
+    client_work: LocalTraining | ClientWork
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
     runner: Runner
 
-    @property
-    def engine(self) -> str:
-        """How a round is computed."""
-        return self.runner.engine.name
-
-    def _initialize(self) -> LearningAlgorithmState:
-        weights = initial_weights(self.model)
-        return LearningAlgorithmState(
-            global_model_weights=weights,
-            distributor=(),
-            client_work=frozen(self.client_work.initialize()),
-            aggregator=frozen(self.aggregator.initialize(weights.trainable)),
-            finalizer=frozen(self.finalizer.initialize(weights.trainable)),
+    @typed_method(initialize_signature)
+    def initialize(self) -> LearningAlgorithmState:
+        """Return the state before the first round."""
+        weights, work = initial_weights(self.model), self.client_work
+        if isinstance(work, LocalTraining):
+            own = ClientWorkState(0 if work.counts_rounds else None, work.initialize(weights.trainable), {})
+        else:
+            own = ClientWorkState(None, work.initialize(), {})
+        return frozen(
+            LearningAlgorithmState(
+                global_model_weights=weights,
+                distributor=(),
+                client_work=own.stored(),
+                aggregator=self.aggregator.initialize(weights.trainable),
+                finalizer=self.finalizer.initialize(weights.trainable),
+            )
         )
 
-    def _next(
+    @typed_method(next_signature)
+    def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        cohort = as_cohort(data, iteration)
+        """Run one round, see `LearningProcess.next`."""
+        datasets = as_datasets(data, iteration)
         state = frozen(state)  # an unpickled one is writable
-        weights = state.global_model_weights
-        results = self.runner.run(weights, cohort, state.client_work)
-        updates, client_weights, unfinalized, norms = self._leave_out_non_finite(results)
-        aggregator_state, aggregate, aggregator_metrics = self.aggregator.next(
-            state.aggregator, updates, client_weights
-        )
-        finalizer_state, trainable, finalizer_metrics = self._finalize(state, aggregate)
-        client_work_state, server_metrics = self.client_work.finish_round(state.client_work)
+        with unchanged(self.parts, self.runner.sends_pickles):
+            sent, results = self.run_clients(state, datasets, self.runner)
+            cohort, updates, unfinalized = self._leave_out_non_finite(sent, datasets, results)
+            aggregator_state, update, aggregated = aggregate(self.aggregator, state.aggregator, updates, cohort)
+            finalizer_state, trainable, finalized = self._finalize(state, update)
+            server, worked = self.client_work.finish_round(sent.state, cohort)
+        finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
         new_state = LearningAlgorithmState(
-            global_model_weights=frozen(weights._replace(trainable=trainable)),
+            global_model_weights=sent.weights._replace(trainable=trainable),
             distributor=(),
-            client_work=frozen(client_work_state),
-            aggregator=frozen(aggregator_state),
-            finalizer=frozen(finalizer_state),
+            client_work=ClientWorkState.of(state).after(server, cohort, results.kept).stored(),
+            aggregator=aggregator_state,
+            finalizer=finalizer_state,
         )
-        train = self.metrics_aggregator(self.model.metric_finalizers())(unfinalized)
-        round_metrics = OrderedDict(
+        metrics = OrderedDict(
             distributor=(),
-            client_work=OrderedDict(train=train, **server_metrics),
-            aggregator=aggregator_metrics,
-            finalizer=finalizer_metrics,
+            client_work=OrderedDict(train=self.metrics_aggregator(finalizers)(unfinalized), **worked),
+            aggregator=aggregated,
+            finalizer=finalized,
         )
-        client_ids = [dataset.client_id for dataset in cohort]
-        sizes = [d if n is None else n for d, n in zip(cohort, results.num_examples, strict=True)]
-        return LearningProcessOutput(
-            new_state,
-            round_metrics,
-            lambda: clients_table(client_ids, sizes, unfinalized, weight=client_weights, update_norm=norms),
-        )
+        clients = functools.partial(clients_table, cohort, unfinalized)
+        return LearningProcessOutput(frozen(new_state), metrics, clients)
 
-    def _leave_out_non_finite(self, results: ChunkResult) -> tuple[Arrays, Array, list[metrics_lib.Unfinalized], Array]:
-        """Zero the update, the weight and the metrics of every client whose update is not finite."""
-        updates, weights, unfinalized = results.updates, results.weights, results.metrics
-        norms = results.norms
-        bad = ~np.isfinite(norms)
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What may be of the user's, and must not change in a round."""
+        return {
+            "model": self.model,
+            "client work": self.client_work,
+            "aggregator": self.aggregator,
+            "finalizer": self.finalizer,
+        }
+
+    def run_clients(
+        self, state: LearningAlgorithmState, datasets: Sequence[Dataset], runner: Runner
+    ) -> tuple[Broadcast, ChunkResult]:
+        """Return what the server sends in a round, and what each client sends back."""
+        work, of_work = self.client_work, ClientWorkState.of(state)
+        sent, kept = of_work.broadcast(state.global_model_weights), None
+        if isinstance(work, LocalTraining) and work.counts_rounds:
+            first = work.initialize_client(sent.weights.trainable)
+            kept = of_work.kept_of([dataset.client_id for dataset in datasets], first)
+        return sent, runner.run(sent, datasets, kept)
+
+    def _leave_out_non_finite(
+        self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult
+    ) -> tuple[Cohort, Arrays, list[Unfinalized]]:
+        """Zero the update and the metrics of each client whose update is not finite, and all that do not count send."""
+        bad, unfinalized = ~np.isfinite(results.norms), results.metrics
         if bad.any():
-            for update in updates:
+            for update in results.updates:
                 update[bad] = 0
-            weights[bad] = 0
-            unfinalized = [self.model.initial_metrics() if b else m for b, m in zip(bad, unfinalized, strict=True)]
-        for array in (*updates, weights):
-            array.flags.writeable = False
-        return updates, weights, unfinalized, norms
+            nothing = OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
+            unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
+        read = list(zip(datasets, results.num_examples, strict=True))
+        cohort = Cohort(
+            ids=[dataset.client_id for dataset in datasets],
+            round_num=sent.round_num,
+            client_weights=trees.freeze(results.client_weights),
+            update_norms=results.norms,
+            num_steps=None if None in results.num_steps else np.array(results.num_steps, np.int64),
+            _count_examples=lambda: [dataset.num_examples if n is None else n for dataset, n in read],
+            _sent=results.messages,
+        )
+        return cohort, trees.freeze(results.updates), unfinalized
 
-    def _finalize(self, state: LearningAlgorithmState, aggregate: Arrays) -> tuple[Any, Arrays, metrics_lib.Metrics]:
+    def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are."""
-        trainable = state.global_model_weights.trainable
-        shapes = [np.shape(a) for a in aggregate]
-        if shapes != [w.shape for w in trainable]:
-            name = f"aggregate of {type(self.aggregator).__name__}"
-            raise argument_error(name, f"arrays of the shapes {[w.shape for w in trainable]}", shapes)
-        finalizer_state = state.finalizer
+        trainable, finalizer_state = state.global_model_weights.trainable, state.finalizer
+        check_shapes(f"aggregate of {type(self.aggregator).__name__}", update, [w.shape for w in trainable])
         with np.errstate(all="ignore"):
             # In C order whatever the engine's is: a matrix product's bits depend on the order.
-            gradients = tuple(np.ascontiguousarray(a, np.float32).reshape(np.shape(a)) for a in aggregate)
+            gradients = trees.map(lambda w, u: np.ascontiguousarray(u, w.dtype).reshape(w.shape), trainable, update)
             finite = all(np.isfinite(g).all() for g in gradients)
             if finite:
                 finalizer_state, trainable = self.finalizer.next(finalizer_state, trainable, gradients)
         return finalizer_state, trainable, OrderedDict(update_non_finite=int(not finite))
 
     def get_hparams(self, state: LearningAlgorithmState) -> OrderedDict[str, Any]:
+        """Return the hyperparameters of the client work and of the finalizer."""
         return OrderedDict(
-            client_work=self.client_work.get_hparams(state.client_work),
+            client_work=self.client_work.get_hparams(ClientWorkState.of(state).server),
             finalizer=self.finalizer.get_hparams(state.finalizer),
         )
 
     def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
+        """Return the state with other hyperparameters, of the form that `get_hparams` gives."""
         if not isinstance(hparams, Mapping) or set(hparams) != {"client_work", "finalizer"}:
             raise argument_error("hparams", "of the form that get_hparams gives", hparams)
+        of_work = ClientWorkState.of(state)
+        server = self.client_work.set_hparams(of_work.server, hparams["client_work"])
         return state._replace(
-            client_work=self.client_work.set_hparams(state.client_work, hparams["client_work"]),
+            client_work=of_work._replace(server=server).stored(),
             finalizer=self.finalizer.set_hparams(state.finalizer, hparams["finalizer"]),
         )
 
-    def _state_type(self) -> Type:
-        return type_of(self._initialize())
-
-    def _metrics_type(self) -> Type:
-        # Two rounds of clients that have nothing to say: their metrics have the types of any round's, with lengths
-        # that vary where theirs do. Ten clients and eleven, since an aggregation rule may need several.
-        state = self._initialize()
-
-        def metrics_of(k: int) -> tuple[metrics_lib.Metrics, metrics_lib.Metrics]:
-            updates = tuple(np.broadcast_to(np.float32(0), (k, *w.shape)) for w in state.global_model_weights.trainable)
-            # One client or ten: a sample of the clients varies where they are few.
-            clients = [self.model.initial_metrics()] * (1 if k == 10 else k)
-            train = self.metrics_aggregator(self.model.metric_finalizers())(clients)
-            return train, self.aggregator.next(state.aggregator, updates, np.ones(k))[2]
-
-        train, aggregator = varying(metrics_of(10), metrics_of(11))
-        server_metrics = self.client_work.finish_round(state.client_work)[1]
-        return struct(
-            distributor=type_of(()),
-            client_work=struct(
-                train=type_of(train, integers="int64"),
-                **{name: type_of(value) for name, value in server_metrics.items()},
-            ),
-            aggregator=type_of(aggregator),
-            finalizer=type_of({"update_non_finite": 0}),
+    def metrics_example(self) -> Metrics:
+        """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
+        work, finalizers = self.client_work, OrderedDict(self.model.metric_finalizers())
+        finalizers.update(work.metric_finalizers())
+        nothing = OrderedDict(self.model.initial_metrics(), **work.initial_metrics())
+        # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
+        few, many = (self.metrics_aggregator(finalizers)([nothing] * k) for k in (1, 11))
+        return OrderedDict(
+            distributor=(),
+            client_work=OrderedDict(train=with_int64(varying(few, many)), **work.round_metrics),
+            aggregator=self.aggregator.initial_metrics(),
+            finalizer=OrderedDict(update_non_finite=0),
         )
 
 
 def compose_learning_process(
-    model_fn: Callable[[], Model] | Model,
-    client_work: ClientWork,
+    model_fn: ModelFn,
+    client_work: LocalTraining | ClientWork,
     aggregator: Aggregator,
-    finalizer: Optimizer | Callable[[], Optimizer],
+    finalizer: OptimizerFn,
     metrics_aggregator: MetricsAggregator | None = None,
     *,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> LearningProcess:
@@ -358,7 +353,7 @@ def compose_learning_process(
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
         Called once: for the first weights, the metrics and what a batch looks like.
-    client_work : ClientWork
+    client_work : LocalTraining or ClientWork
         What each client does.
     aggregator : Aggregator
         How the clients' updates become one.
@@ -388,31 +383,31 @@ def compose_learning_process(
     Examples
     --------
     >>> from fedsim_np.learning.aggregators import MeanFactory
-    >>> from fedsim_np.learning.client_work import LocalTraining
+    >>> from fedsim_np.learning.fed_avg import FedAvgTraining
     >>> from fedsim_np.learning.models import SoftmaxRegression
     >>> from fedsim_np.learning.optimizers import build_sgdm
     >>> model = SoftmaxRegression(num_features=2, num_classes=3)
     >>> process = compose_learning_process(
-    ...     model, LocalTraining(model, build_sgdm(0.1)), MeanFactory(), build_sgdm(1.0))
+    ...     model, FedAvgTraining(build_sgdm(0.1)), MeanFactory(), build_sgdm(1.0))
     >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.zeros((4, 1), np.int32)}
     >>> state, metrics = process.next(process.initialize(), [[batch], [batch]])
     >>> print(metrics["client_work"]["train"]["num_examples"], state.global_model_weights.trainable[1].round(4))
     8 [ 0.0667 -0.0333 -0.0333]
     """
-    if not isinstance(client_work, ClientWork):
-        raise argument_type_error("client_work", "a ClientWork", client_work)
+    if not isinstance(client_work, LocalTraining | ClientWork):
+        raise argument_type_error("client_work", "a LocalTraining or a ClientWork", client_work)
     if not isinstance(aggregator, Aggregator):
         raise argument_type_error("aggregator", "an Aggregator", aggregator)
     if metrics_aggregator is not None and not callable(metrics_aggregator):
         rule = "a function such as metrics.sum_then_finalize"
         raise argument_type_error("metrics_aggregator", rule, metrics_aggregator)
     model = as_model(model_fn)
-    return _ComposedProcess(
+    return TrainingProcess(
         model=model,
         client_work=client_work,
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer"),
-        metrics_aggregator=metrics_aggregator or metrics_lib.sum_then_finalize,
+        metrics_aggregator=metrics_aggregator or sum_then_finalize,
         runner=Runner(
             choose_engine(checked_engine(engine), client_work, model),
             checked_executor(executor),

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np.datasets import Dataset
-from fedsim_np.learning import metrics as metrics_lib
-from fedsim_np.learning.models import Array, Model, ModelWeights
-
-OK, EMPTY, NON_FINITE = "ok", "empty", "non-finite update"
-"""What `clients` says of a client: took part; had no examples; was left out."""
+from fedsim_np import trees
+from fedsim_np.errors import argument_error
+from fedsim_np.learning.client import Broadcast
+from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.metrics import Metrics, Unfinalized
+from fedsim_np.learning.models.model import ModelWeights
 
 
 class LearningAlgorithmState(NamedTuple):
@@ -26,9 +26,77 @@ class LearningAlgorithmState(NamedTuple):
     finalizer: Any
 
 
+class ClientWorkState(NamedTuple):
+    """The client work's part of the state, where rounds are counted and something may be kept of the clients.
+
+    Attributes
+    ----------
+    round_num : int or None
+        Rounds that are over; None where the work's own state is all that is stored.
+    server : tree
+        The work's own state, the same for all clients.
+    clients : mapping of str to tree of arrays
+        Client id -> what is kept of it. Clients that have not been seen yet are not in it.
+    """
+
+    round_num: int | None
+    server: Any
+    clients: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, state: LearningAlgorithmState) -> ClientWorkState:
+        """Return what a state has of the client work."""
+        stored = state.client_work
+        return stored if isinstance(stored, ClientWorkState) else cls(None, stored, {})
+
+    def stored(self) -> Any:
+        """Return what a state holds: this, or the work's own state alone where rounds are not counted."""
+        return self.server if self.round_num is None else self
+
+    def broadcast(self, weights: ModelWeights) -> Broadcast:
+        """Return what the server sends to all clients of the next round."""
+        return Broadcast(weights, self.server, None if self.round_num is None else self.round_num + 1)
+
+    def kept_of(self, ids: Sequence[str | None], first: Any) -> list[Any] | None:
+        """Return what is kept of each client of a cohort, `first` of a new one; None where `first` is: nothing is kept.
+
+        Raises
+        ------
+        ValueError
+            If something is kept, and a client has no id or is there twice.
+        """
+        if first is None:
+            return None
+        if None in ids:
+            raise argument_error(
+                "data", "of clients with ids (Dataset.with_client_id), since something is kept of each", None
+            )
+        if len(set(ids)) < len(ids):
+            twice = next(client_id for client_id in ids if ids.count(client_id) > 1)
+            raise argument_error("data", "of different clients, since something is kept of each", f"{twice}, twice")
+        return [trees.freeze(self.clients.get(str(client_id), first)) for client_id in ids]
+
+    def after(self, server: Any, cohort: Cohort, kept: Any) -> ClientWorkState:
+        """Return the state after a round: of clients that count, what they sent to be kept, (k, ...), by their ids."""
+        if self.round_num is None:
+            return self._replace(server=server)
+        clients = dict(self.clients)
+        for i in np.flatnonzero(cohort.counts).tolist() if kept is not None else ():
+            # A copy: a view would hold what the whole cohort sent.
+            clients[str(cohort.ids[i])] = trees.freeze(trees.map(lambda array, i=i: np.array(array[i]), kept))
+        return ClientWorkState(self.round_num + 1, server, clients)
+
+
+def frozen(state: LearningAlgorithmState) -> LearningAlgorithmState:
+    """Return a state with read-only arrays; what is kept of clients, which may be much, is frozen where it is used."""
+    work = ClientWorkState.of(state)
+    rest = trees.freeze(state._replace(client_work=work.server))
+    return rest._replace(client_work=work._replace(server=rest.client_work).stored())
+
+
 class _StateAndMetrics(NamedTuple):
     state: LearningAlgorithmState
-    metrics: metrics_lib.Metrics
+    metrics: Metrics
 
 
 class LearningProcessOutput(_StateAndMetrics):
@@ -52,7 +120,7 @@ class LearningProcessOutput(_StateAndMetrics):
     def __new__(
         cls,
         state: LearningAlgorithmState,
-        metrics: metrics_lib.Metrics,
+        metrics: Metrics,
         clients: Callable[[], OrderedDict[str, Any]] | OrderedDict[str, Any] | None = None,
     ) -> LearningProcessOutput:
         """Take the parts; `clients` may be a function that makes the table."""
@@ -73,42 +141,13 @@ class LearningProcessOutput(_StateAndMetrics):
         return LearningProcessOutput, (self.state, self.metrics, self.clients)
 
 
-def clients_table(
-    client_ids: Sequence[str | None],
-    sizes: Sequence[int | Dataset],
-    unfinalized: Sequence[metrics_lib.Unfinalized],
-    **columns: Array,
-) -> OrderedDict[str, Any]:
-    """Return `LearningProcessOutput.clients`; a size is the number of examples, or the dataset to count them in."""
-    counts = [size.num_examples if isinstance(size, Dataset) else size for size in sizes]
-    finite = np.isfinite(columns.get("update_norm", np.zeros(len(counts))))
-    status = [EMPTY if not n else OK if good else NON_FINITE for n, good in zip(counts, finite, strict=True)]
+def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], *, updates: bool = True) -> OrderedDict[str, Any]:
+    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates."""
+    of_updates = {"weight": cohort.client_weights, "update_norm": cohort.update_norms} if updates else {}
     return OrderedDict(
-        client_id=list(client_ids),
-        num_examples=np.array(counts, np.int64),
-        **columns,
-        status=status,
+        client_id=list(cohort.ids),
+        num_examples=cohort.num_examples,
+        **of_updates,
+        status=cohort.status,
         metrics=list(unfinalized),
     )
-
-
-def frozen(value: Any) -> Any:
-    """Return a state or weights with every array in it read-only."""
-    if isinstance(value, np.ndarray):
-        view = value.view()
-        view.flags.writeable = False
-        return view
-    if isinstance(value, Mapping):
-        return OrderedDict((name, frozen(v)) for name, v in value.items())
-    if isinstance(value, tuple | list):
-        parts = [frozen(v) for v in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return value
-
-
-def initial_weights(model: Model) -> ModelWeights:
-    """Return a model's first weights as arrays of the state's own, the trainable ones float32."""
-    trainable, non_trainable = model.initial_weights()
-    owned = ModelWeights(tuple(np.array(w, np.float32) for w in trainable), tuple(np.array(w) for w in non_trainable))
-    weights: ModelWeights = frozen(owned)
-    return weights

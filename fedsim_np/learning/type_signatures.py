@@ -6,16 +6,13 @@ function. `type_of` reads it off a state, a batch's spec or a round's metrics, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Type:
@@ -123,18 +120,25 @@ def type_of(value: Any, integers: str = "int32") -> Type:
     >>> print(type_of({"weights": (np.zeros((2, 3), np.float32), 1.0), "step": 0, "nothing": ()}))
     <weights=<float32[2,3],float32>,step=int32,nothing=<>>
     """
-    if isinstance(value, Mapping):
-        return fields((str(name), type_of(v, integers)) for name, v in value.items())
-    if isinstance(value, tuple | list):
-        names = getattr(value, "_fields", (None,) * len(value))
-        return fields((name, type_of(v, integers)) for name, v in zip(names, value, strict=True))
-    if isinstance(value, np.ndarray | np.generic | ArraySpec):
-        return tensor(value.dtype.name, value.shape)
-    python_types = {bool: "bool", int: integers, float: "float32"}
-    return tensor(python_types.get(type(value), type(value).__name__))
+    python_types = {bool: "bool", int: integers, float: "float32", type(None): "?"}
+
+    def of_leaf(leaf: Any) -> Type:
+        if isinstance(leaf, np.ndarray | np.generic | ArraySpec):
+            return tensor(leaf.dtype.name, leaf.shape)
+        return tensor(python_types.get(type(leaf), type(leaf).__name__))
+
+    return trees.fold(of_leaf, lambda node, members: fields(members), value)
 
 
-def varying(a: Any, b: Any) -> Any:
+T = TypeVar("T")
+
+
+def with_int64(value: T) -> T:
+    """Return a value with int64 for every Python int: TFF counts examples in int64, and all else in int32."""
+    return trees.map(lambda leaf: np.int64(leaf) if type(leaf) is int else leaf, value)
+
+
+def varying(a: T, b: T) -> T:
     """Return what two values of the same nesting have in common: arrays become specs, with None where lengths differ.
 
     Examples
@@ -142,31 +146,10 @@ def varying(a: Any, b: Any) -> Any:
     >>> print(type_of(varying({"per_client": np.zeros(2, np.float32)}, {"per_client": np.zeros(3, np.float32)})))
     <per_client=float32[?]>
     """
-    if isinstance(a, Mapping):
-        return {name: varying(value, b[name]) for name, value in a.items()}
-    if isinstance(a, tuple | list):
-        parts = [varying(x, y) for x, y in zip(a, b, strict=True)]
-        return type(a)(*parts) if hasattr(a, "_fields") else type(a)(parts)
-    if isinstance(a, np.ndarray) and a.ndim:
-        return ArraySpec(tuple(m if m == n else None for m, n in zip(a.shape, np.shape(b), strict=True)), a.dtype)
-    return a
 
+    def common(x: Any, y: Any) -> Any:
+        if isinstance(x, np.ndarray) and x.ndim:
+            return ArraySpec(tuple(m if m == n else None for m, n in zip(x.shape, np.shape(y), strict=True)), x.dtype)
+        return x
 
-class TypedFunction(Generic[P, R]):
-    """A function that knows its TFF type: ``process.next.type_signature``."""
-
-    def __init__(self, function: Callable[P, R], make_signature: Callable[[], Type]) -> None:
-        self._function, self._make_signature = function, make_signature
-        self.__doc__ = function.__doc__
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function."""
-        return self._function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<{self._function.__qualname__.split('.')[-1].strip('_')}, a function with a type_signature>"
-
-    @cached_property
-    def type_signature(self) -> Type:
-        """The `Type`: ``str()`` is compact, ``formatted_representation()`` indented."""
-        return self._make_signature()
+    return trees.map(common, a, b)

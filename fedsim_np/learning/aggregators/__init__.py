@@ -1,22 +1,24 @@
 """Aggregators: the clients' updates in, one update out.
 
 `MeanFactory` and `UnweightedMeanFactory` end a chain; clipping, zeroing and measurements go in front of another one. A
-new one is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`.
+new one is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`; one that wants to know its
+clients is a `CohortAggregator`.
 """
 
-from fedsim_np.learning.aggregators.aggregator import Aggregator
+from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.aggregators.measurements import add_debug_measurements
-from fedsim_np.learning.aggregators.quantile import EstimationProcess, PrivateQuantileEstimationProcess
+from fedsim_np.learning.aggregators.quantile import PrivateQuantileEstimationProcess
 from fedsim_np.learning.aggregators.robust import clipping_factory, robust_aggregator, update_norms, zeroing_factory
 
 __all__ = [
     "Aggregator",
-    "EstimationProcess",
+    "CohortAggregator",
     "MeanFactory",
     "PrivateQuantileEstimationProcess",
     "UnweightedMeanFactory",
     "add_debug_measurements",
+    "aggregate",
     "clipping_factory",
     "robust_aggregator",
     "update_norms",

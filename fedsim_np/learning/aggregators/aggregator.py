@@ -1,17 +1,25 @@
 """Aggregators: the clients' updates in, one update out.
 
 An `Aggregator` sees a cohort at once: ``updates`` is a tuple with one array (k, ...) per weight tensor, k clients
-along the first axis in cohort order, ``weights`` (k,) is what each client counts for. Whatever it wants to remember
-between rounds is its state. Sums over clients are float64, taken in cohort order.
+along the first axis in cohort order, ``client_weights`` (k,) is what each client counts for. Whatever it wants to
+remember between rounds is its state. Sums over clients are float64, taken in cohort order.
+
+A client that does not count (it had no examples, or its update is not finite) has an update of zeros. A mean may take
+it for one; a rule that is no mean must not, and is not shown it, unless it says `Aggregator.sees_all_clients`. A rule
+that wants to know who the clients are is a `CohortAggregator`. `aggregate` asks all kinds.
 """
 
 from __future__ import annotations
 
 import abc
+from collections import OrderedDict
 from typing import Any
 
+import numpy as np
+
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics
-from fedsim_np.learning.models import Array, Arrays
+from fedsim_np.trees import Array, Arrays
 
 
 class Aggregator(abc.ABC):
@@ -19,28 +27,31 @@ class Aggregator(abc.ABC):
 
     Attributes
     ----------
-    is_weighted : bool
-        Whether the rule is one for weighted clients; False is for the unweighted builders.
+    is_weighted : bool or None
+        Whether the rule is for the weighted builders alone (True) or for the unweighted ones (False); None: for both.
+    sees_all_clients : bool
+        Whether the rule is given the clients that do not count too, as updates of zeros with weights of zero.
     """
 
-    is_weighted: bool = True
+    is_weighted: bool | None = None
+    sees_all_clients: bool = False
 
     @abc.abstractmethod
-    def initialize(self, weights: Arrays) -> Any:
+    def initialize(self, trainable: Arrays) -> Any:
         """Return the state before the first round, for trainable weights of these shapes."""
 
     @abc.abstractmethod
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+    def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Aggregate one round.
 
         Parameters
         ----------
         state
             From `initialize`, or from the round before.
-        updates : tuple of ndarray, each (k, ...) float32, read-only
-            The clients' updates (initial - final weights), one array per weight tensor.
-        weights : ndarray, shape (k,), float64
-            The clients' weights; 0 for a client whose update was not finite, and is zero here.
+        updates : tuple of ndarray, each (k, ...), read-only
+            The clients' updates (initial - final weights), one array per weight tensor, of its dtype.
+        client_weights : ndarray, shape (k,), float64
+            What each client counts for.
 
         Returns
         -------
@@ -50,3 +61,34 @@ class Aggregator(abc.ABC):
             One array per weight tensor, without the clients' axis.
         metrics : OrderedDict
         """
+
+    def initial_metrics(self) -> Metrics | None:
+        """Return metrics of the types that `next` gives, for type signatures; None if they are not known before."""
+        return None
+
+
+class CohortAggregator(Aggregator):
+    """The protocol for a rule that knows its clients: `next_of_cohort` instead of `Aggregator.next`.
+
+    It is given all clients; ``cohort.counts`` says which count.
+    """
+
+    @abc.abstractmethod
+    def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
+        """Aggregate one round: as `Aggregator.next`, with a `Cohort` in the place of the weights."""
+
+    def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
+        """Aggregate clients of whom nothing is known but the weights."""
+        return self.next_of_cohort(state, updates, Cohort.of_weights(client_weights))
+
+
+def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
+    """Have an aggregator of any kind aggregate a round. Where nobody counts for a rule, the aggregate is NaN."""
+    if isinstance(aggregator, CohortAggregator):
+        return aggregator.next_of_cohort(state, updates, cohort)
+    if aggregator.sees_all_clients or cohort.counts.all():
+        return aggregator.next(state, updates, cohort.client_weights)
+    if not cohort.counts.any():
+        nothing = tuple(np.full(u.shape[1:], np.nan, u.dtype) for u in updates)
+        return state, nothing, aggregator.initial_metrics() or OrderedDict()
+    return aggregator.next(state, tuple(u[cohort.counts] for u in updates), cohort.client_weights[cohort.counts])

@@ -11,7 +11,7 @@ import numpy as np
 from fedsim_np.errors import check_bool
 from fedsim_np.learning.aggregators.aggregator import Aggregator
 from fedsim_np.learning.metrics import Metrics
-from fedsim_np.learning.models import Array, Arrays
+from fedsim_np.trees import Array, Arrays
 
 
 def _weighted_sum(update: Array, weights: Array) -> Array:
@@ -36,24 +36,30 @@ class MeanFactory(Aggregator):
     (array([2.], dtype=float32),)
     """
 
+    is_weighted = True
+    sees_all_clients = True
     no_nan_division: bool = False
 
     def __post_init__(self) -> None:
         """Check the argument."""
         check_bool("no_nan_division", self.no_nan_division)
 
-    def initialize(self, weights: Arrays) -> Any:
+    def initialize(self, trainable: Arrays) -> Any:
         """Return TFF's state of a mean: two sums that remember nothing."""
         return OrderedDict(value_sum_process=(), weight_sum_process=())
 
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+    def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the weighted mean."""
-        total = weights.sum()
+        total = client_weights.sum()
         if self.no_nan_division and total == 0:
             total = np.float64(1)
         with np.errstate(invalid="ignore"):
-            mean = tuple((_weighted_sum(u, weights) / total).astype(np.float32) for u in updates)
-        return state, mean, OrderedDict(mean_value=(), mean_weight=())
+            mean = tuple((_weighted_sum(u, client_weights) / total).astype(u.dtype) for u in updates)
+        return state, mean, self.initial_metrics()
+
+    def initial_metrics(self) -> Metrics:
+        """Return TFF's metrics of a mean, which say nothing."""
+        return OrderedDict(mean_value=(), mean_weight=())
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,18 @@ class UnweightedMeanFactory(Aggregator):
     """
 
     is_weighted = False
+    sees_all_clients = True
 
-    def initialize(self, weights: Arrays) -> Any:
+    def initialize(self, trainable: Arrays) -> Any:
         """Return TFF's state of a plain mean."""
         return (), ()
 
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+    def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the mean; the weights do not count."""
-        ones = np.ones(len(weights))
-        mean = tuple((_weighted_sum(u, ones) / len(ones)).astype(np.float32) for u in updates)
-        return state, mean, OrderedDict(mean_value=(), mean_count=())
+        ones = np.ones(len(client_weights))
+        mean = tuple((_weighted_sum(u, ones) / len(ones)).astype(u.dtype) for u in updates)
+        return state, mean, self.initial_metrics()
+
+    def initial_metrics(self) -> Metrics:
+        """Return TFF's metrics of a plain mean, which say nothing."""
+        return OrderedDict(mean_value=(), mean_count=())

@@ -9,41 +9,59 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_type_error
-from fedsim_np.learning.aggregators.aggregator import Aggregator
+from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
 from fedsim_np.learning.aggregators.robust import update_norms
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
-from fedsim_np.learning.models import Array, Arrays
+from fedsim_np.trees import Array, Arrays
 
 
 @dataclass(frozen=True)
-class _Measured(Aggregator):
+class _Measured(CohortAggregator):
     """Made by `add_debug_measurements`."""
 
     inner: Aggregator
 
     @property
-    def is_weighted(self) -> bool:  # type: ignore[override]
+    def is_weighted(self) -> bool | None:  # type: ignore[override]
         """As the inner aggregator."""
         return self.inner.is_weighted
 
-    def initialize(self, weights: Arrays) -> Any:
+    def initialize(self, trainable: Arrays) -> Any:
         """Return the inner aggregator's state."""
-        return self.inner.initialize(weights)
+        return self.inner.initialize(trainable)
 
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+    def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
         """Aggregate, and add the measurements to the inner aggregator's metrics."""
-        state, aggregate, metrics = self.inner.next(state, updates, weights)
+        state, total, metrics = aggregate(self.inner, state, updates, cohort)
         norms = update_norms(updates).astype(np.float64)
-        mean, deviation = _mean_and_deviation(norms, weights if self.is_weighted else np.ones(len(norms)))
-        measured = OrderedDict(
-            average_client_norm=mean,
-            std_dev_client_norm=deviation,
-            server_update_max=float(np.max([np.max(a) for a in aggregate if a.size])),
-            server_update_norm=float(update_norms(tuple(np.asarray(a)[np.newaxis] for a in aggregate))[0]),
-            server_update_min=float(np.min([np.min(a) for a in aggregate if a.size])),
+        weights = np.ones(len(norms)) if self.is_weighted is False else cohort.client_weights
+        mean, deviation = _mean_and_deviation(norms, weights)
+        largest, norm, smallest = (
+            float(np.max([np.max(a) for a in total if a.size])),
+            float(update_norms(tuple(np.asarray(a)[np.newaxis] for a in total))[0]),
+            float(np.min([np.min(a) for a in total if a.size])),
         )
-        added = OrderedDict((name, as_float32_prints(value)) for name, value in measured.items())
-        return state, aggregate, OrderedDict(metrics or {}, **added)
+        return state, total, _measured(metrics, mean, deviation, largest, norm, smallest)
+
+    def initial_metrics(self) -> Metrics | None:
+        """Return the inner aggregator's metrics and measurements of nothing."""
+        inner = self.inner.initial_metrics()
+        return None if inner is None else _measured(inner, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+_NAMES = (
+    "average_client_norm",
+    "std_dev_client_norm",
+    "server_update_max",
+    "server_update_norm",
+    "server_update_min",
+)
+
+
+def _measured(metrics: Metrics, *values: float) -> Metrics:
+    added = zip(_NAMES, map(as_float32_prints, values), strict=True)
+    return OrderedDict([*(metrics or {}).items(), *added])
 
 
 def _mean_and_deviation(norms: Array, weights: Array) -> tuple[float, float]:

@@ -9,7 +9,6 @@ with the mean bit :math:`\bar b` and the target quantile q: C shrinks while more
 
 from __future__ import annotations
 
-import abc
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,23 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_float
-from fedsim_np.learning.models import Array
-
-
-class EstimationProcess(abc.ABC):
-    """The protocol for a number that adapts to what the clients send: a clipping norm, say."""
-
-    @abc.abstractmethod
-    def initialize(self) -> Any:
-        """Return the state before the first round."""
-
-    @abc.abstractmethod
-    def next(self, state: Any, values: Array) -> Any:
-        """Return the state after a round in which the clients sent those values, (k,) float32."""
-
-    @abc.abstractmethod
-    def report(self, state: Any) -> float:
-        """Return the estimate in a state."""
+from fedsim_np.trees import Array
 
 
 class QuantileState(NamedTuple):
@@ -50,7 +33,7 @@ def _float32(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class PrivateQuantileEstimationProcess(EstimationProcess):
+class PrivateQuantileEstimationProcess:
     """An estimate of a quantile by bits; made by `no_noise`.
 
     The name is TFF's: the bits are what noise can be added to.

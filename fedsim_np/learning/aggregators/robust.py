@@ -4,10 +4,10 @@ r"""Limits on what one client can do: clipping and zeroing, in front of another 
 
     updates --> [norms] --> above the limit?  clip: scale down to it;  zero: 0  --> [inner aggregator] --> aggregate
                    |
-                   +------> [estimation process] --> next round's limit
+                   +------> [quantile estimate] --> next round's limit
 
-The limit is a number, or an `EstimationProcess` that adapts it to the norms. The norm that is compared, reported and
-used in a round is the one from before it.
+The limit is a number, or a `PrivateQuantileEstimationProcess` that adapts it to the norms. The norm that is compared,
+reported and used in a round is the one from before it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error, check_bool
-from fedsim_np.learning.aggregators.aggregator import Aggregator
+from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
-from fedsim_np.learning.aggregators.quantile import EstimationProcess, PrivateQuantileEstimationProcess
+from fedsim_np.learning.aggregators.quantile import PrivateQuantileEstimationProcess
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
-from fedsim_np.learning.models import Array, Arrays
+from fedsim_np.trees import Array, Arrays
+
+Norm = float | PrivateQuantileEstimationProcess
 
 
 def update_norms(updates: Arrays, order: float = 2.0) -> Array:
@@ -56,14 +59,14 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
 
 
 @dataclass(frozen=True)
-class _Limited(Aggregator):
+class _Limited(CohortAggregator):
     """An aggregator behind a limit on the clients' norms; `verb` makes TFF's names of state and metrics."""
 
-    norm: float | EstimationProcess
+    norm: Norm
     inner: Aggregator
 
     @property
-    def is_weighted(self) -> bool:  # type: ignore[override]
+    def is_weighted(self) -> bool | None:  # type: ignore[override]
         """As the inner aggregator."""
         return self.inner.is_weighted
 
@@ -80,21 +83,17 @@ class _Limited(Aggregator):
     def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
         """Return those rows, which are above the limit, as they are let through."""
 
-    def initialize(self, weights: Arrays) -> Any:
+    def initialize(self, trainable: Arrays) -> Any:
         """Return the states of the limit and of the inner aggregator."""
-        return OrderedDict(
-            [
-                (f"{self.verb}ing_norm", self.norm.initialize() if isinstance(self.norm, EstimationProcess) else ()),
-                ("inner_agg", self.inner.initialize(weights)),
-                (f"{self.verb}ed_count_agg", ()),
-            ]
-        )
+        limit = self.norm.initialize() if isinstance(self.norm, PrivateQuantileEstimationProcess) else ()
+        inner = self.inner.initialize(trainable)
+        return OrderedDict({f"{self.verb}ing_norm": limit, "inner_agg": inner, f"{self.verb}ed_count_agg": ()})
 
-    def next(self, state: Any, updates: Arrays, weights: Array) -> tuple[Any, Arrays, Metrics]:
+    def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
         """Limit the updates, and let the inner aggregator make one of them; the weights stay."""
         name = f"{self.verb}ing_norm"
         norms = self._norms(updates)
-        if isinstance(self.norm, EstimationProcess):
+        if isinstance(self.norm, PrivateQuantileEstimationProcess):
             limit = np.float32(self.norm.report(state[name]))
             state = OrderedDict(state, **{name: self.norm.next(state[name], norms)})
         else:
@@ -102,15 +101,17 @@ class _Limited(Aggregator):
         above = norms > limit
         if above.any():
             updates = tuple(self._limited(u, above, norms[above], limit) for u in updates)
-        inner_state, aggregate, inner_metrics = self.inner.next(state["inner_agg"], updates, weights)
-        metrics = OrderedDict(
-            [
-                (f"{self.verb}ing", inner_metrics),
-                (name, as_float32_prints(limit)),
-                (f"{self.verb}ed_count", int(above.sum())),
-            ]
-        )
-        return OrderedDict(state, inner_agg=inner_state), aggregate, metrics
+        inner_state, total, inner_metrics = aggregate(self.inner, state["inner_agg"], updates, cohort)
+        return OrderedDict(state, inner_agg=inner_state), total, self._metrics(inner_metrics, limit, int(above.sum()))
+
+    def initial_metrics(self) -> Metrics | None:
+        """Return the inner aggregator's metrics, a limit and a count."""
+        inner = self.inner.initial_metrics()
+        return None if inner is None else self._metrics(inner, np.float32(1), 0)
+
+    def _metrics(self, inner: Metrics, limit: np.float32, count: int) -> Metrics:
+        verb, shown = self.verb, as_float32_prints(float(limit))
+        return OrderedDict({f"{verb}ing": inner, f"{verb}ing_norm": shown, f"{verb}ed_count": count})
 
     def _limited(self, update: Array, above: Array, norms: Array, limit: np.float32) -> Array:
         result: Array = update.copy()
@@ -147,13 +148,13 @@ class Zeroing(_Limited):
         return np.zeros_like(rows)
 
 
-def _checked_norm(name: str, norm: float | EstimationProcess, zero: bool) -> float | EstimationProcess:
-    if isinstance(norm, EstimationProcess):
+def _checked_norm(name: str, norm: Norm, zero: bool) -> Norm:
+    if isinstance(norm, PrivateQuantileEstimationProcess):
         return norm
     number = isinstance(norm, int | float | np.floating | np.integer) and not isinstance(norm, bool)
     with np.errstate(over="ignore"):
         if not number or not (np.float32(norm) > 0 or (zero and norm == 0)):
-            raise argument_error(name, f"a float {'>=' if zero else '>'} 0 or an EstimationProcess", norm)
+            raise argument_error(name, f"a float {'>=' if zero else '>'} 0 or a PrivateQuantileEstimationProcess", norm)
         return float(np.float32(norm))
 
 
@@ -163,7 +164,7 @@ def _checked_inner(inner: Aggregator) -> Aggregator:
     return inner
 
 
-def clipping_factory(clipping_norm: float | EstimationProcess, inner_agg_factory: Aggregator) -> Aggregator:
+def clipping_factory(clipping_norm: Norm, inner_agg_factory: Aggregator) -> Aggregator:
     r"""Build an aggregator that scales updates down to a norm.
 
     .. math:: u_i \leftarrow u_i / \max(1, \lVert u_i \rVert_2 / C)
@@ -173,7 +174,7 @@ def clipping_factory(clipping_norm: float | EstimationProcess, inner_agg_factory
 
     Parameters
     ----------
-    clipping_norm : float or EstimationProcess
+    clipping_norm : float or PrivateQuantileEstimationProcess
         C > 0; infinity clips nothing.
     inner_agg_factory : Aggregator
         What the clipped updates are given to. The result is weighted if this is.
@@ -199,9 +200,7 @@ def clipping_factory(clipping_norm: float | EstimationProcess, inner_agg_factory
     return Clipping(norm, _checked_inner(inner_agg_factory))
 
 
-def zeroing_factory(
-    zeroing_norm: float | EstimationProcess, inner_agg_factory: Aggregator, norm_order: float = math.inf
-) -> Aggregator:
+def zeroing_factory(zeroing_norm: Norm, inner_agg_factory: Aggregator, norm_order: float = math.inf) -> Aggregator:
     r"""Build an aggregator that replaces updates above a norm by zero.
 
     .. math:: u_i \leftarrow 0 \quad \text{where } \lVert u_i \rVert > C
@@ -211,7 +210,7 @@ def zeroing_factory(
 
     Parameters
     ----------
-    zeroing_norm : float or EstimationProcess
+    zeroing_norm : float or PrivateQuantileEstimationProcess
         C >= 0.
     inner_agg_factory : Aggregator
         What the other updates are given to. The result is weighted if this is.

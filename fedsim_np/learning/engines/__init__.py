@@ -1,50 +1,49 @@
 """Fast ways to do what the reference loop does, held to it by tests.
 
 ==========  ======================================================================================================
-``loop``    `ClientWork.run`, one client after the other: the reference, for everything
-``cohort``  all clients of a chunk in lockstep, for `LocalTraining` of a model with ``stacked_forward_and_gradient``
-``gram``    lockstep in the span of the data, for softmax regression (``softmax_head``) with SGD
-``auto``    the fastest of them that is valid
+``loop``    one client after the other: the reference, for everything
+``cohort``  all clients of a chunk in lockstep, for a `LocalTraining` of a model that is `Stackable`
+``gram``    lockstep in the span of the data, for softmax regression and `SGDSteps`
+``auto``    the fastest of them that is valid, chosen by the shapes of each chunk
 ==========  ======================================================================================================
 
-`choose_engine` decides when a process is built, by its configuration. To read them: `engine`, `columns`, `lockstep`,
-`cohort`, `gram`, `evaluation`; then `cache`, `runner`, `blas`.
+`choose_engine` decides when a process is built, by what work and model declare. To read them: `engine`, `loop`;
+`columns`, `schedule`, `lockstep`, `gram`, `auto`, `evaluation`; then `cache`, `runner`, `blas`; last `maps`, where what
+cannot be declared is found out.
 """
 
 from __future__ import annotations
 
-from fedsim_np.errors import argument_error
-from fedsim_np.learning.client_work import ClientWork
-from fedsim_np.learning.engines.cohort import CohortEngine
-from fedsim_np.learning.engines.columns import stacks
-from fedsim_np.learning.engines.engine import ChunkResult, Engine, LoopEngine
-from fedsim_np.learning.engines.evaluation import evaluation_engine
-from fedsim_np.learning.engines.gram import GramEngine
-from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, checked_executor
-from fedsim_np.learning.models import Model, fast_method
-from fedsim_np.learning.optimizers import SGDM
+from typing import Literal, get_args
 
-ENGINES = ("auto", "loop", "cohort", "gram")
+import numpy as np
+
+from fedsim_np.errors import argument_error
+from fedsim_np.learning.client_work import ClientWork, DeclaresElementwise, LocalTraining
+from fedsim_np.learning.engines.auto import AutoEngine
+from fedsim_np.learning.engines.columns import stacks
+from fedsim_np.learning.engines.engine import ChunkResult, Engine
+from fedsim_np.learning.engines.evaluation import LoopEvaluation, evaluation_engine
+from fedsim_np.learning.engines.gram import GramEngine
+from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
+from fedsim_np.learning.engines.loop import LoopEngine
+from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, checked_executor
+from fedsim_np.learning.models.model import IsSoftmaxRegression, Model, Stackable, initial_weights
+from fedsim_np.learning.optimizers import TakesSGDSteps
+
+EngineName = Literal["auto", "loop", "cohort", "gram"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 DEFAULT_CACHE_BYTES = 2**28
 
-_PLAIN = (
-    "predict_on_batch",
-    "forward_pass",
-    "gradient",
-    "forward_and_gradient",
-    "unfinalized_metrics",
-    "initial_metrics",
-)
 
-
-def checked_engine(engine: str) -> str:
+def checked_engine(engine: EngineName) -> EngineName:
     """Return an engine's name, or raise a ValueError."""
     if engine not in ENGINES:
         raise argument_error("engine", f"one of {list(ENGINES)}", engine)
     return engine
 
 
-def choose_engine(engine: str, client_work: ClientWork, model: Model) -> Engine:
+def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: Model) -> Engine:
     """Return the engine of a name; for "auto" the fastest that can do this configuration.
 
     Raises
@@ -54,38 +53,49 @@ def choose_engine(engine: str, client_work: ClientWork, model: Model) -> Engine:
 
     Examples
     --------
-    >>> from fedsim_np.learning.client_work import LocalTraining
+    >>> from fedsim_np.learning.fed_avg import FedAvgTraining
     >>> from fedsim_np.learning.models import SoftmaxRegression
     >>> from fedsim_np.learning.optimizers import build_adam, build_sgdm
     >>> model = SoftmaxRegression()
-    >>> [choose_engine("auto", LocalTraining(model, o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
+    >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
-    found = client_work.local_training(client_work.initialize())
-    training = None if found is None else found[0]
-    model = model if training is None else training.model
-    cannot: dict[str, str | None] = {"loop": None, "cohort": None, "gram": None}
-    if training is None:
-        cannot["cohort"] = cannot["gram"] = f"do the client work {type(client_work).__name__}"
-    elif not stacks(model):
-        cannot["cohort"] = cannot["gram"] = f"stack the batches of {type(model).__name__}"
-    else:
-        if fast_method(model, "stacked_forward_and_gradient", _PLAIN) is None:
-            cannot["cohort"] = f"use {type(model).__name__}, which has no stacked_forward_and_gradient of its own"
-        if fast_method(model, "softmax_head", (*_PLAIN, "stacked_forward_and_gradient")) is None:
-            cannot["gram"] = f"use {type(model).__name__}, which has no softmax_head of its own"
-        elif type(training.optimizer) is not SGDM:
-            cannot["gram"] = f"use {type(training.optimizer).__name__}, only SGD"
-    if engine == "auto":
-        engine = next(name for name in ("gram", "cohort", "loop") if cannot[name] is None)
-        auto = cannot["cohort"] is None
-    else:
-        auto = False
-    if cannot[engine] is not None:
-        raise ValueError(f"engine='{engine}' cannot {cannot[engine]}: use engine='auto'.")
-    if engine == "gram":
-        return GramEngine(model, client_work, may_step=auto)
-    return CohortEngine(model, client_work) if engine == "cohort" else LoopEngine(client_work, model)
+    built = {"gram": _gram(work, model), "cohort": _lockstep(work, model), "loop": LoopEngine(work, model)}
+    if engine != "auto":
+        found = built[engine]
+        if isinstance(found, str):
+            raise ValueError(f"engine='{engine}' cannot {found}: use engine='auto'.")
+        return found
+    fastest = tuple(found for found in built.values() if isinstance(found, Engine))
+    # The loop takes batches, and the others columns: it is for what none of them can do.
+    return fastest[0] if len(fastest) < 3 else AutoEngine(fastest[:2])
+
+
+def _lockstep(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
+    """Return lockstep for a work and a model, or what of them it cannot do."""
+    if not isinstance(work, LocalTraining):
+        return f"do the client work {type(work).__name__}, which is no LocalTraining"
+    if not stacks(model) or not isinstance(model, Stackable):
+        return f"use {type(model).__name__}, which has no stacked_forward_and_gradient of its own for rows x and y"
+    trainable = initial_weights(model).trainable
+    if isinstance(work, DeclaresElementwise) and not work.is_elementwise(work.initialize(trainable)):
+        return f"take the steps of {type(work).__name__}, which are not elementwise"
+    return LockstepEngine(work, model, model, chunk_size_for(trainable))
+
+
+def _gram(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
+    """Return the engine in the span of the data for a work and a model, or what of them it cannot do."""
+    lockstep = _lockstep(work, model)
+    if not isinstance(lockstep, LockstepEngine):
+        return lockstep
+    if not isinstance(model, IsSoftmaxRegression) or model.declared_metrics is None:
+        return f"use {type(model).__name__}, which has no softmax_head of its own"
+    trainable = initial_weights(model).trainable
+    if any(w.dtype != np.float32 for w in trainable):
+        return "compute in float64"
+    if not isinstance(work, TakesSGDSteps) or work.as_sgd(lockstep.work.initialize(trainable)) is None:
+        return f"take the steps of {type(work).__name__}, only gradient descent's"
+    return GramEngine(lockstep.work, model, lockstep.stacked, model, work)
 
 
 __all__ = [
@@ -93,7 +103,10 @@ __all__ = [
     "ENGINES",
     "ChunkResult",
     "Engine",
+    "EngineName",
     "ExecutorArgument",
+    "LoopEngine",
+    "LoopEvaluation",
     "Runner",
     "checked_engine",
     "checked_executor",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.learning.models import Array
+from fedsim_np.trees import Array
 
 _OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short order
 

@@ -1,4 +1,4 @@
-"""What an engine is: a way to do the client work of many clients, and the plain one.
+"""What an engine is: a way to do the client work of many clients.
 
 An engine is given *chunks* of the cohort, cut in cohort order by its size alone, and returns what each client of the
 chunk sends to the server. A chunk's result depends on nothing but the chunk: so the same bits come out whoever
@@ -8,22 +8,43 @@ computes it, in whatever order, on however many cores.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, check_float, naming_client
-from fedsim_np.learning.client_work import ClientResult, ClientWork
+from fedsim_np.errors import argument_error, check_float
+from fedsim_np.learning.client import Broadcast, ClientResult
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.engines.columns import ClientColumns, read_columns
 from fedsim_np.learning.metrics import Unfinalized
-from fedsim_np.learning.models import Array, Arrays, Model, ModelWeights
+from fedsim_np.learning.models.model import Model
+from fedsim_np.trees import Array, Arrays
 
-Client = Dataset | ClientColumns
-"""A client of a chunk: a dataset to be read, or one that has been."""
+
+class Task(NamedTuple):
+    """A client's part of a round.
+
+    Attributes
+    ----------
+    data : Dataset or ClientColumns
+        To be read, or read already.
+    client_id : str or None
+    kept : tree of arrays or None
+        What the server keeps of the client.
+    """
+
+    data: Dataset | ClientColumns
+    client_id: str | None
+    kept: Any = None
+
+    @property
+    def name(self) -> str:
+        """The client, in an error."""
+        return "a client without an id" if self.client_id is None else f"client {self.client_id}"
 
 
 class ChunkResult(NamedTuple):
@@ -32,31 +53,58 @@ class ChunkResult(NamedTuple):
     Attributes
     ----------
     updates : tuple of ndarray, each (k, ...)
-        One float32 array per trainable tensor, in any memory order.
-    weights : ndarray, shape (k,), float64
+        One array per trainable tensor, in any memory order.
+    client_weights : ndarray, shape (k,), float64
+        0 for a client whose update is not finite.
+    norms : ndarray, shape (k,), float64
+        l2 norm of each update over all tensors; not finite just if the update is not.
     metrics : list of OrderedDict
         Unfinalized, one per client.
     num_examples : list of int or None
         Examples that each has read; None stands for all that its dataset has.
-    norms : ndarray, shape (k,), float64
-        l2 norm of each update over all tensors; not finite just if the update is not.
+    num_steps : list of int or None
+    kept, messages : tree of arrays (k, ...), or None
     """
 
     updates: Arrays
-    weights: Array
+    client_weights: Array
+    norms: Array
     metrics: list[Unfinalized]
     num_examples: list[int | None]
-    norms: Array
-
-    @classmethod
-    def of(
-        cls, updates: Arrays, weights: Array, sums: list[Unfinalized], num_examples: list[int | None]
-    ) -> ChunkResult:
-        """Measure the updates."""
-        return cls(updates, weights, sums, num_examples, _norms(updates, len(weights)))
+    num_steps: list[int | None]
+    kept: Any = None
+    messages: Any = None
 
 
-def _norms(updates: Arrays, k: int) -> Array:
+def chunk_result(
+    tasks: Sequence[Task], trainable: Arrays, result: ClientResult, client_weights: npt.ArrayLike, **columns: Any
+) -> ChunkResult:
+    """Measure the updates that k clients send, the clients' axis in front of every array, and check their weights.
+
+    Raises
+    ------
+    ValueError
+        If the weight of a client whose update is finite is no number >= 0.
+    """
+    with np.errstate(over="ignore"):
+        updates = tuple(np.asarray(u, w.dtype) for u, w in zip(result.update, trainable, strict=True))
+    norms = update_norms(updates, len(tasks))
+    weights, finite = np.asarray(client_weights), np.isfinite(norms)
+    if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0) | ~finite).all():
+        for i in np.flatnonzero(finite).tolist():
+            check_float(f"weight of {tasks[i].name}", weights[i].item(), minimum=0.0)
+    weights = np.where(finite, weights.astype(np.float64), 0.0)
+    return ChunkResult(updates, weights, norms, kept=result.kept, messages=result.message, **columns)
+
+
+def check_shapes(name: str, arrays: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise a ValueError unless arrays have these shapes."""
+    got = [np.shape(array) for array in arrays]
+    if got != [*shapes]:
+        raise argument_error(name, f"arrays of the shapes {[*shapes]}", got)
+
+
+def update_norms(updates: Arrays, k: int) -> Array:
     """Return the l2 norm of each client's update over all tensors, (k,); not finite just if the update is not."""
     with np.errstate(all="ignore"):
         squares = sum((_squares(u).astype(np.float64) for u in updates), start=np.zeros(k))
@@ -85,48 +133,36 @@ class Engine(abc.ABC):
         Whether a client that was read already, as `ClientColumns`, is taken as well as a dataset.
     """
 
-    model: Any
+    model: Model
     name: str
     chunk_size: int
     takes_columns: bool
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What of the user's is in it: it must not change in a round."""
+        return {"model": self.model}
+
     @abc.abstractmethod
-    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
+    def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Do the work of a chunk."""
 
-
-@dataclass(frozen=True)
-class LoopEngine(Engine):
-    """The reference: `ClientWork.run`, one client after the other."""
-
-    client_work: ClientWork
-    model: Model
-    name = "loop"
-    chunk_size = 8
-    takes_columns = False
-
-    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
-        """Run client by client."""
-        results = []
-        for dataset in clients:
-            assert isinstance(dataset, Dataset)
-            # A copy has counters of its own: whatever the client work does, the caller's datasets stay as they are.
-            copied = dataset.skip_iterations(0)
-            with naming_client(dataset.client_id):
-                results.append(self.client_work.run(weights, copied, state))
-            _check_result(results[-1], dataset.client_id, weights.trainable)
-        with np.errstate(over="ignore"):
-            updates = tuple(
-                np.stack([np.asarray(result.update[i], np.float32) for result in results])
-                for i in range(len(weights.trainable))
-            )
-        client_weights = np.array([result.weight for result in results], np.float64)
-        return ChunkResult.of(updates, client_weights, [r.metrics for r in results], [r.num_examples for r in results])
+    def suits(self, sent: Broadcast, clients: Sequence[ClientColumns]) -> bool:
+        """Return whether this is a good way for a chunk with this state and these shapes."""
+        return True
 
 
-def _check_result(result: ClientResult, client_id: str | None, trainable: Arrays) -> None:
-    shapes, got = [w.shape for w in trainable], [np.shape(u) for u in result.update]
-    of = "" if client_id is None else f" of client {client_id}"
-    if got != shapes:
-        raise argument_error(f"update{of}", f"arrays of the shapes {shapes}", got)
-    check_float(f"weight{of}", result.weight, minimum=0.0)
+def columns_of(model: Model, tasks: Sequence[Task], cache: Cache) -> list[ClientColumns]:
+    """Return the clients of a chunk, those that are still datasets read now."""
+    return [
+        task.data if isinstance(task.data, ClientColumns) else read_columns(model, task.data, cache) for task in tasks
+    ]
+
+
+def with_more(of_model: Sequence[Unfinalized], of_work: Mapping[str, Any]) -> list[Unfinalized]:
+    """Return each client's metrics of the model, and those that the work adds, whose sums have the clients' axis."""
+    if not of_work:
+        return list(of_model)
+    for i, sums in enumerate(of_model):
+        sums.update(trees.take(of_work, i))
+    return list(of_model)

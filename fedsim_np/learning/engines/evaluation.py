@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import naming_client
+from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import columns_of, stacks
-from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
-from fedsim_np.learning.engines.gram import correct_predictions
-from fedsim_np.learning.losses import softmax
-from fedsim_np.learning.metrics import Unfinalized
-from fedsim_np.learning.models import Model, ModelWeights, fast_method, unfinalized_evaluation
+from fedsim_np.learning.engines.columns import ClientColumns, stacks
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of
+from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
+from fedsim_np.learning.models.evaluation import unfinalized_evaluation
+from fedsim_np.learning.models.model import EndsInHead, Model
+from fedsim_np.trees import Array
+
+
+def _evaluated(sums: list[Unfinalized], num_examples: list[int | None]) -> ChunkResult:
+    nothing = np.zeros(len(sums))
+    return ChunkResult((), nothing, nothing, sums, num_examples, [None] * len(sums))
 
 
 @dataclass(frozen=True)
@@ -28,74 +33,67 @@ class LoopEvaluation(Engine):
     chunk_size = 8
     takes_columns = False
 
-    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
+    def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Evaluate a chunk of clients."""
         evaluated = []
-        for dataset in clients:
-            assert isinstance(dataset, Dataset)
-            with naming_client(dataset.client_id):
-                evaluated.append(unfinalized_evaluation(self.model, weights, dataset))
-        nothing = np.zeros(len(evaluated))
-        return ChunkResult((), nothing, [sums for sums, _ in evaluated], [n for _, n in evaluated], nothing)
+        for task in tasks:
+            assert isinstance(task.data, Dataset)
+            with naming_client(task.client_id):
+                evaluated.append(unfinalized_evaluation(self.model, sent.weights, task.data))
+        return _evaluated([sums for sums, _ in evaluated], [n for _, n in evaluated])
 
 
 @dataclass(frozen=True)
 class ColumnEvaluation(Engine):
-    """Softmax regression on columns: a matrix product a client, everything else once a chunk."""
+    """Models that end in a head, on columns: the layers client by client, everything else once a chunk."""
 
-    model: Any
+    model: Model
+    layers: EndsInHead
+    metrics: ExampleMetrics
     name = "columns"
     chunk_size = 50
     takes_columns = True
 
-    def run_chunk(self, weights: ModelWeights, clients: Sequence[Client], state: Any, cache: Cache) -> ChunkResult:
+    def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Evaluate a chunk of clients."""
-        columns = columns_of(self.model, clients, cache)
-        kernel, bias = weights.trainable
-        by_class = np.ascontiguousarray(kernel.T)
-        ends = np.cumsum([0, *(len(client.x) for client in columns)])
-        logits = np.empty((kernel.shape[1], ends[-1]), np.float32)
-        labels = np.concatenate([client.y.reshape(-1) for client in columns]).astype(np.intp)
-        read = np.zeros(len(labels), np.bool_)
-        for client, start in zip(columns, ends[:-1], strict=True):
+        layers, head = self.layers, self.layers.head
+        clients, trainable = columns_of(self.model, tasks, cache), sent.weights.trainable
+        ends = np.cumsum([0, *(len(client.x) for client in clients)]).tolist()
+        # Outputs lie side by side in memory, (c, n): NumPy reduces over a first axis faster than over a short last one.
+        z = np.empty((trainable[-1].shape[0], ends[-1]), trainable[-1].dtype).T
+        y = np.concatenate([client.y for client in clients])
+        read = np.zeros(len(y), np.bool_)
+        for client, start in zip(clients, ends, strict=False):
             read[start + client.rows] = True
-        self.model.checked_labels(labels[read])
-        labels[~read] = 0  # nobody reads these, and they may be anything
-        head, sums = self.model.softmax_head(), []
+        head.check(y[read])
+        y[~read] = 0  # nobody reads these, and they may be anything
         with np.errstate(all="ignore"):  # a model that has diverged is reported by its metrics, not by warnings
-            for client, start, end in zip(columns, ends[:-1], ends[1:], strict=True):
-                np.matmul(by_class, client.x.reshape(-1, len(kernel)).T, out=logits[:, start:end])
-            logits += bias[:, np.newaxis]
-            p = softmax(logits, axis=0)
-            at_label = labels, np.arange(ends[-1])
-            p_label = p[at_label]
-            losses = head.examples(logits, p, logits[at_label], p_label, 0).astype(np.float64)
-            hits = correct_predictions(
-                p[np.newaxis], p_label[np.newaxis], p.max(axis=0)[np.newaxis], labels[np.newaxis]
-            )
-            for client, start, end in zip(columns, ends[:-1], ends[1:], strict=True):
-                sums.append(self._sums(client, losses[start:end], hits[0, start:end]))
-        examples: list[int | None] = [len(client.rows) for client in columns]
-        nothing = np.zeros(len(columns))
-        return ChunkResult((), nothing, sums, examples, nothing)
+            for client, start, end in zip(clients, ends, ends[1:], strict=False):
+                z[start:end] = layers.head_outputs(trainable, client.x)
+            predictions = head.predict(z)
+            losses = head.losses(z, predictions, head.targets(y)).astype(np.float64)
+            means = [values(predictions, y) for values in self.metrics.means.values()]
+            sums = [
+                _of_client(self.metrics, client, losses[start:end], [values[start:end] for values in means])
+                for client, start, end in zip(clients, ends, ends[1:], strict=False)
+            ]
+        return _evaluated(sums, [len(client.rows) for client in clients])
 
-    def _sums(self, client: Any, losses: Any, hits: Any) -> Unfinalized:
-        n, visits = len(losses), len(client.rows)
-        batches = len(client.lengths)
-        counts = np.bincount(client.rows, minlength=n)
-        if n and visits % n == 0 and (counts == visits // n).all():  # whole epochs
-            times = visits // n
-            correct, loss = float(np.count_nonzero(hits)) * times, float(losses.sum()) * times
-        else:
-            seen = counts > 0  # a row that is not read must not count, not even as NaN times 0
-            correct, loss = float(counts[hits].sum()), float((losses[seen] * counts[seen]).sum())
-        sums: Unfinalized = self.model.metrics_of_sums(correct, loss, visits, batches)
-        return sums
+
+def _of_client(metrics: ExampleMetrics, client: ClientColumns, losses: Array, means: list[Array]) -> Unfinalized:
+    n, places = len(losses), len(client.rows)
+    counts = np.bincount(client.rows, minlength=n)
+    if n and places % n == 0 and (counts == places // n).all():  # whole epochs
+        *of_means, loss = (float(values.sum()) * (places // n) for values in (*means, losses))
+    else:
+        seen = counts > 0  # a row that is not read must not count, not even as NaN times 0
+        *of_means, loss = (float((values[seen] * counts[seen]).sum()) for values in (*means, losses))
+    return metrics.of_sums(of_means, loss, places, len(client.lengths))
 
 
 def evaluation_engine(model: Model) -> Engine:
     """Return the fastest evaluation that is valid for a model."""
-    head = fast_method(model, "softmax_head", ("forward_pass", "predict_on_batch"))
-    of_sums = fast_method(model, "metrics_of_sums", ("unfinalized_metrics", "initial_metrics"))
-    fast = head is not None and of_sums is not None and stacks(model)
-    return ColumnEvaluation(model) if fast else LoopEvaluation(model)
+    metrics = model.declared_metrics
+    if metrics is None or not isinstance(model, EndsInHead) or not stacks(model):
+        return LoopEvaluation(model)
+    return ColumnEvaluation(model, model, metrics)

@@ -1,118 +1,303 @@
-"""The visits of a chunk's clients side by side: step t is everybody's batch number t.
+"""All clients of a chunk in lockstep: one step of the model and the work where the loop takes k.
 
-Clients have different numbers of rows and batches, so everything is padded: k clients, T steps, b visits a step, N
-rows. A padded visit points at row 0 of its client and weighs nothing.
+The arithmetic is the loop's, with the clients' axis in front of every array. It serves every `Stackable` model, and
+every `LocalTraining` whose steps are elementwise. Whether they are, a work may declare; if it does not, each step is
+also taken for one of the clients alone, and has to come to the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from fedsim_np import trees
+from fedsim_np.errors import argument_error
+from fedsim_np.learning import metrics
+from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
+from fedsim_np.learning.client_work import DeclaresElementwise, Local, LocalTraining
+from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
-from fedsim_np.learning.metrics import Unfinalized, add
-from fedsim_np.learning.models import Array, BatchOutput, Model, fast_method
+from fedsim_np.learning.engines.engine import (
+    ChunkResult,
+    Engine,
+    Task,
+    check_shapes,
+    chunk_result,
+    columns_of,
+    with_more,
+)
+from fedsim_np.learning.engines.schedule import Schedule, schedule_of
+from fedsim_np.learning.models.model import BatchOutput, Model, Stackable
+from fedsim_np.trees import Array, Arrays
+
+_CHUNK_BYTES = 2**20  # of weights: what the clients of a chunk move should stay near the processor
+_MOST_CLIENTS = 32
 
 
-class Visits(NamedTuple):
-    """The visits of a chunk.
-
-    Attributes
-    ----------
-    rows : ndarray of intp, shape (T, k, b)
-        The row of each visit, in its client.
-    lengths : ndarray of intp, shape (T, k)
-        Visits that count; the others are padding.
-    batches : ndarray of int64, shape (k,)
-        Batches of each client; one may be empty, and is a step all the same.
-    """
-
-    rows: Array
-    lengths: Array
-    batches: Array
-
-    @property
-    def mask(self) -> Array:
-        """Which visits count, (T, k, b) bool."""
-        counted: Array = np.less(np.arange(self.rows.shape[2]), self.lengths[:, :, np.newaxis])
-        return counted
-
-    @property
-    def examples(self) -> Array:
-        """Visits of each client, (k,) int64."""
-        return np.asarray(self.lengths.sum(axis=0), np.int64)
-
-
-def visits_of(clients: Sequence[ClientColumns]) -> Visits:
-    """Put clients side by side.
-
-    Examples
-    --------
-    >>> nothing = np.zeros((3, 0))
-    >>> ann = ClientColumns(nothing, nothing, np.array([2, 0, 1]), np.array([2, 1]))
-    >>> bob = ClientColumns(nothing, nothing, np.array([1, 2]), np.array([2]))
-    >>> visits_of([ann, bob]).rows.tolist(), visits_of([ann, bob]).lengths.tolist()
-    ([[[2, 0], [1, 2]], [[1, 0], [0, 0]]], [[2, 2], [1, 0]])
-    """
-    k = len(clients)
-    steps = max(len(client.lengths) for client in clients)
-    b = max((int(client.lengths.max(initial=0)) for client in clients), default=0)
-    rows = np.zeros((k, steps, b), np.intp)
-    lengths = np.zeros((k, steps), np.intp)
-    for i, client in enumerate(clients):
-        v, n = len(client.rows), len(client.lengths)
-        lengths[i, :n] = client.lengths
-        if v and (client.lengths[:-1] == b).all():  # all batches are full but the last
-            rows[i].reshape(-1)[:v] = client.rows
-        elif v:
-            rows[i, :n][np.arange(b) < client.lengths[:, np.newaxis]] = client.rows
-    batches = np.array([len(client.lengths) for client in clients], np.int64)
-    return Visits(np.ascontiguousarray(rows.transpose(1, 0, 2)), np.ascontiguousarray(lengths.T), batches)
-
-
-def labels_by_row(clients: Sequence[ClientColumns], num_rows: int) -> Array:
-    """Return the label of each row, (k, N), 0 for padding."""
-    labels = np.zeros((len(clients), num_rows), np.intp)
-    for row, client in zip(labels, clients, strict=True):
-        row[: len(client.y)] = client.y.reshape(-1)
-    return labels
-
-
-def client_metrics(
-    model: Model,
-    clients: Sequence[ClientColumns],
-    visits: Visits,
-    losses: Array,
-    predictions: Array,
-    correct: Array | None,
-) -> list[Unfinalized]:
-    """Return each client's unfinalized metrics.
+@dataclass(frozen=True)
+class LockstepEngine(Engine):
+    """Lockstep on stacked weights.
 
     Parameters
     ----------
-    losses : ndarray, shape (T, k)
-        Mean loss of each batch.
-    predictions : ndarray, shape (T, k, b, c)
-        For a model that has nothing but `Model.unfinalized_metrics`.
-    correct : ndarray, shape (k,), optional
-        Correct predictions, where they were counted.
+    work : LocalTraining
+    model : Model
+    stacked : Model
+        The model, as what it offers.
+    chunk_size : int
     """
-    of_sums = fast_method(model, "metrics_of_sums", ("unfinalized_metrics", "initial_metrics"))
-    if of_sums is not None and correct is not None:
-        loss_sums = (losses.astype(np.float64) * visits.lengths).sum(axis=0)
-        columns = correct.tolist(), loss_sums.tolist(), visits.examples.tolist(), visits.batches.tolist()
-        return [of_sums(float(c), s, n, b) for c, s, n, b in zip(*columns, strict=True)]
-    return [_batch_by_batch(model, client, losses[:, i], predictions[:, i]) for i, client in enumerate(clients)]
+
+    work: LocalTraining
+    model: Model
+    stacked: Stackable
+    chunk_size: int = _MOST_CLIENTS
+    name = "cohort"
+    takes_columns = True
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The work and the model."""
+        return {"client work": self.work, "model": self.model}
+
+    def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
+        """Train a chunk of clients in lockstep."""
+        columns = columns_of(self.model, tasks, cache)
+        with np.errstate(all="ignore"):  # an update that overflows is found and left out by the server
+            return _Lockstep(self.work, self.model, self.stacked, sent, tasks, columns).run()
 
 
-def _batch_by_batch(model: Model, client: ClientColumns, losses: Array, predictions: Array) -> Unfinalized:
-    sums, start = model.initial_metrics(), 0
-    for t, n in enumerate(client.lengths.tolist()):
-        rows = client.rows[start : start + n]
-        start += n
-        output = BatchOutput(losses[t], predictions[t, :n], n)
-        batch: dict[str, Any] = {"x": client.x[rows], "y": client.y[rows]}
-        sums = add(sums, model.unfinalized_metrics(batch, output))
-    return sums
+def chunk_size_for(trainable: Arrays) -> int:
+    """Return how many clients make a chunk of models of this size.
+
+    Examples
+    --------
+    >>> chunk_size_for((np.zeros((784, 10), np.float32),)), chunk_size_for((np.zeros((784, 300), np.float32),))
+    (32, 1)
+    """
+    return max(1, min(_MOST_CLIENTS, _CHUNK_BYTES // max(1, sum(w.nbytes for w in trainable))))
+
+
+class Stack:
+    """Clients side by side, with what a `LocalTraining` may know of them.
+
+    Parameters
+    ----------
+    model, stacked : Model
+    sent : Broadcast
+    tasks : sequence of Task
+    columns : sequence of ClientColumns
+        The tasks' data.
+    schedule : Schedule
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        stacked: Stackable,
+        sent: Broadcast,
+        tasks: Sequence[Task],
+        columns: Sequence[ClientColumns],
+        schedule: Schedule,
+    ) -> None:
+        self.model, self._compute = model, stacked.stacked_forward_and_gradient
+        self._sent, self._tasks, self.columns, self.schedule = sent, tasks, columns, schedule
+
+    @functools.cached_property
+    def _mask(self) -> Array:
+        return self.schedule.mask
+
+    def client(self, weights: Arrays, reads_all_data: bool) -> Client:
+        """Return what the clients know; `weights` are the server's, with the clients' axis in front."""
+        k = len(self._tasks)
+
+        def of_each(leaf: Any) -> Any:
+            return np.broadcast_to(leaf, (k, *leaf.shape)) if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
+
+        kept = [task.kept for task in self._tasks]
+        return Client(
+            weights=weights,
+            state=trees.map(of_each, self._sent.state),
+            kept=None if kept[0] is None else trees.stack(kept),
+            round_num=self._sent.round_num,
+            ids=tuple(task.client_id for task in self._tasks),
+            is_many=True,
+            _count_own_examples=lambda: np.array([client.num_own_examples for client in self.columns], np.int64),
+            _objective=self._objective if reads_all_data else None,
+        )
+
+    def batch(self, t: int, count: int) -> tuple[Array, Array, Array]:
+        """Return x, y and the mask of step t, of the first clients."""
+        rows = self.schedule.rows[t, :count]
+        x, y = (_gathered(self.columns[:count], name, rows) for name in ("x", "y"))
+        return x, y, self._mask[t, :count]
+
+    def compute(self, weights: Arrays, x: Array, y: Array, mask: Array) -> tuple[BatchOutput, Arrays]:
+        """Return a batch of each client, forward and backward."""
+        output, gradients = self._compute(weights, x, y, mask)
+        name = f"stacked_forward_and_gradient of {type(self.model).__name__}"
+        check_shapes(name, gradients, [w.shape for w in weights])
+        return output, gradients
+
+    def _objective(self, weights: Arrays) -> tuple[Array, Arrays]:
+        k, lengths, count = len(self._tasks), self.schedule.lengths, np.maximum(self.schedule.num_examples, 1)
+        total, loss = trees.map(lambda w: np.zeros(w.shape, w.dtype), weights), np.zeros(k)
+        for t, n in enumerate(lengths):
+            output, gradients = self.compute(weights, *self.batch(t, k))
+            # A client that has no batch left has no gradient either, but perhaps one of the penalty.
+            total = trees.map(lambda s, g, n=n: s + trees.along(n, g) * g, total, gradients)
+            loss += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
+        here = (self._sent.weights._replace(trainable=trees.take(weights, i)) for i in range(k))
+        penalty = np.array([self.model.penalty(one) for one in here])
+        return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
+
+
+def _gathered(clients: Sequence[ClientColumns], name: str, rows: Array) -> Array:
+    """Return the rows of x or y that clients read, (k, b, ...)."""
+    first = getattr(clients[0], name)
+    out = np.zeros((*rows.shape, *first.shape[1:]), first.dtype)
+    for client, index, into in zip(clients, rows, out, strict=True):
+        if len(client.x):  # a client may have nothing but empty batches
+            np.take(getattr(client, name), index, axis=0, out=into, mode="clip")
+    return out
+
+
+class _Lockstep:
+    """The steps of a chunk; clients with most batches come first, and whoever has finished is cut off the end."""
+
+    def __init__(
+        self,
+        work: LocalTraining,
+        model: Model,
+        stacked: Stackable,
+        sent: Broadcast,
+        tasks: Sequence[Task],
+        columns: Sequence[ClientColumns],
+    ) -> None:
+        self._work, self._sent = work, sent
+        self._is_declared = isinstance(work, DeclaresElementwise)
+        order = np.argsort([-len(client.lengths) for client in columns], kind="stable").tolist()
+        self._back = np.argsort(order)
+        self._tasks, columns = [tasks[i] for i in order], [columns[i] for i in order]
+        self._stack = Stack(model, stacked, sent, self._tasks, columns, schedule_of(columns))
+        self._measure = Measure(model, self._stack.schedule)
+
+    def run(self) -> ChunkResult:
+        """Take all steps."""
+        k, schedule, trainable = len(self._tasks), self._stack.schedule, self._sent.weights.trainable
+        weights = tuple(np.repeat(w[np.newaxis], k, axis=0) for w in trainable)
+        client = self._stack.client(weights, self._work.reads_all_data)
+        local, active = self._begin(client), k
+        finished: list[Local] = []
+        sizes: list[int] = []
+        for t in range(len(schedule.rows)):
+            still = int(np.count_nonzero(schedule.num_steps > t))
+            if still < active:
+                finished.insert(0, trees.take(local, slice(still, active)))
+                sizes.insert(0, active - still)
+                local, active = trees.take(local, slice(still)), still
+            x, y, mask = self._stack.batch(t, active)
+            output, gradients = self._stack.compute(local["weights"], x, y, mask)
+            self._measure.step(t, output, x, y, mask)
+            local = self._step(local, gradients, t, (x, y, mask))
+        local = trees.concatenate([local, *finished], [active, *sizes])
+        trained = Trained(
+            schedule.num_steps,
+            schedule.num_examples,
+            lambda: trees.map(lambda w0, w: w0 - w, trainable, local["weights"]),
+        )
+        result = self._work.end(client, local, trained)
+        check_shapes(f"update of {type(self._work).__name__}", result.update, [(k, *w.shape) for w in trainable])
+        return self._in_order(result)
+
+    def _begin(self, client: Client) -> Local:
+        local = self._work.begin(client)
+        for path, leaf in trees.leaves(local):
+            if isinstance(leaf, np.ndarray) and leaf.shape[:1] not in ((), (len(self._tasks),)):
+                rule = f"with the clients' axis in front, as all that begin is given: ({len(self._tasks)}, ...)"
+                raise argument_error(f"{path} of {type(self._work).__name__}.begin", rule, leaf.shape)
+        return local
+
+    def _step(self, local: Local, gradients: Arrays, t: int, batch: tuple[Array, Array, Array]) -> Local:
+        active = len(batch[0])
+        lengths = self._stack.schedule.lengths[t, :active]
+        gradient_at = functools.partial(self._gradient_at, batch)
+        stepped = self._work.step(local, gradients, StepBatch(lengths, gradient_at))
+        if not self._is_declared and active > 1:
+            one = batch[0][:1], batch[1][:1], batch[2][:1]
+            alone = self._work.step(
+                trees.take(local, 0),
+                trees.take(gradients, 0),
+                StepBatch(int(lengths[0]), lambda w: trees.take(self._gradient_at(one, trees.map(_row, w)), 0)),
+            )
+            _check_same(self._work, trees.take(stepped, 0), alone)
+        return stepped
+
+    def _gradient_at(self, batch: tuple[Array, Array, Array], weights: Arrays) -> Arrays:
+        return self._stack.compute(weights, *batch)[1]
+
+    def _in_order(self, result: Any) -> ChunkResult:
+        back, schedule = self._back, self._stack.schedule
+        result = trees.take(result._replace(weight=None, metrics=None), back)._replace(
+            weight=result.weight, metrics=result.metrics
+        )
+        weights = np.broadcast_to(result.weight, len(back))[back]
+        measured = with_more(self._measure.clients(), result.metrics)
+        return chunk_result(
+            [self._tasks[i] for i in back],
+            self._sent.weights.trainable,
+            result,
+            weights,
+            metrics=[measured[i] for i in back],
+            num_examples=schedule.num_examples[back].tolist(),
+            num_steps=schedule.num_steps[back].tolist(),
+        )
+
+
+def _row(array: Array) -> Array:
+    return np.asarray(array)[np.newaxis]
+
+
+def _check_same(work: LocalTraining, of_many: Local, alone: Local) -> None:
+    for (path, a), (_, b) in zip(trees.leaves(of_many), trees.leaves(alone), strict=True):
+        if isinstance(a, np.ndarray | np.generic) and not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
+            rule = f"elementwise, or is_elementwise return False: '{path}' is another one if a client is stepped alone"
+            raise argument_error(f"step of {type(work).__name__}", rule, f"off by {float(np.abs(a - b).max()):.2g}")
+
+
+class Measure:
+    """The metrics of a chunk, step by step."""
+
+    def __init__(self, model: Model, schedule: Schedule) -> None:
+        k = len(schedule.num_steps)
+        self._model, self._schedule, self._of_examples = model, schedule, model.declared_metrics
+        self._loss = np.zeros(k)
+        self._means = [
+            np.zeros(k) for _ in (model.declared_metrics.means if model.declared_metrics is not None else ())
+        ]
+        self._sums = [] if model.declared_metrics is not None else [model.initial_metrics() for _ in range(k)]
+
+    def step(self, t: int, output: BatchOutput, x: Array, y: Array, mask: Array) -> None:
+        """Measure a step."""
+        k, lengths, losses = len(x), self._schedule.lengths[t], np.asarray(output.loss, np.float64)
+        if self._of_examples is not None:
+            self._loss[:k] += losses * lengths[:k]
+            for total, sums in zip(
+                self._means, self._of_examples.masked_sums(output.predictions, y, mask), strict=True
+            ):
+                total[:k] += sums
+            return
+        for i, n in enumerate(lengths[:k].tolist()):
+            of_client = BatchOutput(np.asarray(output.loss)[i], output.predictions[i, :n], n)
+            batch = {"x": x[i, :n], "y": y[i, :n]}
+            self._sums[i] = metrics.add(self._sums[i], self._model.unfinalized_metrics(batch, of_client))
+
+    def clients(self) -> list[metrics.Unfinalized]:
+        """Return each client's unfinalized metrics."""
+        if self._of_examples is None:
+            return self._sums
+        schedule = self._schedule
+        return self._of_examples.of_clients(self._means, self._loss, schedule.num_examples, schedule.num_steps)

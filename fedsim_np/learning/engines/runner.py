@@ -18,19 +18,23 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_type_error, naming_client
+from fedsim_np.errors import argument_type_error
+from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.blas import one_blas_thread, quick_switching
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import ClientColumns, changes, read_columns
-from fedsim_np.learning.engines.engine import ChunkResult, Client, Engine
-from fedsim_np.learning.models import Array, ModelWeights
+from fedsim_np.learning.engines.columns import ClientColumns, read_columns
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task
+from fedsim_np.learning.engines.maps import changes
+from fedsim_np.learning.hidden_state import unchanged
+from fedsim_np.trees import Array
 
 ExecutorArgument = Executor | Literal["serial"] | None
 """None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
@@ -43,7 +47,7 @@ def checked_executor(executor: ExecutorArgument) -> ExecutorArgument:
     raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
 
 
-def cut(cohort: Sequence[Dataset], chunk_size: int) -> list[Sequence[Dataset]]:
+def cut(tasks: Sequence[Task], chunk_size: int) -> list[Sequence[Task]]:
     """Cut a cohort into chunks of nearly equal sizes: large ones cost least, but there should be some for every core.
 
     Examples
@@ -51,9 +55,9 @@ def cut(cohort: Sequence[Dataset], chunk_size: int) -> list[Sequence[Dataset]]:
     >>> [[len(chunk) for chunk in cut(range(k), 100)] for k in (30, 100, 900)]
     [[30], [50, 50], [100, 100, 100, 100, 100, 100, 100, 100, 100]]
     """
-    count = max(-(-len(cohort) // chunk_size), min(8, -(-2 * len(cohort) // chunk_size)))
-    edges = [len(cohort) * i // count for i in range(count + 1)]
-    return [cohort[a:b] for a, b in itertools.pairwise(edges)]
+    count = max(-(-len(tasks) // chunk_size), min(8, -(-2 * len(tasks) // chunk_size)))
+    edges = [len(tasks) * i // count for i in range(count + 1)]
+    return [tasks[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def _cores() -> int:
@@ -82,28 +86,33 @@ class Runner:
         executor = self._executor if self._executor == "serial" else None  # an executor cannot travel
         return Runner, (self.engine, executor, self._cache.budget)
 
-    def run(self, weights: ModelWeights, cohort: Sequence[Dataset], state: Any) -> ChunkResult:
-        """Return the results of all clients, in cohort order."""
-        chunks = cut(cohort, self.engine.chunk_size)
+    @property
+    def sends_pickles(self) -> bool:
+        """Whether clients' work is done by other processes, on copies of model and work."""
+        return isinstance(self._executor, Executor) and not isinstance(self._executor, ThreadPoolExecutor)
+
+    def run(self, sent: Broadcast, datasets: Sequence[Dataset], kept: Sequence[Any] | None = None) -> ChunkResult:
+        """Return the results of all clients, in cohort order; `kept`: what the server keeps of each."""
+        of_each = itertools.repeat(None) if kept is None else kept
+        tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(datasets, of_each, strict=False)]
+        chunks = cut(tasks, self.engine.chunk_size)
         executor = self._executor_for(chunks)
         in_threads = isinstance(executor, ThreadPoolExecutor)
         with one_blas_thread(), quick_switching() if in_threads else contextlib.nullcontext():
-            return _joined(self._results(executor, weights, chunks, state), len(cohort))
+            return _joined(self._results(executor, sent, chunks), len(tasks))
 
-    def _executor_for(self, chunks: Sequence[Sequence[Dataset]]) -> Executor | None:
+    def _executor_for(self, chunks: Sequence[Sequence[Task]]) -> Executor | None:
         if self._executor is None and len(chunks) > 1 and self.engine.takes_columns and _cores() > 1:
             return self._own_threads()
         return self._executor if isinstance(self._executor, Executor) else None
 
     def _results(
-        self, executor: Executor | None, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+        self, executor: Executor | None, sent: Broadcast, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[ChunkResult]:
         if executor is None:
-            return (self.engine.run_chunk(weights, chunk, state, self._cache) for chunk in chunks)
-        if isinstance(executor, ThreadPoolExecutor):
-            tasks = self._thread_tasks(executor, weights, chunks, state)
-        else:
-            tasks = self._pickled_tasks(executor, weights, chunks, state)
+            return (self.engine.run_chunk(sent, chunk, self._cache) for chunk in chunks)
+        in_threads = isinstance(executor, ThreadPoolExecutor)
+        tasks = (self._thread_tasks if in_threads else self._pickled_tasks)(executor, sent, chunks)
         return _finished(tasks, executor)
 
     def _own_threads(self) -> ThreadPoolExecutor:
@@ -114,38 +123,38 @@ class Runner:
         return self._threads
 
     def _thread_tasks(
-        self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+        self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[Future[ChunkResult]]:
         loads = self._load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
         next(loads, None)
         for chunk in chunks:
             next(loads, None)
-            clients = [self._read(d) if self.engine.takes_columns else _applied(d) for d in chunk]
-            yield executor.submit(self.engine.run_chunk, weights, clients, state, self._cache)
+            ready = [Task(self._read(task), task.client_id, task.kept) for task in chunk]
+            yield executor.submit(self.engine.run_chunk, sent, ready, self._cache)
 
-    def _load_ahead(self, executor: Executor, chunks: Sequence[Sequence[Dataset]]) -> Iterator[None]:
+    def _load_ahead(self, executor: Executor, chunks: Sequence[Sequence[Task]]) -> Iterator[None]:
         """Have the columns of the chunks loaded by the executor; each `next` starts one chunk more."""
         for chunk in chunks:
-            for dataset in chunk:
-                parts = None if self._cache.find_of(dataset) is not None else dataset.row_batches()
+            for data, *_ in chunk:
+                is_new = isinstance(data, Dataset) and self._cache.find_of(data) is None
+                parts = data.row_batches() if is_new and isinstance(data, Dataset) else None
                 if parts is not None:
                     with contextlib.suppress(Exception):  # it is raised again where the client is read, in order
                         parts.source.load_ahead(executor.submit)
             yield
 
-    def _read(self, dataset: Dataset) -> Client:
-        with naming_client(dataset.client_id):
-            return read_columns(self.engine.model, dataset, self._cache)
-
-    def _travelling(self, dataset: Dataset) -> Client:
-        client = self._read(dataset)
-        return client._replace(key=None, visits_key=None) if isinstance(client, ClientColumns) else client
+    def _read(self, task: Task) -> Dataset | ClientColumns:
+        """Return a client read, by this thread and in order; for an engine of batches, what its maps make of it."""
+        assert isinstance(task.data, Dataset)
+        if self.engine.takes_columns:
+            return read_columns(self.engine.model, task.data, self._cache)
+        return _applied(task.data) if changes(task.data) else task.data
 
     def _pickled_tasks(
-        self, executor: Executor, weights: ModelWeights, chunks: Sequence[Sequence[Dataset]], state: Any
+        self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[Future[ChunkResult]]:
         try:
-            work = pickle.dumps((self.engine, weights, state))
+            work = pickle.dumps((self.engine, sent))
         except Exception as error:  # pickling runs code of the user's: anything may be raised
             raise TypeError(
                 f"The model {type(self.engine.model).__name__}, or its client work, cannot be pickled, and so not be "
@@ -153,64 +162,63 @@ class Runner:
                 "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
         for chunk in chunks:
-            yield executor.submit(_run_pickled, work, [self._pickled(dataset) for dataset in chunk])
+            yield executor.submit(_run_pickled, work, [self._pickled(task) for task in chunk])
 
-    def _pickled(self, dataset: Dataset) -> bytes:
-        """Return a dataset's description, or, if a map of it cannot be pickled, what it makes of the data."""
-        if changes(dataset):
-            return pickle.dumps(self._travelling(dataset) if self.engine.takes_columns else _applied(dataset))
-        try:
-            return pickle.dumps(dataset)
-        except Exception:  # a lambda, a local function, an open file: each has an error of its own
-            if self.engine.takes_columns:
-                return pickle.dumps(self._travelling(dataset))
-            return pickle.dumps(Dataset.from_batches(dataset.batches(), dataset.client_id))
-
-
-def _applied(dataset: Dataset) -> Client:
-    """Return a dataset whose maps may share something that changes as the batches that they make, here and in order."""
-    return Dataset.from_batches(map(_copied, dataset.batches()), dataset.client_id) if changes(dataset) else dataset
+    def _pickled(self, task: Task) -> bytes:
+        """Return a task with its dataset's description; if a map cannot be pickled, with what it makes of the data."""
+        assert isinstance(task.data, Dataset)
+        if not changes(task.data):
+            # A lambda, a local function, an open file: each has an error of its own.
+            with contextlib.suppress(Exception):
+                return pickle.dumps(task)
+        data = self._read(task) if self.engine.takes_columns else _applied(task.data)
+        if isinstance(data, ClientColumns):
+            data = data._replace(key=None, order_key=None)
+        return pickle.dumps(task._replace(data=data))
 
 
-def _copied(batch: Mapping[str, Any]) -> dict[str, Array]:
-    return {name: np.array(array) for name, array in batch.items()}
+def _applied(dataset: Dataset) -> Dataset:
+    """Return a dataset as the batches that its maps make, here and in order: copies, a map may use memory again."""
+    batches = ({name: np.array(array) for name, array in batch.items()} for batch in dataset.batches())
+    return Dataset.from_batches(batches, dataset.client_id)
 
 
-def _run_pickled(work: bytes, clients: Iterable[bytes]) -> Any:
-    """Run a chunk in another process; return its `ChunkResult`, with updates that keep their memory order."""
-    engine, weights, state = pickle.loads(work)
-    with one_blas_thread():
-        result: ChunkResult = engine.run_chunk(weights, [pickle.loads(client) for client in clients], state, Cache(0))
-    travelling: Any = tuple(_Travelling.of(update) for update in result.updates)
-    return result._replace(updates=travelling)
+def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> ChunkResult:
+    """Run a chunk in another process; return its result, with arrays that keep their memory order."""
+    engine, sent = pickle.loads(work)
+    with one_blas_thread(), unchanged(engine.parts):
+        result: ChunkResult = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
+    return result._replace(**{name: trees.map(_Travelling, getattr(result, name)) for name in _ARRAYS})
 
 
-class _Travelling(NamedTuple):
+_ARRAYS = ("updates", "kept", "messages")
+
+
+class _Travelling:
     """An array that keeps its memory order when it is pickled: sums over it have the same bits everywhere."""
 
-    array: Array
-    axes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, array: Array) -> _Travelling:
+    def __init__(self, array: Array) -> None:
         axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-        return cls(np.ascontiguousarray(array.transpose(axes)), tuple(np.argsort(axes).tolist()))
+        self._array, self._axes = np.ascontiguousarray(array.transpose(axes)), np.argsort(axes).tolist()
 
     def arrived(self) -> Array:
         """Return the array."""
-        return np.asarray(self.array.transpose(self.axes))
+        return np.asarray(self._array.transpose(self._axes))
 
 
-def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Iterator[ChunkResult]:
+def _finished(futures_to_be: Iterator[Future[ChunkResult]], executor: Executor) -> Iterator[ChunkResult]:
     """Yield results in order; if one fails, the others are cancelled."""
     futures: list[Future[ChunkResult]] = []
+
+    def arrived(leaf: Any) -> Any:
+        return leaf.arrived() if isinstance(leaf, _Travelling) else leaf
+
     try:
-        futures.extend(tasks)
+        futures.extend(futures_to_be)
         futures.reverse()
         while futures:
             result = futures.pop().result()
-            arrived = (u.arrived() if isinstance(u, _Travelling) else u for u in result.updates)
-            yield result._replace(updates=tuple(arrived))
+            yield result._replace(**{name: trees.map(arrived, getattr(result, name)) for name in _ARRAYS})
     except BrokenExecutor as error:
         raise RuntimeError(
             f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "
@@ -224,18 +232,30 @@ def _finished(tasks: Iterator[Future[ChunkResult]], executor: Executor) -> Itera
 def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
     """Join the results of all chunks as they arrive, so that no update is held twice."""
     first = next(results)
-    if len(first.weights) == k:
+    if len(first.client_weights) == k:
         return first
-    updates = tuple(np.empty_like(u, shape=(k, *u.shape[1:])) for u in first.updates)
-    weights, norms, sums, examples = np.empty(k), np.empty(k), [*first.metrics], [*first.num_examples]
+
+    def whole(part: Array) -> Array:
+        return np.empty_like(part, shape=(k, *part.shape[1:]))
+
+    def place(all_of_them: Array, part: Array) -> None:
+        all_of_them[start:end] = part
+
+    arrays = ("client_weights", "norms", *_ARRAYS)
+    joined = first._replace(
+        **{name: trees.map(whole, getattr(first, name)) for name in arrays},
+        metrics=[],
+        num_examples=[],
+        num_steps=[],
+    )
     start, result = 0, first
     while True:
-        end = start + len(result.weights)
-        weights[start:end], norms[start:end] = result.weights, result.norms
-        for whole, part in zip(updates, result.updates, strict=True):
-            whole[start:end] = part
+        end = start + len(result.client_weights)
+        for name in arrays:
+            trees.map(place, getattr(joined, name), getattr(result, name))
+        joined.metrics.extend(result.metrics)
+        joined.num_examples.extend(result.num_examples)
+        joined.num_steps.extend(result.num_steps)
         if end == k:
-            return ChunkResult(updates, weights, sums, examples, norms)
+            return joined
         start, result = end, next(results)
-        sums += result.metrics
-        examples += result.num_examples

@@ -26,14 +26,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np.learning.models import Array, Arrays
+from fedsim_np import trees
 from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
+from fedsim_np.trees import Array, Arrays
 
 ONE = np.float32(1)
 
 
 def _filled(weights: Arrays, value: float) -> Arrays:
-    return tuple(np.full_like(w, value) for w in weights)
+    return trees.map(lambda w: np.full_like(w, value), weights)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Adagrad(Optimizer):
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
         rate, epsilon = np.float32(state[LEARNING_RATE_KEY]), np.float32(state["epsilon"])
-        sums = tuple(s + np.square(g) for s, g in zip(state["preconditioner"], gradients, strict=True))
-        weights = tuple(w - rate * g / np.sqrt(s + epsilon) for w, s, g in zip(weights, sums, gradients, strict=True))
+        sums = trees.map(lambda s, g: s + np.square(g), state["preconditioner"], gradients)
+        weights = trees.map(lambda w, s, g: w - rate * g / np.sqrt(s + epsilon), weights, sums, gradients)
         return OrderedDict(state, preconditioner=sums), weights
 
 
@@ -81,12 +82,8 @@ class RMSprop(Optimizer):
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
         rate, decay, epsilon = (np.float32(state[name]) for name in self.hparam_names)
-        means = tuple(
-            s + (np.square(g) - s) * (ONE - decay) for s, g in zip(state["preconditioner"], gradients, strict=True)
-        )
-        weights = tuple(
-            w - rate * g / (np.sqrt(s) + epsilon) for w, s, g in zip(weights, means, gradients, strict=True)
-        )
+        means = trees.map(lambda s, g: s + (np.square(g) - s) * (ONE - decay), state["preconditioner"], gradients)
+        weights = trees.map(lambda w, s, g: w - rate * g / (np.sqrt(s) + epsilon), weights, means, gradients)
         return OrderedDict(state, preconditioner=means), weights
 
 
@@ -151,12 +148,11 @@ class Adam(Optimizer):
             correction_1=ONE - _power(state["beta_1"], step),
             weight_decay=np.float32(state.get("weight_decay", 0.0)),
         )
-        first = tuple(a + (g - a) * scalars.rest_1 for a, g in zip(state["accumulator"], gradients, strict=True))
-        second = tuple(
-            self._second_moment(s, np.square(g), scalars)
-            for s, g in zip(state["preconditioner"], gradients, strict=True)
+        first = trees.map(lambda a, g: a + (g - a) * scalars.rest_1, state["accumulator"], gradients)
+        second = trees.map(
+            lambda s, g: self._second_moment(s, np.square(g), scalars), state["preconditioner"], gradients
         )
-        weights = tuple(self._step(w, a, s, scalars) for w, a, s in zip(weights, first, second, strict=True))
+        weights = trees.map(lambda w, a, s, g: self._step(w, a, s, scalars), weights, first, second, gradients)
         return OrderedDict(state, step=step, accumulator=first, preconditioner=second), weights
 
     def _second_moment(self, s: Array, square: Array, scalars: _Scalars) -> Any:

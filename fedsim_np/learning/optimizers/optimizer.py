@@ -6,7 +6,9 @@ hyperparameters' first values: those in the state count, so that `set_hparams` c
 
 At the server the "gradient" is the aggregate of the clients' updates (initial - final weights).
 
-The rules are elementwise and in float32: they serve one client's weights and, with a leading axis, a whole cohort's.
+The rules are elementwise, with hyperparameters in float32: they serve one client's weights and, with the clients' axis
+in front, many clients'. Where a gradient is None that weight and its accumulators stay as they are, as in TFF:
+`trees.map` has it so.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error, check_float
-from fedsim_np.learning.models import Arrays
+from fedsim_np.learning.shortcuts import inherit_no_shortcut
+from fedsim_np.trees import Arrays
 
 State = OrderedDict[str, Any]
 Hparams = OrderedDict[str, float]
@@ -50,6 +53,40 @@ def check_hparam(name: str, value: Any) -> float:
     return number
 
 
+class SGDSteps(NamedTuple):
+    r"""What steps of gradient descent are; engines know a shorter way to take them.
+
+    .. math:: g \leftarrow \nabla + \mu (w - w_0) + d, \qquad a \leftarrow m a + g, \qquad w \leftarrow w - \eta a
+
+    (Nesterov: :math:`w \leftarrow w - \eta (g + m a)`.)
+
+    Attributes
+    ----------
+    learning_rate : float
+        :math:`\eta`.
+    momentum : float
+    nesterov : bool
+    pull : float
+        :math:`\mu`, towards the server's weights.
+    drift : str or None
+        Where d is, which stays the same over a client's steps, in what `LocalTraining.begin` gives; None for no d.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    pull: float = 0.0
+    drift: str | None = None
+
+
+@runtime_checkable
+class TakesSGDSteps(Protocol):
+    """What may declare its steps to be gradient descent's: an optimizer, a local training."""
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """Return what the steps are in this state, or None where they are others."""
+
+
 class Optimizer(abc.ABC):
     """The protocol for an optimizer.
 
@@ -57,10 +94,18 @@ class Optimizer(abc.ABC):
     ----------
     is_elementwise : bool
         Whether each weight moves by its own gradient and accumulators alone, the latter being tuples of arrays shaped
-        like the weights. Then a whole cohort can be stepped at once, with a client axis in front.
+        like the weights. Then many clients can be stepped at once, with their axis in front. A class that overrides
+        `next` has to say so anew.
     """
 
     is_elementwise: bool = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Leave what is declared of steps to the class whose steps they are."""
+        super().__init_subclass__(**keywords)
+        inherit_no_shortcut(cls, Optimizer, [TakesSGDSteps.as_sgd], of=[Optimizer.next])
+        if Optimizer.next.__name__ in vars(cls) and "is_elementwise" not in vars(cls):
+            cls.is_elementwise = False
 
     @abc.abstractmethod
     def initialize(self, weights: Arrays) -> State:
@@ -103,8 +148,12 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
     return True
 
 
-def as_optimizer(optimizer: Optimizer | Callable[[], Optimizer], name: str) -> Optimizer:
-    """Return an optimizer: given as it is, or as the callable without arguments that the tutorial passes.
+OptimizerFn = Optimizer | Callable[[], Optimizer]
+"""An optimizer, or the callable without arguments that returns one which the tutorial passes."""
+
+
+def as_optimizer(optimizer: OptimizerFn, name: str) -> Optimizer:
+    """Return the optimizer of an `OptimizerFn`.
 
     Examples
     --------

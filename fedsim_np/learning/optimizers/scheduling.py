@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error
-from fedsim_np.learning.models import Arrays
 from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
+from fedsim_np.trees import Arrays
 
 ScheduleFn = Callable[[int], float]
 """Number of a step or round, from 0 -> learning rate."""

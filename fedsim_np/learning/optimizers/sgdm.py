@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.errors import argument_error, check_bool
-from fedsim_np.learning.models import Arrays
-from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, SGDSteps, State, check_hparam
+from fedsim_np.trees import Arrays
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,24 @@ class SGDM(Optimizer):
         state: State = OrderedDict([(LEARNING_RATE_KEY, self.learning_rate)])
         if self.momentum:
             state["momentum"] = self.momentum
-            state["accumulator"] = tuple(np.zeros_like(w) for w in weights)
+            state["accumulator"] = trees.map(np.zeros_like, weights)
         return state
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
         rate = np.float32(state[LEARNING_RATE_KEY])
         if "accumulator" not in state:
-            return state, tuple(w - rate * g for w, g in zip(weights, gradients, strict=True))
+            return state, trees.map(lambda w, g: w - rate * g, weights, gradients)
         momentum = np.float32(state["momentum"])
-        accumulator = tuple(momentum * a + g for a, g in zip(state["accumulator"], gradients, strict=True))
-        steps = accumulator
-        if self.nesterov:
-            steps = tuple(momentum * a + g for a, g in zip(accumulator, gradients, strict=True))
-        weights = tuple(w - rate * step for w, step in zip(weights, steps, strict=True))
+        accumulator = trees.map(lambda a, g: momentum * a + g, state["accumulator"], gradients)
+        steps = trees.map(lambda a, g: momentum * a + g, accumulator, gradients) if self.nesterov else accumulator
+        weights = trees.map(lambda w, a, g: w - rate * a, weights, steps, gradients)
         return OrderedDict(state, accumulator=accumulator), weights
+
+    def as_sgd(self, state: Mapping[str, Any]) -> SGDSteps:
+        """Say that it is gradient descent, at the rate and momentum in its state."""
+        rate, momentum = np.float32(state[LEARNING_RATE_KEY]), np.float32(state.get("momentum", 0.0))
+        return SGDSteps(float(rate), float(momentum), self.nesterov)
 
 
 def build_sgdm(learning_rate: float = 0.01, momentum: float | None = None, *, nesterov: bool = False) -> Optimizer:

@@ -1,0 +1,78 @@
+"""What the server knows of a round's clients, beside their updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fedsim_np import trees
+from fedsim_np.trees import Array
+
+OK, EMPTY, NON_FINITE = "ok", "empty", "non-finite update"
+"""What is said of a client: it counts; it had no examples; its update is not finite, and it was left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The clients of a round, in order: k of them.
+
+    Attributes
+    ----------
+    ids : sequence of str or None
+    round_num : int or None
+        From 1; None where the process's state counts no rounds.
+    client_weights : ndarray, shape (k,), float64
+        What each client's update counts for; 0 for one whose update is not finite.
+    update_norms : ndarray, shape (k,), float64
+        l2 norm of each update over all tensors, as the client sent it.
+    num_steps : ndarray, shape (k,), int64, or None
+        Batches that each has read; None where the client work does not say.
+    """
+
+    ids: Sequence[str | None]
+    round_num: int | None
+    client_weights: Array
+    update_norms: Array
+    num_steps: Array | None
+    _count_examples: Callable[[], Sequence[int]]
+    _sent: Any = None
+
+    @classmethod
+    def of_weights(cls, client_weights: Array) -> Cohort:
+        """Return a cohort of which nothing is known but the weights: for an aggregator that is called by hand."""
+        k = len(client_weights)
+        return cls((None,) * k, None, client_weights, np.zeros(k), None, lambda: [1] * k)
+
+    def __len__(self) -> int:
+        return len(self.client_weights)
+
+    @cached_property
+    def num_examples(self) -> Array:
+        """Examples that each client has read, repetitions included, (k,) int64."""
+        return np.array(self._count_examples(), np.int64)
+
+    @cached_property
+    def status(self) -> list[str]:
+        """What became of each client: "ok", "empty" or "non-finite update"."""
+        finite = np.isfinite(self.update_norms)
+        return [
+            EMPTY if not n else OK if good else NON_FINITE for n, good in zip(self.num_examples, finite, strict=True)
+        ]
+
+    @cached_property
+    def counts(self) -> Array:
+        """Which clients count, (k,) bool: those whose status is "ok"."""
+        return (self.num_examples > 0) & np.isfinite(self.update_norms)
+
+    @cached_property
+    def messages(self) -> Any:
+        """What clients sent to the server's half of the client work, (k, ...): zeros where one does not count."""
+
+        def counted(sent: Array) -> Array:
+            return np.where(trees.along(self.counts, sent).astype(np.bool_), sent, np.zeros((), sent.dtype))
+
+        return self._sent if self._sent is None or self.counts.all() else trees.map(counted, self._sent)
