@@ -4,7 +4,7 @@ A `Dataset` is *columns plus a lazy order*. The columns are arrays whose first a
 as they are, shared by every dataset derived from them. The order is a chain of *stages* (repeat, shuffle, batch, map,
 take), a few small frozen objects. Reading starts the chain on the row numbers 0..n-1: repeat, shuffle and take pass
 them on in another order, batch gathers a batch's rows out of each column at once, and only then does map see arrays.
-No example is touched one by one, however often it is repeated.
+No example is touched one by one, however often it is repeated. What select does to each row is done to the columns.
 
 The semantics are tf.data's, down to which order a shuffle has in which iteration (`shuffle`). TensorFlow counts a
 shuffle's iterations in a *seed generator* that every dataset derived from that shuffle shares; starting an iterator
@@ -30,6 +30,8 @@ from fedsim_np.datasets.sources import (
     Element,
     ElementSource,
     ElementSpec,
+    SelectedSource,
+    Selection,
     Source,
     read_only_fields,
     stack,
@@ -215,7 +217,9 @@ class Dataset:
         [1, 2, 1, 2]
         """
         checked = None if count is None else check_int("count", count, minimum=-1)
-        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle)
+        # As after a map: a shuffle that a choice of fields follows is not fused with what comes then.
+        between = isinstance(self._source, SelectedSource) and self._source.after == len(self._stages)
+        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle) and not between
         return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
 
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
@@ -270,6 +274,54 @@ class Dataset:
         if not callable(fn):
             raise argument_type_error("fn", "a callable that takes and returns a mapping", fn)
         return self._then(Map(fn))
+
+    def select(self, /, *, scale: float | None = None, offset: float | None = None, **fields: str) -> Dataset:
+        """Choose, rename and flatten fields, row by row; all others are dropped.
+
+        A row of shape () becomes (1,), one of (28, 28) becomes (784,), one of (d,) stays: a batch of b rows has the
+        shape (b, d), an example (d,). Unlike a map's, what it does is known: where only `repeat`, `shuffle`, `take` and
+        one `batch` come before it, it is done to the columns, once, and whoever reads rows has them as they will be.
+
+        Parameters
+        ----------
+        scale, offset : float, optional
+            Of the field that is called `x`, which becomes float32::
+
+                x = float32(x) * float32(scale) + float32(offset)
+
+            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes,
+            ``scale=-1, offset=1`` for handwriting of which paper is 1 and ink is 0. What is computed is remembered:
+            arrays that are changed later do not show in it.
+        **fields : str
+            New name -> name of a field that is there, in the order that the new ones shall have.
+
+        Raises
+        ------
+        DataError
+            If there is no such field, or what is to be scaled holds no numbers: at once, but after a map when it is
+            read.
+        ValueError
+            If no field is named, or `scale` or `offset` is not finite or has no `x` to act on.
+        TypeError
+            If a field is given as something else than a str.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"label": [3, 1, 2], "pixels": np.uint8([[[0, 255]], [[255, 0]], [[0, 0]]])})
+        >>> for batch in dataset.batch(2).select(x="pixels", y="label", scale=1 / 255):
+        ...     print(batch["x"].tolist(), batch["y"].tolist())
+        [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
+        [[0.0, 0.0]] [[2]]
+        """
+        source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._stages)
+        rows = None if isinstance(source, ElementSource) or self.maps or batches > 1 else source
+        choice = Selection.of(fields, scale, offset, self.client_id, self.is_batched or rows is not None)
+        if not self.maps and source.spec:
+            choice.check(source.spec)
+        if rows is None:
+            return self.map(choice)
+        # Reordering rows and choosing of each commute; the shuffles, and with them their counters, stay the same.
+        return Dataset(SelectedSource(rows, choice, len(self._stages)), self._stages, self.client_id)
 
     def take(self, count: int) -> Dataset:
         """Read only the first `count` elements; all of them if `count` is -1.
