@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.sources import (
     ArraySource,
-    ArraySpec,
     BatchList,
+    CachedBatches,
+    CachedSource,
     Columns,
     Element,
     ElementSource,
@@ -33,7 +34,10 @@ from fedsim_np.datasets.sources import (
     SelectedSource,
     Selection,
     Source,
+    common_spec,
+    copied,
     read_only_fields,
+    spec_of_batches,
     stack,
 )
 from fedsim_np.datasets.stages import (
@@ -165,7 +169,7 @@ class Dataset:
         >>> dataset.element_spec["x"], dataset.num_examples
         (ArraySpec(shape=(None, 2), dtype=float64), 4)
         """
-        ready: list[Element] = []
+        ready: list[Columns] = []
         for batch in batches:
             if not isinstance(batch, Mapping) or not batch:
                 found = "an empty one" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
@@ -179,10 +183,7 @@ class Dataset:
                 rule = f"every batch must have the fields {list(ready[0])}"
                 raise data_error(rule, list(arrays), client_id=client_id)
             ready.append(arrays)
-        spec: ElementSpec = _common_spec(ready) if ready else OrderedDict()
-        for name, array_spec in spec.items():
-            spec[name] = ArraySpec((None, *array_spec.shape[1:]), array_spec.dtype)
-        return cls(ElementSource(BatchList(ready), spec, batched=True), (), client_id)
+        return cls(ElementSource(BatchList(ready), spec_of_batches(ready), batched=True), (), client_id)
 
     @classmethod
     def from_elements(
@@ -196,6 +197,7 @@ class Dataset:
 
         Examples
         --------
+        >>> from fedsim_np.datasets import ArraySpec
         >>> spec = OrderedDict(x=ArraySpec((), np.int64))
         >>> dataset = Dataset.from_elements(lambda: ({"x": np.int64(i)} for i in range(3)), spec)
         >>> [batch["x"].tolist() for batch in dataset.batch(2)]
@@ -333,6 +335,39 @@ class Dataset:
         """
         checked = check_int("count", count, minimum=-1)
         return self if checked == -1 else self._then(Take(checked))
+
+    def cache(self) -> Dataset:
+        """Read what stands before once, and then from memory, as tf.data does.
+
+        At first use all of it is read, decoded and mapped. The order of a shuffle before is that of iteration 0 from
+        then on, and uses up none of its iterations; a shuffle after goes on as ever. Examples become rows again, which
+        can be used as columns whatever maps came before; batches stay batches. The arrays are read-only.
+
+        They stay in memory as long as the dataset does, and any dataset derived from it. A `ClientData` makes a new
+        dataset at each call of `create_dataset_for_client`, with nothing read: keep the datasets. Pickles, too, travel
+        without what was read; in another process it is read again, by maps that may then draw other random numbers.
+
+        Raises
+        ------
+        ValueError
+            If the dataset repeats for ever.
+
+        Examples
+        --------
+        >>> def decoded(element):
+        ...     print("decoding", element["x"])
+        ...     return element
+        >>> [int(e["x"]) for e in Dataset.from_arrays({"x": [1, 2]}).map(decoded).cache().repeat(3)]
+        decoding 1
+        decoding 2
+        [1, 2, 1, 2, 1, 2]
+        """
+        self._check_finite()
+        source = self._source
+        if self.is_batched:
+            batches = CachedBatches(self)
+            return Dataset(ElementSource(batches, batches.spec, batched=True), (), self.client_id)
+        return Dataset(CachedSource(self, None if isinstance(source, ElementSource) else source), (), self.client_id)
 
     def prefetch(self, buffer_size: int | None = None) -> Dataset:
         """Return the same dataset: there is nothing to wait for, so nothing is read ahead.
@@ -494,8 +529,7 @@ class Dataset:
 
     def _count(self, numbers: dict[SeedGenerator, int]) -> int:
         """Count the examples of one whole iteration, and with `numbers` how often it starts each shuffle."""
-        if self.is_infinite:
-            raise ValueError(f"{self._named()} repeats for ever: use take() or give repeat() a count.")
+        self._check_finite()
         source = self._source
 
         def ones() -> Iterator[int]:
@@ -505,6 +539,10 @@ class Dataset:
 
         return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(numbers))))
 
+    def _check_finite(self) -> None:
+        if self.is_infinite:
+            raise ValueError(f"{self._named()} repeats for ever: use take() or give repeat() a count.")
+
     @property
     def num_examples(self) -> int:
         """Number of examples that the first iteration reads, repetitions included."""
@@ -513,13 +551,14 @@ class Dataset:
     @property
     def is_infinite(self) -> bool:
         """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
-        empty = not isinstance(self._source, ElementSource) and not self._source.num_rows
-        return not empty and is_infinite(self._stages)
+        if not is_infinite(self._stages):  # asked first: the number of rows may not be known without reading
+            return False
+        return isinstance(self._source, ElementSource) or self._source.num_rows > 0
 
     @property
     def is_stream(self) -> bool:
         """Whether the elements come from code that makes them, rather than from arrays."""
-        return isinstance(self._source, ElementSource) and not isinstance(self._source.read, BatchList)
+        return isinstance(self._source, ElementSource) and not isinstance(self._source.read, BatchList | CachedBatches)
 
     @property
     def maps(self) -> tuple[Callable[..., Any], ...]:
@@ -540,12 +579,12 @@ class Dataset:
         >>> Dataset.from_arrays({"x": range(3)}).repeat(2).batch(4).to_arrays()["x"].tolist()
         [0, 1, 2, 0, 1, 2]
         """
-        if self.is_infinite:
-            self._count({})
+        self._check_finite()
         source = self._source
         if not self._stages and not isinstance(source, ElementSource):
             return OrderedDict(source.columns())
-        elements = list(self.batches(iteration))
+        made = bool(self.maps) or self.is_stream
+        elements = [copied(element) if made else element for element in self.batches(iteration)]
         if not elements:
             spec = self.element_spec
             inner = {k: s.shape[1:] if self.is_batched else s.shape for k, s in spec.items()}
@@ -560,7 +599,7 @@ class Dataset:
 
         A `map` is tried on zeros to see what it makes of them; no data are read.
         """
-        return _common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
+        return common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
 
     def _probe(self, length: int) -> Element:
         """Return what becomes of an element of zeros, with `length` for every length that varies."""
@@ -605,14 +644,3 @@ def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
     if not isinstance(mapped, Mapping):
         raise argument_type_error("fn", "a callable that returns a mapping of arrays", mapped)
     return OrderedDict(mapped)
-
-
-def _common_spec(elements: Sequence[Mapping[str, Any]]) -> ElementSpec:
-    """Return the spec of elements, None where their lengths differ."""
-    spec: ElementSpec = OrderedDict()
-    for name in elements[0]:
-        arrays = [np.asarray(element[name]) for element in elements]
-        axes = zip(*(array.shape for array in arrays), strict=False)
-        shape = [lengths[0] if len(set(lengths)) == 1 else None for lengths in axes]
-        spec[name] = ArraySpec(shape, arrays[0].dtype)
-    return spec

@@ -3,9 +3,11 @@
 A `Source` has rows. It says at once how many and of what shape, and has their columns when they are first asked for:
 
 - `ArraySource`: arrays that are in memory already (those in files and those that are drawn are with their client data);
-- `SelectedSource`: chosen fields of another source, renamed and flattened, as a `Selection` says.
+- `SelectedSource`: chosen fields of another source, renamed and flattened, as a `Selection` says;
+- `CachedSource`: the examples that a dataset reads, read once.
 
-An `ElementSource` has elements and no columns: ready batches (`BatchList`), or whatever a function makes one by one.
+An `ElementSource` has elements and no columns: ready batches (`BatchList`), the batches that a dataset reads, read once
+(`CachedBatches`), or whatever a function makes one by one.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import argument_error, argument_type_error, check_float, data_error, naming_client
+
+if TYPE_CHECKING:
+    from fedsim_np.datasets.dataset import Dataset
 
 Element = OrderedDict[str, Any]
 """What iteration gives: field name -> array, of one example (n absent) or of one batch (b first)."""
@@ -110,11 +115,26 @@ class ArraySource(NamedTuple):
 
 
 class ElementSource(NamedTuple):
-    """A stream of ready elements, made anew by each call of `read`: batches, or the examples of many clients."""
+    """A stream of ready elements, made anew by each call of `read`: batches, or the examples of many clients.
+
+    Attributes
+    ----------
+    read : callable
+        Returns an iterable of mappings.
+    structure : ElementSpec or callable
+        The elements' spec, or what returns it when it is asked for.
+    batched : bool
+        Whether an element is a batch.
+    """
 
     read: Callable[[], Iterable[Mapping[str, Any]]]
-    spec: ElementSpec
+    structure: ElementSpec | Callable[[], ElementSpec]
     batched: bool
+
+    @property
+    def spec(self) -> ElementSpec:
+        """Shape and dtype of one element's fields."""
+        return self.structure() if callable(self.structure) else self.structure
 
 
 class BatchList:
@@ -321,6 +341,133 @@ class SelectedSource:
 
 def _select(source: Source, selection: Selection) -> Columns:
     return read_only_fields(selection(source.columns()))
+
+
+class CachedSource:
+    """The examples that a dataset reads, read at first use and then remembered; they are not pickled.
+
+    Parameters
+    ----------
+    upstream : Dataset
+        Finite, and not batched.
+    rows : Source or None
+        Where it reads from; None is a stream, of which only reading tells how many examples it has.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import Dataset
+    >>> rows = ArraySource.of({"x": [1, 2]})
+    >>> source = CachedSource(Dataset(rows).repeat(2), rows)
+    >>> source.num_rows, source.columns()["x"].tolist()
+    (4, [1, 2, 1, 2])
+    """
+
+    def __init__(self, upstream: Dataset, rows: Source | None) -> None:
+        self._upstream, self._rows = upstream, rows
+        self._num_rows: int | None = None
+        self._spec: ElementSpec | None = None
+        self._columns = _Once(functools.partial(_read_rows, upstream))
+
+    def __reduce__(self) -> tuple[type[CachedSource], tuple[Dataset, Source | None]]:
+        return CachedSource, (self._upstream, self._rows)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of examples (n), repetitions included."""
+        if self._num_rows is None:
+            of_stream = self._rows is None
+            self._num_rows = ArraySource(self.columns()).num_rows if of_stream else self._upstream.num_examples
+        return self._num_rows
+
+    @property
+    def spec(self) -> ElementSpec:
+        """Shape and dtype of one example's fields."""
+        if self._spec is None:
+            self._spec = _spec_of(self._upstream, lambda: ArraySource(self.columns()).spec)
+        return self._spec
+
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Have the columns loaded that are read; maps are left for `columns`, which calls them in order."""
+        if self._rows is not None and not self._columns.is_made:
+            self._rows.load_ahead(submit)
+
+    def columns(self) -> Columns:
+        """Return the read-only arrays, each of shape (n, ...)."""
+        return self._columns()
+
+
+class CachedBatches:
+    """The batches that a dataset reads, read at first use and then remembered; they are not pickled.
+
+    Parameters
+    ----------
+    upstream : Dataset
+        Finite and batched.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import Dataset
+    >>> batches = CachedBatches(Dataset.from_arrays({"x": [1, 2, 3]}).batch(2))
+    >>> batches.spec()["x"].shape, [batch["x"].tolist() for batch in batches()]
+    ((None,), [[1, 2], [3]])
+    """
+
+    def __init__(self, upstream: Dataset) -> None:
+        self._upstream = upstream
+        self._spec: ElementSpec | None = None
+        self._batches = _Once(functools.partial(_read_batches, upstream))
+
+    def __reduce__(self) -> tuple[type[CachedBatches], tuple[Dataset]]:
+        return CachedBatches, (self._upstream,)
+
+    def spec(self) -> ElementSpec:
+        """Return shape and dtype of a batch's fields."""
+        if self._spec is None:
+            self._spec = _spec_of(self._upstream, lambda: spec_of_batches(self._batches()))
+        return self._spec
+
+    def __call__(self) -> Iterator[Columns]:
+        """Return the batches."""
+        return iter(self._batches())
+
+
+def _read_rows(upstream: Dataset) -> Columns:
+    with naming_client(upstream.client_id):
+        return read_only_fields(upstream.to_arrays())
+
+
+def _read_batches(upstream: Dataset) -> list[Columns]:
+    with naming_client(upstream.client_id):
+        return [read_only_fields(copied(batch)) for batch in upstream.batches()]
+
+
+def _spec_of(upstream: Dataset, read: Callable[[], ElementSpec]) -> ElementSpec:
+    try:
+        return upstream.element_spec
+    except Exception:  # a map may refuse zeros: then only the data show what it makes of them
+        return read()
+
+
+def common_spec(elements: Sequence[Mapping[str, Any]]) -> ElementSpec:
+    """Return the spec of elements, None where their lengths differ."""
+    spec: ElementSpec = OrderedDict()
+    for name in elements[0]:
+        arrays = [np.asarray(element[name]) for element in elements]
+        axes = zip(*(array.shape for array in arrays), strict=False)
+        shape = [lengths[0] if len(set(lengths)) == 1 else None for lengths in axes]
+        spec[name] = ArraySpec(shape, arrays[0].dtype)
+    return spec
+
+
+def spec_of_batches(batches: Sequence[Columns]) -> ElementSpec:
+    """Return the spec of batches, of any number of examples each; without fields if there is none."""
+    spec: ElementSpec = common_spec(batches) if batches else OrderedDict()
+    return OrderedDict((name, ArraySpec((None, *found.shape[1:]), found.dtype)) for name, found in spec.items())
+
+
+def copied(element: Mapping[str, Any]) -> Columns:
+    """Return copies of an element's arrays: whoever made them may use the same memory again."""
+    return OrderedDict((name, np.array(plain_array(values, name))) for name, values in element.items())
 
 
 def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
