@@ -530,14 +530,14 @@ class Dataset:
     def _count(self, numbers: dict[SeedGenerator, int]) -> int:
         """Count the examples of one whole iteration, and with `numbers` how often it starts each shuffle."""
         self._check_finite()
+        return sum(start(self._stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+
+    def _lengths(self) -> Iterator[int]:
+        """Return how many examples each of the source's elements holds."""
         source = self._source
-
-        def ones() -> Iterator[int]:
-            if not isinstance(source, ElementSource):
-                return itertools.repeat(1, source.num_rows)
-            return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
-
-        return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(numbers))))
+        if not isinstance(source, ElementSource):
+            return itertools.repeat(1, source.num_rows)
+        return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
 
     def _check_finite(self) -> None:
         if self.is_infinite:
@@ -547,6 +547,22 @@ class Dataset:
     def num_examples(self) -> int:
         """Number of examples that the first iteration reads, repetitions included."""
         return self._count({})
+
+    @property
+    def num_own_examples(self) -> int:
+        """Number of examples that are there to be read, each counted once, whatever the order makes of them.
+
+        Ready batches are counted by their lengths, a stream by reading it once. What `cache` keeps is there as often as
+        it was read.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(3)}).repeat(2).take(4)
+        >>> dataset.num_own_examples, dataset.num_examples
+        (3, 4)
+        """
+        source = self._source
+        return sum(self._lengths()) if isinstance(source, ElementSource) else source.num_rows
 
     @property
     def is_infinite(self) -> bool:
