@@ -185,26 +185,6 @@ class Dataset:
             ready.append(arrays)
         return cls(ElementSource(BatchList(ready), spec_of_batches(ready), batched=True), (), client_id)
 
-    @classmethod
-    def from_elements(
-        cls,
-        read: Callable[[], Iterable[Mapping[str, Any]]],
-        spec: ElementSpec,
-        client_id: str | None = None,
-        batched: bool = False,
-    ) -> Dataset:
-        """Make a dataset of a stream of elements, batches or single examples, made anew by each call of `read`.
-
-        Examples
-        --------
-        >>> from fedsim_np.datasets import ArraySpec
-        >>> spec = OrderedDict(x=ArraySpec((), np.int64))
-        >>> dataset = Dataset.from_elements(lambda: ({"x": np.int64(i)} for i in range(3)), spec)
-        >>> [batch["x"].tolist() for batch in dataset.batch(2)]
-        [[0, 1], [2]]
-        """
-        return cls(ElementSource(read, spec, batched), (), client_id)
-
     # --- transformations
 
     def _then(self, stage: Stage) -> Dataset:

@@ -125,6 +125,14 @@ class ElementSource(NamedTuple):
         The elements' spec, or what returns it when it is asked for.
     batched : bool
         Whether an element is a batch.
+
+    Examples
+    --------
+    >>> from fedsim_np.datasets import Dataset
+    >>> spec = OrderedDict(x=ArraySpec((), np.int64))
+    >>> stream = ElementSource(lambda: ({"x": np.int64(i)} for i in range(3)), spec, batched=False)
+    >>> [batch["x"].tolist() for batch in Dataset(stream).batch(2)]
+    [[0, 1], [2]]
     """
 
     read: Callable[[], Iterable[Mapping[str, Any]]]
