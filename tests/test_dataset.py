@@ -77,6 +77,19 @@ def test_num_examples_and_arrays():
     assert Dataset.from_arrays({"x": np.arange(3)}).take(2).to_arrays()["x"].tolist() == [0, 1]
 
 
+def test_own_examples_are_counted_once():
+    for dataset in (tutorial_like(7), tutorial_like(7).take(1), Dataset.from_arrays({"x": np.zeros(7)}).repeat()):
+        assert dataset.num_own_examples == 7
+    assert tutorial_like(0).num_own_examples == 0
+    assert tutorial_like(7).select(z="x").num_own_examples == 7
+    assert Dataset.from_batches([{"x": np.zeros(n)} for n in (3, 1)]).repeat(2).take(1).num_own_examples == 4
+    data = fed.datasets.InMemoryClientData({"ann": {"x": [1, 2]}, "bob": {"x": [3]}})
+    for pooled in (data, data.preprocess(lambda dataset: dataset.batch(2))):
+        assert pooled.create_dataset_from_all_clients(seed=1).repeat(3).num_own_examples == 3
+    cached = Dataset.from_arrays({"x": np.zeros(7)}).take(5)
+    assert cached.cache().repeat(2).num_own_examples == cached.batch(2).cache().repeat(2).num_own_examples == 5
+
+
 def test_infinite_datasets_say_so():
     endless = Dataset.from_arrays({"x": np.arange(3)}, "ann").repeat().batch(2)
     assert endless.is_infinite

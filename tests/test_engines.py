@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 
 import fedsim_np as fed
 from fedsim_np.datasets import Dataset
+from fedsim_np.datasets.sources import ElementSource
 from fedsim_np.learning import engines, optimizers
 from fedsim_np.learning.engines.blas import _openblas, one_blas_thread
 from fedsim_np.learning.engines.cache import Cache, WeakKey
@@ -425,7 +426,7 @@ def test_a_map_that_uses_its_memory_again():
 
     data = clients([12, 7])
     spec = {"x": fed.datasets.ArraySpec((None, 4), np.float32), "y": fed.datasets.ArraySpec((None, 1), np.int32)}
-    stream = Dataset.from_elements(lambda: map(reusing, Dataset.from_arrays(data[0]).batch(5)), spec, batched=True)
+    stream = Dataset(ElementSource(lambda: map(reusing, Dataset.from_arrays(data[0]).batch(5)), spec, batched=True))
     for cohort in (cohort_of(data, fn=reusing), [stream]):
         reference = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort] * 2)
         for engine in ("auto", "cohort"):

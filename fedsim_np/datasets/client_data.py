@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import Schema
-from fedsim_np.datasets.sources import Element, ElementSpec
+from fedsim_np.datasets.sources import Element, ElementSource, ElementSpec
 from fedsim_np.errors import argument_type_error, check_int, data_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class ClientData(abc.ABC):
         check_random_seed(seed)
         read = functools.partial(_read_all, self, _permuted(self.client_ids, seed))
         batched = self.create_dataset_for_client(self.client_ids[0]).is_batched
-        return Dataset.from_elements(read, self.element_type_structure, batched=batched)
+        return Dataset(ElementSource(read, self.element_type_structure, batched))
 
     def preprocess(self, preprocess_fn: Callable[[Dataset], Dataset]) -> ClientData:
         """Return client data whose datasets are ``preprocess_fn(dataset)``.

@@ -4,7 +4,7 @@ A `Dataset` is *columns plus a lazy order*. The columns are arrays whose first a
 as they are, shared by every dataset derived from them. The order is a chain of *stages* (repeat, shuffle, batch, map,
 take), a few small frozen objects. Reading starts the chain on the row numbers 0..n-1: repeat, shuffle and take pass
 them on in another order, batch gathers a batch's rows out of each column at once, and only then does map see arrays.
-No example is touched one by one, however often it is repeated.
+No example is touched one by one, however often it is repeated. What select does to each row is done to the columns.
 
 The semantics are tf.data's, down to which order a shuffle has in which iteration (`shuffle`). TensorFlow counts a
 shuffle's iterations in a *seed generator* that every dataset derived from that shuffle shares; starting an iterator
@@ -24,14 +24,20 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.sources import (
     ArraySource,
-    ArraySpec,
     BatchList,
+    CachedBatches,
+    CachedSource,
     Columns,
     Element,
     ElementSource,
     ElementSpec,
+    SelectedSource,
+    Selection,
     Source,
+    common_spec,
+    copied,
     read_only_fields,
+    spec_of_batches,
     stack,
 )
 from fedsim_np.datasets.stages import (
@@ -163,7 +169,7 @@ class Dataset:
         >>> dataset.element_spec["x"], dataset.num_examples
         (ArraySpec(shape=(None, 2), dtype=float64), 4)
         """
-        ready: list[Element] = []
+        ready: list[Columns] = []
         for batch in batches:
             if not isinstance(batch, Mapping) or not batch:
                 found = "an empty one" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
@@ -177,29 +183,7 @@ class Dataset:
                 rule = f"every batch must have the fields {list(ready[0])}"
                 raise data_error(rule, list(arrays), client_id=client_id)
             ready.append(arrays)
-        spec: ElementSpec = _common_spec(ready) if ready else OrderedDict()
-        for name, array_spec in spec.items():
-            spec[name] = ArraySpec((None, *array_spec.shape[1:]), array_spec.dtype)
-        return cls(ElementSource(BatchList(ready), spec, batched=True), (), client_id)
-
-    @classmethod
-    def from_elements(
-        cls,
-        read: Callable[[], Iterable[Mapping[str, Any]]],
-        spec: ElementSpec,
-        client_id: str | None = None,
-        batched: bool = False,
-    ) -> Dataset:
-        """Make a dataset of a stream of elements, batches or single examples, made anew by each call of `read`.
-
-        Examples
-        --------
-        >>> spec = OrderedDict(x=ArraySpec((), np.int64))
-        >>> dataset = Dataset.from_elements(lambda: ({"x": np.int64(i)} for i in range(3)), spec)
-        >>> [batch["x"].tolist() for batch in dataset.batch(2)]
-        [[0, 1], [2]]
-        """
-        return cls(ElementSource(read, spec, batched), (), client_id)
+        return cls(ElementSource(BatchList(ready), spec_of_batches(ready), batched=True), (), client_id)
 
     # --- transformations
 
@@ -215,7 +199,9 @@ class Dataset:
         [1, 2, 1, 2]
         """
         checked = None if count is None else check_int("count", count, minimum=-1)
-        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle)
+        # As after a map: a shuffle that a choice of fields follows is not fused with what comes then.
+        between = isinstance(self._source, SelectedSource) and self._source.after == len(self._stages)
+        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle) and not between
         return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
 
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
@@ -271,6 +257,54 @@ class Dataset:
             raise argument_type_error("fn", "a callable that takes and returns a mapping", fn)
         return self._then(Map(fn))
 
+    def select(self, /, *, scale: float | None = None, offset: float | None = None, **fields: str) -> Dataset:
+        """Choose, rename and flatten fields, row by row; all others are dropped.
+
+        A row of shape () becomes (1,), one of (28, 28) becomes (784,), one of (d,) stays: a batch of b rows has the
+        shape (b, d), an example (d,). Unlike a map's, what it does is known: where only `repeat`, `shuffle`, `take` and
+        one `batch` come before it, it is done to the columns, once, and whoever reads rows has them as they will be.
+
+        Parameters
+        ----------
+        scale, offset : float, optional
+            Of the field that is called `x`, which becomes float32::
+
+                x = float32(x) * float32(scale) + float32(offset)
+
+            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes,
+            ``scale=-1, offset=1`` for handwriting of which paper is 1 and ink is 0. What is computed is remembered:
+            arrays that are changed later do not show in it.
+        **fields : str
+            New name -> name of a field that is there, in the order that the new ones shall have.
+
+        Raises
+        ------
+        DataError
+            If there is no such field, or what is to be scaled holds no numbers: at once, but after a map when it is
+            read.
+        ValueError
+            If no field is named, or `scale` or `offset` is not finite or has no `x` to act on.
+        TypeError
+            If a field is given as something else than a str.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"label": [3, 1, 2], "pixels": np.uint8([[[0, 255]], [[255, 0]], [[0, 0]]])})
+        >>> for batch in dataset.batch(2).select(x="pixels", y="label", scale=1 / 255):
+        ...     print(batch["x"].tolist(), batch["y"].tolist())
+        [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
+        [[0.0, 0.0]] [[2]]
+        """
+        source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._stages)
+        rows = None if isinstance(source, ElementSource) or self.maps or batches > 1 else source
+        choice = Selection.of(fields, scale, offset, self.client_id, self.is_batched or rows is not None)
+        if not self.maps and source.spec:
+            choice.check(source.spec)
+        if rows is None:
+            return self.map(choice)
+        # Reordering rows and choosing of each commute; the shuffles, and with them their counters, stay the same.
+        return Dataset(SelectedSource(rows, choice, len(self._stages)), self._stages, self.client_id)
+
     def take(self, count: int) -> Dataset:
         """Read only the first `count` elements; all of them if `count` is -1.
 
@@ -281,6 +315,39 @@ class Dataset:
         """
         checked = check_int("count", count, minimum=-1)
         return self if checked == -1 else self._then(Take(checked))
+
+    def cache(self) -> Dataset:
+        """Read what stands before once, and then from memory, as tf.data does.
+
+        At first use all of it is read, decoded and mapped. The order of a shuffle before is that of iteration 0 from
+        then on, and uses up none of its iterations; a shuffle after goes on as ever. Examples become rows again, which
+        can be used as columns whatever maps came before; batches stay batches. The arrays are read-only.
+
+        They stay in memory as long as the dataset does, and any dataset derived from it. A `ClientData` makes a new
+        dataset at each call of `create_dataset_for_client`, with nothing read: keep the datasets. Pickles, too, travel
+        without what was read; in another process it is read again, by maps that may then draw other random numbers.
+
+        Raises
+        ------
+        ValueError
+            If the dataset repeats for ever.
+
+        Examples
+        --------
+        >>> def decoded(element):
+        ...     print("decoding", element["x"])
+        ...     return element
+        >>> [int(e["x"]) for e in Dataset.from_arrays({"x": [1, 2]}).map(decoded).cache().repeat(3)]
+        decoding 1
+        decoding 2
+        [1, 2, 1, 2, 1, 2]
+        """
+        self._check_finite()
+        source = self._source
+        if self.is_batched:
+            batches = CachedBatches(self)
+            return Dataset(ElementSource(batches, batches.spec, batched=True), (), self.client_id)
+        return Dataset(CachedSource(self, None if isinstance(source, ElementSource) else source), (), self.client_id)
 
     def prefetch(self, buffer_size: int | None = None) -> Dataset:
         """Return the same dataset: there is nothing to wait for, so nothing is read ahead.
@@ -442,16 +509,19 @@ class Dataset:
 
     def _count(self, numbers: dict[SeedGenerator, int]) -> int:
         """Count the examples of one whole iteration, and with `numbers` how often it starts each shuffle."""
+        self._check_finite()
+        return sum(start(self._stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+
+    def _lengths(self) -> Iterator[int]:
+        """Return how many examples each of the source's elements holds."""
+        source = self._source
+        if not isinstance(source, ElementSource):
+            return itertools.repeat(1, source.num_rows)
+        return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
+
+    def _check_finite(self) -> None:
         if self.is_infinite:
             raise ValueError(f"{self._named()} repeats for ever: use take() or give repeat() a count.")
-        source = self._source
-
-        def ones() -> Iterator[int]:
-            if not isinstance(source, ElementSource):
-                return itertools.repeat(1, source.num_rows)
-            return (len(next(iter(e.values()))) if source.batched else 1 for e in source.read())
-
-        return sum(start(self._stages, Reader(ones, sum, lambda fn, count: count, _counter(numbers))))
 
     @property
     def num_examples(self) -> int:
@@ -460,19 +530,31 @@ class Dataset:
 
     @property
     def num_own_examples(self) -> int:
-        """Number of the source's examples, each counted once."""
-        return Dataset(self._source)._count({})
+        """Number of examples that are there to be read, each counted once, whatever the order makes of them.
+
+        Ready batches are counted by their lengths, a stream by reading it once. What `cache` keeps is there as often as
+        it was read.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_arrays({"x": range(3)}).repeat(2).take(4)
+        >>> dataset.num_own_examples, dataset.num_examples
+        (3, 4)
+        """
+        source = self._source
+        return sum(self._lengths()) if isinstance(source, ElementSource) else source.num_rows
 
     @property
     def is_infinite(self) -> bool:
         """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
-        empty = not isinstance(self._source, ElementSource) and not self._source.num_rows
-        return not empty and is_infinite(self._stages)
+        if not is_infinite(self._stages):  # asked first: the number of rows may not be known without reading
+            return False
+        return isinstance(self._source, ElementSource) or self._source.num_rows > 0
 
     @property
     def is_stream(self) -> bool:
         """Whether the elements come from code that makes them, rather than from arrays."""
-        return isinstance(self._source, ElementSource) and not isinstance(self._source.read, BatchList)
+        return isinstance(self._source, ElementSource) and not isinstance(self._source.read, BatchList | CachedBatches)
 
     @property
     def maps(self) -> tuple[Callable[..., Any], ...]:
@@ -493,12 +575,12 @@ class Dataset:
         >>> Dataset.from_arrays({"x": range(3)}).repeat(2).batch(4).to_arrays()["x"].tolist()
         [0, 1, 2, 0, 1, 2]
         """
-        if self.is_infinite:
-            self._count({})
+        self._check_finite()
         source = self._source
         if not self._stages and not isinstance(source, ElementSource):
             return OrderedDict(source.columns())
-        elements = list(self.batches(iteration))
+        made = bool(self.maps) or self.is_stream
+        elements = [copied(element) if made else element for element in self.batches(iteration)]
         if not elements:
             spec = self.element_spec
             inner = {k: s.shape[1:] if self.is_batched else s.shape for k, s in spec.items()}
@@ -513,7 +595,7 @@ class Dataset:
 
         A `map` is tried on zeros to see what it makes of them; no data are read.
         """
-        return _common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
+        return common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
 
     def _probe(self, length: int) -> Element:
         """Return what becomes of an element of zeros, with `length` for every length that varies."""
@@ -558,14 +640,3 @@ def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
     if not isinstance(mapped, Mapping):
         raise argument_type_error("fn", "a callable that returns a mapping of arrays", mapped)
     return OrderedDict(mapped)
-
-
-def _common_spec(elements: Sequence[Mapping[str, Any]]) -> ElementSpec:
-    """Return the spec of elements, None where their lengths differ."""
-    spec: ElementSpec = OrderedDict()
-    for name in elements[0]:
-        arrays = [np.asarray(element[name]) for element in elements]
-        axes = zip(*(array.shape for array in arrays), strict=False)
-        shape = [lengths[0] if len(set(lengths)) == 1 else None for lengths in axes]
-        spec[name] = ArraySpec(shape, arrays[0].dtype)
-    return spec

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np.datasets import ArraySpec, Dataset
+from fedsim_np.datasets.sources import Selection
 
 MapFunction = Callable[..., Any]
 
@@ -61,6 +62,8 @@ def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
     if isinstance(value, tuple):
         parts = tuple(_key(part, within) for part in value)
         return None if None in parts else parts
+    if isinstance(value, Selection):
+        return value.fields, value.scale, value.offset, value.batched
     if not isinstance(value, FunctionType) or value.__dict__ or value in within:
         return None
     names = _names(value.__code__)
