@@ -11,8 +11,8 @@ that the tutorial prints.
       new weights <- finalizer <- aggregator          metrics: sum, then finalize
       LearningProcessOutput(state, metrics) -> loggers                              fed.program
 
-Imports go one way: `datasets`, then `learning`, then `program`, then figures (`plots`), pages (`report`), runs as data
-(`experiment`) and the command line (`cli`).
+What goes through a round are trees of arrays (`trees`). Imports go one way: `datasets`, then `learning`, then
+`program`, then figures (`plots`), pages (`report`), runs as data (`experiment`) and the command line (`cli`).
 
 Examples
 --------
@@ -40,14 +40,14 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fedsim_np import datasets, learning, program
+from fedsim_np import datasets, learning, program, trees
 from fedsim_np._version import __version__
 from fedsim_np.errors import DataError
 
 if TYPE_CHECKING:
     from fedsim_np import plots
 
-__all__ = ["DataError", "__version__", "datasets", "learning", "plots", "program"]
+__all__ = ["DataError", "__version__", "datasets", "learning", "plots", "program", "trees"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -55,6 +55,13 @@ def test_the_same_bits_on_a_cluster(engine, cluster):
     assert_same_bits(rounds(make(toy_model, engine=engine, executor=cluster.get_executor()), cohorts), reference)
 
 
+def test_control_variates_on_a_cluster(cluster):
+    from test_local_training import bits, process_of, run
+
+    reference = bits(run(process_of(executor="serial"), 3))
+    assert bits(run(process_of(executor=cluster.get_executor()), 3)) == reference
+
+
 def test_a_worker_killed_in_mid_round(cluster, folder):
     flag = os.fspath(folder / "begun")
     cohort = cohort_of(clients([20] * 80))

@@ -100,6 +100,11 @@ class LearningProcess(abc.ABC):
         """The type of the integers in the state."""
         return "int32"
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What may be of the user's, by name; it must not change in a round."""
+        return {"model": self.model}
+
     @typed_method(initialize_signature)
     @abc.abstractmethod
     def initialize(self) -> LearningAlgorithmState:
@@ -250,13 +255,9 @@ class TrainingProcess(LearningProcess):
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """What may be of the user's, and must not change in a round."""
-        return {
-            "model": self.model,
-            "client work": self.client_work,
-            "aggregator": self.aggregator,
-            "finalizer": self.finalizer,
-        }
+        """Model, client work, aggregator and finalizer."""
+        work, aggregator, finalizer = self.client_work, self.aggregator, self.finalizer
+        return {"model": self.model, "client work": work, "aggregator": aggregator, "finalizer": finalizer}
 
     def run_clients(
         self, state: LearningAlgorithmState, datasets: Sequence[Dataset], runner: Runner
@@ -267,7 +268,11 @@ class TrainingProcess(LearningProcess):
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first)
-        return sent, runner.run(sent, datasets, kept)
+        results = runner.run(sent, datasets, kept)
+        if (results.kept is None) != (kept is None):
+            rule = "what initialize_client gives of a new client, or None where that is None"
+            raise argument_error(f"kept of the ClientResult of {type(work).__name__}", rule, results.kept)
+        return sent, results
 
     def _leave_out_non_finite(
         self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int
+from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.models.batches import ClientBatches
 from fedsim_np.learning.process import LearningProcess
 from fedsim_np.learning.state import LearningAlgorithmState
@@ -127,6 +128,7 @@ def run_training_process(
             return OrderedDict()
         return _evaluated(evaluation_fn, state, evaluation_selection_fn(round_num))
 
+    parts = training_process.parts if isinstance(training_process, LearningProcess) else {}
     state, start = training_process.initialize(), 0
     saved = None
     if program_state_manager is not None:
@@ -145,7 +147,8 @@ def run_training_process(
     for round_num in range(start + 1, total_rounds + 1):
         started = time.perf_counter()
         cohort = training_selection_fn(round_num)
-        state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
+        with unchanged(parts, program_state_manager is not None):
+            state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
         metrics = OrderedDict(round_metrics)
         metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
         metrics[ROUND_NUMBER_KEY] = round_num

@@ -206,7 +206,7 @@ def _movement(
     moved = np.zeros_like(logits)
     for i, client in enumerate(clients):
         n = len(client.x)
-        np.matmul(kernels[i].T, client.x.reshape(n, -1).T, out=moved[:, i, :n])
+        moved[:, i, :n] = (client.x.reshape(n, kernels.shape[1]) @ kernels[i]).T
     moved += biases.T[:, :, np.newaxis]
     moved *= np.float32(recursion.rate)
     return moved
