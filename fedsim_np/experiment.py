@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,11 @@ from fedsim_np.files import parse_json
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.losses import LossName
-from fedsim_np.learning.models import SoftmaxRegression
+from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
 from fedsim_np.learning.process import LearningProcess
 from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
 
 ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
-MODELS: dict[str, LossName] = {"softmax": "keras", "softmax-stable": "stable", "softmax-tutorial": "tutorial"}
-"""Model -> its loss."""
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "sgdm": optimizers.build_sgdm,
     "adagrad": optimizers.build_adagrad,
@@ -49,6 +47,39 @@ _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
+
+
+class ModelEntry(NamedTuple):
+    """A model that a run can train.
+
+    Attributes
+    ----------
+    make : callable
+        Number of features, number of outputs (classes, or 1) and configuration -> model.
+    classifies : bool
+        Whether labels are classes, rather than numbers.
+    has_l2, has_hidden : bool
+        Which choices it takes.
+    """
+
+    make: Callable[[int, int, RunConfig], Model]
+    classifies: bool = True
+    has_l2: bool = True
+    has_hidden: bool = False
+
+
+def _softmax(loss: LossName) -> ModelEntry:
+    return ModelEntry(lambda d, c, config: SoftmaxRegression(d, c, loss, config.l2))
+
+
+MODELS = {
+    "softmax": _softmax("keras"),
+    "softmax-stable": _softmax("stable"),
+    "softmax-tutorial": _softmax("tutorial"),
+    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), has_l2=False, has_hidden=True),
+    "linear": ModelEntry(lambda d, c, config: LinearRegression(d, c, config.l2), classifies=False),
+}
+"""Name -> model."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,12 @@ class RunConfig:
     client_momentum, server_momentum : float
         For "sgdm"; 0: none.
     model : str
-        "softmax", "softmax-stable" or "softmax-tutorial": softmax regression with one of three losses.
+        "softmax", "softmax-stable" or "softmax-tutorial": softmax regression with one of three losses; "mlp";
+        "linear": linear regression.
+    hidden : str
+        Units of the hidden layers of "mlp", with commas between them.
+    l2 : float
+        Regularisation of the others.
     classes : int
         0: ten for handwriting, else as many as the train labels have.
     engine : str
@@ -115,6 +151,8 @@ class RunConfig:
     server_lr: float = 1.0
     server_momentum: float = 0.0
     model: str = "softmax"
+    hidden: str = "200,200"
+    l2: float = 0.0
     classes: int = 0
     engine: str = "auto"
     seed: int = 0
@@ -137,6 +175,10 @@ class RunConfig:
             else:
                 checked = value
             object.__setattr__(self, field.name, checked)
+        self._check_names()
+        self._check_what_belongs_together()
+
+    def _check_names(self) -> None:
         for name, allowed in (
             ("algorithm", ALGORITHMS),
             ("model", tuple(MODELS)),
@@ -146,11 +188,31 @@ class RunConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise argument_error(name, f"one of {', '.join(allowed)}", getattr(self, name))
+
+    def _check_what_belongs_together(self) -> None:
         for who in ("client", "server"):
             if getattr(self, f"{who}_momentum") and getattr(self, f"{who}_optimizer") != "sgdm":
                 raise argument_error(
                     f"{who}_momentum", "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
                 )
+
+        if not all(unit.strip().isdecimal() and int(unit) > 0 for unit in self.hidden.split(",")):
+            raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
+        for name in self.unused:
+            default = getattr(type(self), name)
+            if getattr(self, name) != default:
+                raise argument_error(name, f"{default} for the model {self.model}", getattr(self, name))
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Of the hidden layers."""
+        return tuple(map(int, self.hidden.split(",")))
+
+    @property
+    def unused(self) -> list[str]:
+        """The choices that the model does not take."""
+        entry = MODELS[self.model]
+        return ["hidden"] * (not entry.has_hidden) + ["l2"] * (not entry.has_l2)
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
@@ -234,7 +296,7 @@ class Experiment:
                 rule = "labels must be one number an example"
                 raise data_error(rule, here.get(label, "no such field"), field=label, path=_path(data))
         self.num_features = math.prod(length or 0 for length in shape)
-        self.num_classes = config.classes or self._count_classes()
+        self.num_outputs = (config.classes or self._count_classes()) if MODELS[config.model].classifies else 1
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
         self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
@@ -270,9 +332,9 @@ class Experiment:
             if isinstance(data, HDF5ClientData)
         }
 
-    def model_fn(self) -> SoftmaxRegression:
+    def model_fn(self) -> Model:
         """Return the model."""
-        return SoftmaxRegression(self.num_features, self.num_classes, MODELS[self.config.model])
+        return MODELS[self.config.model].make(self.num_features, self.num_outputs, self.config)
 
     def training_process(self, executor: Executor | str | None = None) -> LearningProcess:
         """Return the process that trains."""
@@ -305,10 +367,14 @@ class Experiment:
 
     def _training(self, dataset: Dataset) -> Dataset:
         shuffled = dataset.repeat(self.config.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.config.seed)
-        return self._batched(shuffled, self.config.batch_size)
+        return self._batched(shuffled, self.config.batch_size, self.train)
 
-    def _batched(self, dataset: Dataset, batch_size: int) -> Dataset:
-        return dataset.batch(batch_size).map(functools.partial(_as_model_takes_it, self.num_features, self._fields))
+    def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
+        x, y = self._fields
+        # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
+        is_float32 = client_data.element_type_structure[x].dtype == np.float32
+        batches = dataset.batch(batch_size).select(x=x, y=y, scale=None if is_float32 else 1.0)
+        return batches if MODELS[self.config.model].classifies else batches.map(_with_float32_labels)
 
     @functools.cached_property
     def evaluation_cohort(self) -> list[Dataset]:
@@ -317,17 +383,12 @@ class Experiment:
         size = min(len(client_ids), self.config.evaluation_clients)
         sample = build_sparse_sampling_fn(client_ids, random_seed=_EVALUATION_SEED)
         chosen = client_ids if size == len(client_ids) else sample(0, size)
-        return [self._batched(self.test.create_dataset_for_client(client_id), 100) for client_id in chosen]
+        create = self.test.create_dataset_for_client
+        return [self._batched(create(client_id), 100, self.test) for client_id in chosen]
 
 
-def _as_model_takes_it(num_features: int, fields: tuple[str, str], batch: Mapping[str, Any]) -> dict[str, Any]:
-    x, y = (batch[name] for name in fields)
-    # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
-    with np.errstate(over="ignore"):
-        features = np.asarray(x, np.float32)
-    if features is not x and not np.isfinite(features).all():
-        raise data_error("values must be finite as float32", x[~np.isfinite(features)][0], field=fields[0])
-    return {"x": np.reshape(features, [-1, num_features]), "y": np.reshape(y, [-1, 1])}
+def _with_float32_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {"x": batch["x"], "y": np.asarray(batch["y"], np.float32)}
 
 
 def _path(client_data: ClientData) -> str | None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import TOY_X, TOY_Y, toy_batches, toy_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
@@ -18,24 +18,146 @@ def random_weights(seed, dtype=np.float64, scale=1.0):
     return ModelWeights(((scale * rng.randn(4, 3)).astype(dtype), rng.randn(3).astype(dtype)))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@given(seed=st.integers(0, 2**31), n=st.integers(1, 6))
-def test_gradient_against_central_differences(loss, seed, n):
-    model, weights = toy_model(loss), random_weights(seed % 1000)
-    rng = np.random.RandomState(seed)
-    batch = {"x": rng.randn(n, 4), "y": rng.randint(0, 3, (n, 1))}
-    analytic = model.gradient(weights, batch, model.forward_pass(weights, batch))
-    for tensor, gradient in enumerate(analytic):
-        for index in np.ndindex(gradient.shape):
-            moved = []
+def each_weight_moved(model, weights, batch):
+    """Gradients of loss and penalty by central differences."""
+
+    def objective(arrays):
+        moved = ModelWeights(tuple(arrays))
+        return model.forward_pass(moved, batch).loss + model.penalty(moved)
+
+    for tensor, w in enumerate(weights.trainable):
+        for index in np.ndindex(w.shape):
+            values = []
             for step in (1e-6, -1e-6):
-                arrays = [w.copy() for w in weights.trainable]
+                arrays = [array.copy() for array in weights.trainable]
                 arrays[tensor][index] += step
-                moved.append(model.forward_pass(ModelWeights(tuple(arrays)), batch).loss)
-            numeric = (moved[0] - moved[1]) / 2e-6
-            assert abs(numeric - gradient[index]) < 1e-6, (
-                f"{loss}, tensor {tensor}{index}: analytic {gradient[index]}, numeric {numeric}"
-            )
+                values.append(objective(arrays))
+            yield tensor, index, (values[0] - values[1]) / 2e-6
+
+
+MODELS = {
+    **{loss: lambda loss=loss: toy_model(loss) for loss in LOSSES},
+    "l2": lambda: models.SoftmaxRegression(4, 3, l2=0.3),
+    "linear": lambda: models.LinearRegression(4, num_targets=2),
+    "linear, l2": lambda: models.LinearRegression(4, num_targets=2, l2=0.3),
+    "mlp": lambda: models.MLP(4, (5, 6), 3, seed=1),
+    "mlp, tanh": lambda: models.MLP(4, (5,), 3, activation="tanh"),
+    "mlp, sigmoid": lambda: models.MLP(4, (3, 4, 5), 3, activation="sigmoid"),
+    "mlp, no hidden layer": lambda: models.MLP(4, (), 3),
+}
+
+
+def random_batch(model, rng, *shape):
+    """A batch of the model's fields in float64, any axes in front of the examples."""
+    spec = model.input_spec["y"]
+    y = rng.randn(*shape, spec.shape[1]) if spec.dtype.kind == "f" else rng.randint(0, 3, (*shape, 1))
+    return {"x": rng.randn(*shape, 4), "y": y}
+
+
+def random_weights_of(model, rng, *shape):
+    return tuple(rng.randn(*shape, *w.shape) for w in model.initial_weights().trainable)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31), n=st.integers(1, 6))
+def test_gradient_against_central_differences(name, seed, n):
+    model, rng = MODELS[name](), np.random.RandomState(seed)
+    weights, batch = ModelWeights(random_weights_of(model, rng)), random_batch(model, rng, n)
+    analytic = model.gradient(weights, batch, model.forward_pass(weights, batch))
+    assert [g.shape for g in analytic] == [w.shape for w in weights.trainable]
+    for tensor, index, numeric in each_weight_moved(model, weights, batch):
+        found = analytic[tensor][index]
+        assert abs(numeric - found) < 2e-6, f"{name}, tensor {tensor}{index}: analytic {found}, numeric {numeric}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31), k=st.integers(1, 4), b=st.integers(1, 5))
+def test_a_stack_of_clients_is_each_client(name, seed, k, b):
+    model, rng = MODELS[name](), np.random.RandomState(seed)
+    batch, weights = random_batch(model, rng, k, b), random_weights_of(model, rng, k)
+    lengths = rng.randint(0, b + 1, k)
+    mask = np.arange(b) < lengths[:, np.newaxis]
+    output, gradients = model.stacked_forward_and_gradient(weights, batch["x"], batch["y"], mask)
+    for i, n in enumerate(lengths):
+        own = ModelWeights(tuple(w[i] for w in weights))
+        of_client = {field: array[i, :n] for field, array in batch.items()}
+        expected = model.forward_pass(own, of_client)
+        assert output.loss[i] == pytest.approx(expected.loss)
+        np.testing.assert_allclose(output.predictions[i, :n], expected.predictions)
+        for stacked, one in zip(gradients, model.gradient(own, of_client, expected), strict=True):
+            np.testing.assert_allclose(stacked[i], one, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_engine_runs_every_model(name):
+    model, rng = MODELS[name](), np.random.RandomState(0)
+    cohort = []
+    for i, n in enumerate([9, 0, 1, 17, 4]):
+        arrays = random_batch(model, rng, n)
+        arrays = {f: a.astype(model.input_spec[f].dtype) for f, a in arrays.items()}
+        cohort.append(fed.datasets.Dataset.from_arrays(arrays, f"c{i}").repeat(3).shuffle(9, seed=1).batch(4))
+    trained, evaluated = {}, {}
+    is_softmax = isinstance(model, models.SoftmaxRegression)
+    engines = ("loop", "cohort", "auto", "gram") if is_softmax else ("loop", "cohort", "auto")
+    for engine in engines:
+        process = fed.learning.build_weighted_fed_avg(
+            model, fed.learning.optimizers.build_sgdm(0.05, 0.5), engine=engine
+        )
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, cohort)
+        trained[engine] = state.global_model_weights.trainable, metrics["client_work"]["train"]
+        evaluation = fed.learning.build_fed_eval(model, engine=engine)
+        state = evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights)
+        evaluated[engine] = evaluation.next(state, cohort).metrics["client_work"]["eval"]["current_round_metrics"]
+    if not is_softmax:
+        with pytest.raises(
+            ValueError, match=f"engine='gram' cannot use {type(model).__name__}, which has no softmax_h"
+        ):
+            fed.learning.build_weighted_fed_avg(model, fed.learning.optimizers.build_sgdm(0.1), engine="gram")
+    for engine, (weights, metrics) in trained.items():
+        for got, expected in zip(weights, trained["loop"][0], strict=True):
+            np.testing.assert_allclose(got, expected, atol=2e-6, err_msg=engine)
+        for found, of_loop in ((metrics, trained["loop"][1]), (evaluated[engine], evaluated["loop"])):
+            assert list(found) == list(of_loop)
+            for metric, value in of_loop.items():
+                assert found[metric] == pytest.approx(value, rel=1e-5, abs=0.05 if "accuracy" in metric else 1e-7)
+    central = models.evaluate(model, models.ModelWeights(weights), [b for d in cohort for b in d.batches()])
+    assert central["loss"] == pytest.approx(evaluated["loop"]["loss"], rel=1e-6)
+
+
+def test_the_2nn_of_the_paper():
+    weights = models.MLP().initial_weights().trainable
+    assert sum(w.size for w in weights) == 199_210
+    assert [w.dtype for w in weights] == [np.float32] * 6
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        limit = np.sqrt(6 / sum(kernel.shape))
+        assert np.abs(kernel).max() <= limit
+        assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.03)
+        assert not bias.any()
+    again, other = models.MLP().initial_weights(), models.MLP(seed=1).initial_weights()
+    assert all(map(np.array_equal, again.trainable, weights))
+    assert not np.array_equal(other.trainable[0], weights[0])
+
+
+def test_linear_regression_by_hand():
+    model = models.LinearRegression(1, l2=0.5)
+    weights = ModelWeights((np.float64([[2.0]]), np.float64([1.0])))
+    batch = {"x": np.float64([[1], [3]]), "y": np.float64([[1], [2]])}
+    output = model.forward_pass(weights, batch)
+    assert output.predictions.tolist() == [[3], [7]]
+    assert output.loss == pytest.approx((2**2 + 5**2) / 4)  # without the penalty
+    assert model.penalty(weights) == pytest.approx(0.25 * 5)
+    kernel, bias = model.gradient(weights, batch, output)
+    assert (kernel.item(), bias.item()) == (pytest.approx((2 * 1 + 5 * 3) / 2 + 1), pytest.approx(3.5 + 0.5))
+    assert model.unfinalized_metrics(batch, output) == {
+        "mean_squared_error": [29, 2],
+        "loss": [14.5, 2],
+        "num_examples": [2],
+        "num_batches": [1],
+    }
 
 
 def logits_case(loss, logits, label):
@@ -183,9 +305,197 @@ def test_bad_weights_files(folder):
     [
         ({"num_features": 0}, "'num_features' must be an integer >= 1. Got 0."),
         ({"num_classes": 2.5}, "'num_classes' must"),
+        ({"l2": -1.0}, "'l2' must be a finite float >= 0. Got -1.0."),
         ({"loss": "mse"}, r"'loss' must be one of \['keras', 'stable', 'tutorial'\]. Got 'mse'."),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.SoftmaxRegression(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: models.MLP(hidden=3), TypeError, "'hidden' must be a sequence of integers. Got 3."),
+        (lambda: models.MLP(hidden=(3, 0)), ValueError, "'hidden' must be an integer >= 1. Got 0."),
+        (
+            lambda: models.MLP(activation="gelu"),
+            ValueError,
+            r"'activation' must be one of \['relu', 'tanh', 'sigmoid'\]",
+        ),
+        (lambda: models.MLP(seed=-1), ValueError, "'seed' must be an integer >= 0"),
+        (lambda: models.LinearRegression(3, num_targets=0), ValueError, "'num_targets' must be an integer >= 1"),
+        (lambda: models.LinearRegression(3, l2=float("inf")), ValueError, "'l2' must be a finite float >= 0"),
+    ],
+)
+def test_wrong_arguments_of_the_other_models(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+# --- models of one's own
+
+
+class Own(models.Model):
+    """Least squares in four methods and a line for the metrics."""
+
+    input_spec = {
+        "x": fed.datasets.ArraySpec((None, 2), np.float32),
+        "y": fed.datasets.ArraySpec((None, 1), np.float32),
+    }
+    metrics = fed.learning.metrics.REGRESSION.plus(bias=lambda predictions, y: (predictions - y)[..., 0])
+    dtype = np.float32
+
+    def initial_weights(self):
+        return ModelWeights((np.zeros((2, 1), self.dtype), np.ones(3, self.dtype)))
+
+    def predict_on_batch(self, weights, x):
+        return x @ weights.trainable[0]
+
+    def forward_pass(self, weights, batch):
+        predictions = self.predict_on_batch(weights, batch["x"])
+        return models.BatchOutput(np.square(predictions - batch["y"]).mean() / 2, predictions)
+
+    def gradient(self, weights, batch, output):
+        return batch["x"].T @ (output.predictions - batch["y"]) / len(batch["x"]), None
+
+
+OWN_BATCHES = [
+    {"x": np.float32([[1, 2], [0, 1]]), "y": np.float32([[1], [3]])},
+    {"x": np.float32([[2, 2]]), "y": np.float32([[1]])},
+]
+OPTIMIZERS = {
+    "sgd": fed.learning.optimizers.build_sgdm(0.1),
+    "momentum": fed.learning.optimizers.build_sgdm(0.1, 0.9, nesterov=True),
+    "adagrad": fed.learning.optimizers.build_adagrad(0.1),
+    "adam": fed.learning.optimizers.build_adam(0.1),
+    "adamw": fed.learning.optimizers.build_adamw(0.1, weight_decay=0.1),
+    "yogi": fed.learning.optimizers.build_yogi(0.1),
+    "rmsprop": fed.learning.optimizers.build_rmsprop(0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_gradient_of_none_leaves_that_weight_alone(name):
+    process = fed.learning.build_weighted_fed_avg(Own, OPTIMIZERS[name])
+    assert process.engine == "loop"
+    state = process.initialize()
+    for _ in range(2):
+        state, metrics = process.next(state, [OWN_BATCHES, OWN_BATCHES[:1]])
+    kernel, other = state.global_model_weights.trainable
+    assert other.tolist() == [1, 1, 1]
+    assert np.abs(kernel).min() > 0.01
+    train = metrics["client_work"]["train"]
+    assert list(train) == ["mean_squared_error", "bias", "loss", "num_examples", "num_batches"]
+    assert train["mean_squared_error"] == pytest.approx(2 * train["loss"])
+    for build in (
+        lambda: fed.learning.build_weighted_fed_prox(Own, 0.5, OPTIMIZERS[name]),
+        lambda: fed.learning.build_fed_sgd(Own, OPTIMIZERS[name]),
+    ):
+        process = build()
+        state, _ = process.next(process.initialize(), [OWN_BATCHES])
+        assert np.abs(state.global_model_weights.trainable[0]).min() > 0.01
+
+
+def test_metrics_on_top_are_measured_by_every_engine():
+    def confidence(predictions, y):
+        return predictions.max(axis=-1)
+
+    class Confident(models.SoftmaxRegression):
+        metrics = models.SoftmaxRegression.metrics.plus(confidence=confidence)
+
+    cohort = [toy_batches(), toy_batches(size=5), []]
+    found = {}
+    for engine in ("loop", "cohort", "gram", "auto"):
+        process = fed.learning.build_weighted_fed_avg(
+            lambda: Confident(4, 3), fed.learning.optimizers.build_sgdm(0.5), engine=engine
+        )
+        state, metrics = process.next(process.initialize(), cohort)
+        evaluation = fed.learning.build_fed_eval(lambda: Confident(4, 3), engine=engine)
+        assert evaluation.engine == ("loop" if engine == "loop" else "columns")
+        evaluation_state = evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights)
+        evaluated = evaluation.next(evaluation_state, cohort).metrics["client_work"]["eval"]["current_round_metrics"]
+        found[engine] = [*metrics["client_work"]["train"].values(), *evaluated.values()]
+    assert list(evaluated) == ["sparse_categorical_accuracy", "confidence", "loss", "num_examples", "num_batches"]
+    for values in found.values():
+        assert values == pytest.approx(found["loop"], rel=1e-5)
+    assert found["loop"][1] > 1 / 3
+
+
+def test_a_model_without_metrics():
+    class Silent(Own):
+        metrics = None
+
+    process = fed.learning.build_weighted_fed_avg(Silent, OPTIMIZERS["sgd"])
+    with pytest.raises(TypeError, match=r"'metrics of Silent' must be an attribute such as metrics.CLASSIFICATION"):
+        process.next(process.initialize(), [OWN_BATCHES])
+
+
+class Wide(Own):
+    """In float64 throughout."""
+
+    input_spec = {name: fed.datasets.ArraySpec(s.shape, np.float64) for name, s in Own.input_spec.items()}
+    dtype = np.float64
+
+
+WIDE_BATCHES = [{name: array.astype(np.float64) for name, array in batch.items()} for batch in OWN_BATCHES]
+
+
+def test_a_float64_model_stays_float64():
+    process = fed.learning.build_weighted_fed_avg(Wide, fed.learning.optimizers.build_sgdm(0.125))
+    state = process.initialize()
+    assert "global_model_weights=<trainable=<float64[2,1]" in str(process.initialize.type_signature)
+    kernel = np.zeros((2, 1))
+    for _ in range(50):
+        state = process.next(state, [WIDE_BATCHES]).state
+        for batch in WIDE_BATCHES:
+            kernel -= 0.125 * batch["x"].T @ (batch["x"] @ kernel - batch["y"]) / len(batch["x"])
+    got = state.global_model_weights.trainable[0]
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, kernel, rtol=1e-14)
+    clipped = fed.learning.aggregators.robust_aggregator()
+    for keywords in ({"model_aggregator": clipped}, {"server_optimizer_fn": OPTIMIZERS["adam"]}):
+        process = fed.learning.build_weighted_fed_avg(Wide, OPTIMIZERS["adam"], **keywords)
+        assert process.next(process.initialize(), [WIDE_BATCHES]).state.global_model_weights.trainable[0].dtype == "f8"
+
+
+class WideStack(models.HeadedModel):
+    """Float64 weights on float32 data, in lockstep."""
+
+    metrics = fed.learning.metrics.REGRESSION
+
+    def __init__(self):
+        super().__init__(fed.learning.losses.SquaresHead(), 2, 1, np.float32)
+
+    def initial_weights(self):
+        return ModelWeights((np.zeros((2, 1)),))
+
+    def outputs(self, trainable, x):
+        return x @ trainable[0], None
+
+    def backward(self, trainable, x, hidden, errors):
+        return (np.swapaxes(x, -1, -2) @ errors,)
+
+
+def test_float64_weights_in_lockstep():
+    results = []
+    for engine in ("loop", "cohort"):
+        process = fed.learning.build_weighted_fed_avg(
+            WideStack, fed.learning.optimizers.build_sgdm(0.125), engine=engine
+        )
+        assert process.engine == engine
+        (w,) = process.next(process.initialize(), [OWN_BATCHES, OWN_BATCHES[:1]]).state.global_model_weights.trainable
+        assert w.dtype == np.float64
+        results.append(w)
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64])
+def test_weights_of_other_types_are_refused_by_name(dtype):
+    class Narrow(Own):
+        pass
+
+    Narrow.dtype = dtype
+    with pytest.raises(TypeError, match=r"'trainable\[0\] of Narrow.initial_weights' must be float32 or float64"):
+        fed.learning.build_weighted_fed_avg(Narrow, OPTIMIZERS["sgd"]).initialize()

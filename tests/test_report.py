@@ -286,7 +286,7 @@ def test_a_failed_drawing_leaves_no_old_figures_beside_new_numbers(runs, folder,
     assert main(["report", str(target)]) == 0
     page = Page((target / "report.html").read_text(encoding="utf-8"))
     assert [image["alt"][:45] for image in page.images] == [
-        "Curves of loss and accuracy over 1 rounds; th"
+        "Curves of the metrics over 1 rounds; the tabl"
     ]  # drawn anew
     assert "2 clients trained one model together in 1 rounds" in " ".join(page.texts)
 

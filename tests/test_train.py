@@ -308,7 +308,7 @@ def test_a_configuration_makes_the_same_experiment_anywhere():
     one, other = (Experiment(RunConfig(clients=3, seed=4)) for _ in range(2))
     assert [d.client_id for d in one.cohort(5)] == [d.client_id for d in other.cohort(5)]
     assert [d.client_id for d in one.cohort(5)] != [d.client_id for d in one.cohort(6)]
-    assert (one.num_features, one.num_classes) == (784, 10)
+    assert (one.num_features, one.num_outputs) == (784, 10)
 
 
 # --- what a fresh pair of eyes found

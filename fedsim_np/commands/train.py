@@ -39,7 +39,7 @@ from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import write_text
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.learning.models import ModelWeights, SoftmaxRegression, load_weights, save_weights
+from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.program import (
     ConsoleLogger,
     CSVLogger,
@@ -68,6 +68,8 @@ _HELP = {
     "server_lr": "learning rate of the server",
     "server_momentum": "of sgdm at the server",
     "model": ", ".join(MODELS),
+    "hidden": "units of the hidden layers of mlp",
+    "l2": "regularisation of the other models",
     "classes": "of labels; 0: ten for handwriting, else as many as there are",
     "engine": ", ".join(ENGINES),
     "seed": "of everything that is drawn",
@@ -187,7 +189,7 @@ def _train(arguments: argparse.Namespace) -> int:
             began = versions("numpy", "h5py") if stored is None else stored["versions"]
             write_text(folder / CONFIG, _config_json(config, files, began), durable=True)
         if saved is not None and start == config.rounds:
-            _write_weights(folder, process.get_model_weights(saved))
+            _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
             return 0
         is_watched = arguments.tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
@@ -214,7 +216,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if reached.round_num < config.rounds:
             print(f"stopped after round {reached.round_num} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
-        _write_weights(folder, process.get_model_weights(state))
+        _write_weights(folder, experiment, process.get_model_weights(state))
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
@@ -237,19 +239,21 @@ def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
             raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
 
 
-def _write_weights(folder: Path, weights: ModelWeights) -> None:
+def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
     """Write the model, unless it is there and whole."""
     with contextlib.suppress(ValueError):
         there = load_weights(folder / WEIGHTS).trainable
         if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
             return
-    save_weights(folder / WEIGHTS, weights, SoftmaxRegression.weight_names)
+    save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
 
 
 def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     """Return what two runs must agree in to have the same states: of files their content, wherever they are."""
     data = {split: of["sha256"] for split, of in files.items()} or config.data
-    return {**dataclasses.asdict(config), "data": data}
+    chosen = {**dataclasses.asdict(config), "data": data}
+    # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
+    return {name: value for name, value in chosen.items() if name not in config.unused and (name, value) != ("l2", 0.0)}
 
 
 def _again(arguments: argparse.Namespace) -> str:

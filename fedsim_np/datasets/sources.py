@@ -261,11 +261,16 @@ class Selection:
         flat = values.reshape(*rows, math.prod(values.shape[len(rows) :]))
         if not self._is_scaled(new):
             return np.ascontiguousarray(flat)
-        scaled = flat.astype(np.float32, order="C")
-        if self.scale is not None:
-            scaled *= np.float32(self.scale)
-        if self.offset is not None:
-            scaled += np.float32(self.offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = flat.astype(np.float32, order="C")
+            if self.scale is not None:
+                scaled *= np.float32(self.scale)
+            if self.offset is not None:
+                scaled += np.float32(self.offset)
+        beyond = ~np.isfinite(scaled)
+        if beyond.any() and np.isfinite(flat[beyond]).any():
+            found = flat[beyond & np.isfinite(flat)][0]
+            raise data_error("values must be finite as float32", found, field=old)
         return scaled
 
 

@@ -89,6 +89,10 @@ def learning_curves(
             axes.remove()
             continue
         title, quantity = _texts(columns[number])
+        if quantity == "loss (nats)" and any(
+            name.endswith(_SQUARES) for of in runs.values() for run in of for name in run
+        ):
+            quantity = "loss"
         # Before anything is drawn: scales that are shared later are the first axes' own.
         for shared, share in (("round", axes.sharex), (quantity, axes.sharey)):
             if shared in same_scale:
@@ -144,6 +148,9 @@ def _default_metrics(runs: Mapping[str, Sequence[History]]) -> list[str]:
     return sorted(wanted, key=lambda n: (groups.index(n.rpartition("/")[0]), _leaf(n) != "loss"))
 
 
+_SQUARES = "mean_squared_error"  # where it is, the loss is regression's
+
+
 def _leaf(metric: str) -> str:
     return metric.rpartition("/")[2]
 
@@ -152,6 +159,7 @@ def _texts(metric: str) -> tuple[str, str]:
     """Return a title and the quantity's name with its unit."""
     leaf, group = _leaf(metric), metric.rpartition("/")[0]
     quantity = "loss (nats)" if leaf == "loss" else "accuracy (share correct)" if "accuracy" in leaf else leaf
+    quantity = _SQUARES.replace("_", " ") if leaf == _SQUARES else quantity
     if group == "client_work/train":
         return "Training, before each step", quantity
     if metric.startswith("evaluation/"):

@@ -14,7 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
 _MOST_SECONDS = 86400.0 * 9999  # nobody waits longer
-_SHOWN = {"loss": "loss", "sparse_categorical_accuracy": "accuracy", "accuracy": "accuracy"}
+_SHOWN = {
+    "loss": "loss",
+    "sparse_categorical_accuracy": "accuracy",
+    "accuracy": "accuracy",
+    "mean_squared_error": "squared error",
+}
 
 
 class Logger(Protocol):

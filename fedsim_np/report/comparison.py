@@ -97,7 +97,7 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 
 
 def _last(run: Run) -> str:
-    shown = [name for name in run.history if name.endswith(("/loss", "accuracy"))]
+    shown = [name for name in run.history if name.endswith(("/loss", "accuracy", "_error"))]
     return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_last_value(run.history[name])}" for name in shown[:2])
 
 

@@ -79,7 +79,7 @@ def _curves(run: Run) -> list[Picture]:
         figure = plots.learning_curves({run.name: run.history})
     except ValueError:  # nothing finite to draw
         return []
-    alt = f"Curves of loss and accuracy over {run.rounds} rounds; the table below has their values."
+    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
     caption = "Training is measured before each local step, an evaluation after the round."
     return [Picture.of(figure, "learning_curves", "rounds", alt, caption)]
 
