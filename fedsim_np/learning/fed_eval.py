@@ -37,8 +37,7 @@ class EvaluationProcess(LearningProcess):
     runner: Runner
 
     @typed_method(initialize_signature)
-    def initialize(self) -> LearningAlgorithmState:
-        """Return the state before the first round."""
+    def initialize(self) -> LearningAlgorithmState:  # noqa: D102
         return frozen(
             LearningAlgorithmState(
                 global_model_weights=initial_weights(self.model),
@@ -53,7 +52,22 @@ class EvaluationProcess(LearningProcess):
     def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        """Evaluate a cohort, see `LearningProcess.next`."""
+        """Evaluate the weights in a state on a cohort; the totals in it add up over the calls.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+            From `initialize` or the call before; it is not changed.
+        data : sequence of Dataset or of lists of batches
+            One entry per client.
+        iteration : int
+            Which of tf.data's orders the datasets are read in, see `LearningProcess.next`.
+
+        Returns
+        -------
+        LearningProcessOutput
+            ``(state, metrics)``, and the table ``clients``.
+        """
         datasets, state = as_datasets(data, iteration), frozen(state)
         results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
         current = metrics.total(results.metrics)

@@ -206,8 +206,7 @@ class TrainingProcess(LearningProcess):
     runner: Runner
 
     @typed_method(initialize_signature)
-    def initialize(self) -> LearningAlgorithmState:
-        """Return the state before the first round."""
+    def initialize(self) -> LearningAlgorithmState:  # noqa: D102
         weights, work = initial_weights(self.model), self.client_work
         if isinstance(work, LocalTraining):
             own = ClientWorkState(0 if work.counts_rounds else None, work.initialize(weights.trainable), {})
@@ -224,10 +223,9 @@ class TrainingProcess(LearningProcess):
         )
 
     @typed_method(next_signature)
-    def next(
+    def next(  # noqa: D102
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:
-        """Run one round, see `LearningProcess.next`."""
         datasets = as_datasets(data, iteration)
         state = frozen(state)  # an unpickled one is writable
         with unchanged(self.parts, self.runner.sends_pickles):

@@ -83,7 +83,12 @@ class _Typed(Generic[S, P, R]):
     """Makes bound methods with a ``type_signature``."""
 
     def __init__(self, method: Callable[Concatenate[S, P], R], signature: Callable[[S], Type]) -> None:
-        self._method, self._signature, self.__doc__ = method, signature, method.__doc__
+        self._method, self._signature = method, signature
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Have a method that has no text of its own say what the one that it overrides says."""
+        texts = (getattr(base, name).__doc__ for base in owner.__mro__[1:] if hasattr(base, name))
+        self._method.__doc__ = self._method.__doc__ or next(texts, None)
 
     @property
     def __isabstractmethod__(self) -> bool:
