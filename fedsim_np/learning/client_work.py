@@ -44,7 +44,7 @@ from fedsim_np.learning.optimizers.optimizer import TakesSGDSteps
 from fedsim_np.learning.shortcuts import inherit_no_shortcut
 from fedsim_np.trees import Arrays
 
-Local = dict[str, Any]
+Local = Mapping[str, Any]
 """What moves during local training; ``local["weights"]`` is where gradients are taken."""
 
 

@@ -22,6 +22,7 @@ from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import OptimizerFn
+from fedsim_np.learning.optimizers.optimizer import filled
 from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
 from fedsim_np.trees import along
 
@@ -34,7 +35,7 @@ class FedSGDTraining(LocalTraining):
 
     def begin(self, client: Client) -> Local:
         """Start the sum of gradients."""
-        return {"weights": client.weights, "sum": trees.map(np.zeros_like, client.weights)}
+        return {"weights": client.weights, "sum": filled(client.weights, 0.0)}
 
     def step(self, local: Local, gradients: Any, batch: StepBatch) -> Local:
         """Add the batch's gradient, times its examples."""

@@ -39,6 +39,7 @@ from fedsim_np.trees import Array
 LossName = Literal["keras", "stable", "tutorial"]
 
 EPSILON = np.float32(1e-7)
+ONE = np.float32(1)
 TINY = np.finfo(np.float32).tiny  # the smallest normal number, 1.2e-38
 _ONE_LESS = np.float32(1) - EPSILON  # 0.9999999, rounded to float32 as Keras does
 
@@ -62,8 +63,8 @@ class Head(Protocol):
     def losses(self, z: Array, predictions: Array, targets: Any) -> Array:
         """Return the loss of each example, (...)."""
 
-    def errors(self, predictions: Array, targets: Any, out: Array | None = None) -> Array:
-        """Return the gradient of each example's loss in its outputs, (..., c), in `out` if it is given."""
+    def errors(self, predictions: Array, targets: Any, scale: Any = ONE, out: Array | None = None) -> Array:
+        """Return the gradient of each example's loss in its outputs, (..., c), times `scale` (...)."""
 
 
 def softmax(z: Array, out: Array | None = None) -> Array:
@@ -81,21 +82,24 @@ def softmax(z: Array, out: Array | None = None) -> Array:
 
 
 class CrossEntropy(NamedTuple):
-    """One of the three, of probabilities p (..., c), outputs z and the label's entries p_y and z_y (...).
+    """One of the three, of an array (..., c) and the labels' entries in it (...).
 
     Attributes
     ----------
     losses : callable
-        ``(z, p, z_y, p_y) -> (...)``.
+        Of probabilities p and p_y, or of outputs z and z_y: -> (...).
     factors : callable
-        ``(p, p_y) -> (...)`` factors of the gradients ``p - onehot(y)``, or None where all are 1.
+        Of p and p_y: factors (...) of the gradients ``p - onehot(y)``, or None where all are 1.
+    is_of_outputs : bool
+        What `losses` is of.
     """
 
-    losses: Callable[[Array, Array, Array, Array], Array]
+    losses: Callable[[Array, Array], Array]
     factors: Callable[[Array, Array], Array | None]
+    is_of_outputs: bool = False
 
 
-def _keras(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
+def _keras(p: Array, p_y: Array) -> Array:
     losses: Array = np.log(_clip(p).sum(axis=-1)) - np.log(_clip(p_y))
     return losses
 
@@ -109,13 +113,13 @@ def _keras_factors(p: Array, p_y: Array) -> Array | None:
     return None if inside.all() else inside.astype(p.dtype)
 
 
-def _stable(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
+def _stable(z: Array, z_y: Array) -> Array:
     top = z.max(axis=-1, keepdims=True)
     losses: Array = np.log(np.exp(z - top).sum(axis=-1)) - (z_y - top[..., 0])
     return losses
 
 
-def _tutorial(z: Array, p: Array, z_y: Array, p_y: Array) -> Array:
+def _tutorial(p: Array, p_y: Array) -> Array:
     small = p < TINY
     if not small.any():
         return np.asarray(-np.log(p_y))
@@ -133,7 +137,7 @@ def _tutorial_factors(p: Array, p_y: Array) -> Array | None:
 
 LOSSES: dict[LossName, CrossEntropy] = {
     "keras": CrossEntropy(_keras, _keras_factors),
-    "stable": CrossEntropy(_stable, lambda p, p_y: None),
+    "stable": CrossEntropy(_stable, lambda p, p_y: None, is_of_outputs=True),
     "tutorial": CrossEntropy(_tutorial, _tutorial_factors),
 }
 """The cross-entropies by name."""
@@ -185,16 +189,21 @@ class SoftmaxHead:
 
     def losses(self, z: Array, predictions: Array, targets: LabelEntries) -> Array:
         """Return the cross-entropies."""
-        return LOSSES[self.loss].losses(z, predictions, targets.of(z), targets.of(predictions))
+        compared = z if self.needs_outputs else predictions
+        return LOSSES[self.loss].losses(compared, targets.of(compared))
 
-    def errors(self, predictions: Array, targets: LabelEntries, out: Array | None = None) -> Array:
-        """Return p - onehot(y), times the loss's factor."""
-        errors: Array = np.positive(predictions, out=out)
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether `losses` looks at z; otherwise any array will do."""
+        return LOSSES[self.loss].is_of_outputs
+
+    def errors(self, predictions: Array, targets: LabelEntries, scale: Any = ONE, out: Array | None = None) -> Array:
+        """Return p - onehot(y), times the loss's factor and the scale."""
         p_y = targets.of(predictions)
-        targets.put(errors, p_y - 1)
         factors = LOSSES[self.loss].factors(predictions, p_y)
-        if factors is not None:
-            errors *= factors[..., np.newaxis]
+        weights = scale if factors is None else scale * factors
+        errors: Array = np.multiply(predictions, weights[..., np.newaxis], out=out)
+        targets.put(errors, (p_y - 1) * weights)  # not p - 1 times the weight, which would be rounded twice
         return errors
 
 
@@ -226,6 +235,6 @@ class SquaresHead:
         """Return half the squared distances."""
         return np.asarray(np.square(predictions - targets).sum(axis=-1) / 2)
 
-    def errors(self, predictions: Array, targets: Array, out: Array | None = None) -> Array:
-        """Return z - y."""
-        return np.asarray(np.subtract(predictions, targets, out=out))
+    def errors(self, predictions: Array, targets: Array, scale: Any = ONE, out: Array | None = None) -> Array:
+        """Return z - y, times the scale."""
+        return np.asarray(np.multiply(predictions - targets, scale[..., np.newaxis], out=out))

@@ -8,7 +8,7 @@ computes it, in whatever order, on however many cores.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,6 +157,22 @@ def columns_of(model: Model, tasks: Sequence[Task], cache: Cache) -> list[Client
     return [
         task.data if isinstance(task.data, ClientColumns) else read_columns(model, task.data, cache) for task in tasks
     ]
+
+
+class Lazy(Mapping[str, Any]):
+    """What local training leaves behind, each part made when it is asked for: most works ask for none of it."""
+
+    def __init__(self, parts: Mapping[str, Callable[[], Any]]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parts[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def with_more(of_model: Sequence[Unfinalized], of_work: Mapping[str, Any]) -> list[Unfinalized]:

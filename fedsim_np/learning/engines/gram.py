@@ -22,8 +22,9 @@ axis several times faster than over a short last one.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import (
     ChunkResult,
     Engine,
+    Lazy,
     Task,
     check_shapes,
     chunk_result,
@@ -96,9 +98,8 @@ class GramEngine(Engine):
         logits, fingerprints = _first_logits(trainable[0], trainable[1], clients)
         plan = _plan(model, clients, fingerprints, cache)
         schedule = plan.schedule
-        server = tuple(np.broadcast_to(w, (k, *w.shape)) for w in trainable)
-        client = Stack(model, self.stacked, sent, tasks, clients, schedule).client(server, work.reads_all_data)
-        local = work.begin(client)
+        client = Stack(model, self.stacked, sent, tasks, clients, schedule).client(work.reads_all_data)
+        local, server = work.begin(client), client.weights
         drift = None if steps.drift is None else local[steps.drift]
         if self.softmax.l2:  # l2 w is a pull towards the server's weights, and a drift of l2 times these
             of_l2 = trees.map(lambda w: np.float32(self.softmax.l2) * w, server)
@@ -109,7 +110,9 @@ class GramEngine(Engine):
         taken = _Lockstep(self.softmax.softmax_head(), recursion, logits, plan, movement)
         update = taken.update(clients, drift)
         trained = Trained(schedule.num_steps, schedule.num_examples, lambda: update)
-        result = work.end(client, _Final(local, server, update), trained)
+        final: dict[str, Callable[[], Any]] = {name: functools.partial(local.get, name) for name in local}
+        final["weights"] = lambda: trees.map(np.subtract, server, update)
+        result = work.end(client, Lazy(final), trained)
         check_shapes(f"update of {type(work).__name__}", result.update, [(k, *w.shape) for w in trainable])
         return chunk_result(
             tasks,
@@ -129,19 +132,6 @@ class GramEngine(Engine):
         rows = sum(len(client.x) ** 2 for client in clients)
         c = sent.weights.trainable[0].shape[1]
         return self.sgd.as_sgd(sent.state) is not None and rows <= 16 * c * sum(len(cl.rows) for cl in clients)
-
-
-class _Final(dict[str, Any]):
-    """What local training moves, after it; the weights are computed if anybody asks for them."""
-
-    def __init__(self, local: dict[str, Any], server: Arrays, update: Arrays) -> None:
-        super().__init__((name, value) for name, value in local.items() if name != "weights")
-        self._server, self._update = server, update
-
-    def __missing__(self, name: str) -> Any:
-        if name != "weights":
-            raise KeyError(name)
-        return trees.map(np.subtract, self._server, self._update)
 
 
 class _Recursion(NamedTuple):
@@ -333,7 +323,8 @@ class _Lockstep:
         self._velocity = np.zeros_like(logits) if recursion.momentum else None
         self._moved = np.empty((c, k, num_rows), np.float32)
         self._gram_rows = np.empty((places, num_rows), np.float32)
-        self._z, self._p, self._e = (np.empty((steps, c, places), np.float32) for _ in range(3))
+        self._p, self._e = (np.empty((steps, c, places), np.float32) for _ in range(2))
+        self._z = np.empty((steps if head.needs_outputs else 1, c, places), np.float32)
         if num_rows:
             for t in range(steps):
                 self._find_errors(t)
@@ -344,11 +335,10 @@ class _Lockstep:
 
     def _find_errors(self, t: int) -> None:
         """Compute the probabilities and errors of step t; the head sees the classes last, as it is used to."""
-        z, p, e, plan = self._z[t], self._p[t], self._e[t], self._plan
+        z, p, e, plan = self._z[t if len(self._z) > 1 else 0], self._p[t], self._e[t], self._plan
         self._logits.reshape(len(z), -1).take(plan.rows[t], axis=1, out=z, mode="clip")
         self._head.predict(z.T, out=p.T)
-        self._head.errors(p.T, _FlatEntries(plan.at_label[t]), out=e.T)
-        e *= self._scale[t]
+        self._head.errors(p.T, _FlatEntries(plan.at_label[t]), self._scale[t], out=e.T)
         if plan.padded[t]:
             e[:, ~plan.mask[t]] = 0  # not times 0: a client that has finished may have diverged since
 

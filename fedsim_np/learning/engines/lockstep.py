@@ -24,6 +24,7 @@ from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import (
     ChunkResult,
     Engine,
+    Lazy,
     Task,
     check_shapes,
     chunk_result,
@@ -105,13 +106,14 @@ class Stack:
     ) -> None:
         self.model, self._compute = model, stacked.stacked_forward_and_gradient
         self._sent, self._tasks, self.columns, self.schedule = sent, tasks, columns, schedule
+        self._x, self._y = [client.x for client in columns], [client.y for client in columns]
 
     @functools.cached_property
     def _mask(self) -> Array:
         return self.schedule.mask
 
-    def client(self, weights: Arrays, reads_all_data: bool) -> Client:
-        """Return what the clients know; `weights` are the server's, with the clients' axis in front."""
+    def client(self, reads_all_data: bool) -> Client:
+        """Return what the clients know; all arrays have their axis in front, those of the server without copies."""
         k = len(self._tasks)
 
         def of_each(leaf: Any) -> Any:
@@ -119,7 +121,7 @@ class Stack:
 
         kept = [task.kept for task in self._tasks]
         return Client(
-            weights=weights,
+            weights=tuple(np.broadcast_to(w, (k, *w.shape)) for w in self._sent.weights.trainable),
             state=trees.map(of_each, self._sent.state),
             kept=None if kept[0] is None else trees.stack(kept),
             round_num=self._sent.round_num,
@@ -132,8 +134,7 @@ class Stack:
     def batch(self, t: int, count: int) -> tuple[Array, Array, Array]:
         """Return x, y and the mask of step t, of the first clients."""
         rows = self.schedule.rows[t, :count]
-        x, y = (_gathered(self.columns[:count], name, rows) for name in ("x", "y"))
-        return x, y, self._mask[t, :count]
+        return _gathered(self._x, rows), _gathered(self._y, rows), self._mask[t, :count]
 
     def compute(self, weights: Arrays, x: Array, y: Array, mask: Array) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each client, forward and backward."""
@@ -155,13 +156,14 @@ class Stack:
         return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
 
 
-def _gathered(clients: Sequence[ClientColumns], name: str, rows: Array) -> Array:
-    """Return the rows of x or y that clients read, (k, b, ...)."""
-    first = getattr(clients[0], name)
-    out = np.zeros((*rows.shape, *first.shape[1:]), first.dtype)
-    for client, index, into in zip(clients, rows, out, strict=True):
-        if len(client.x):  # a client may have nothing but empty batches
-            np.take(getattr(client, name), index, axis=0, out=into, mode="clip")
+def _gathered(columns: Sequence[Array], rows: Array) -> Array:
+    """Return the rows that the first clients read of their columns, (k, b, ...)."""
+    out = np.empty((*rows.shape, *columns[0].shape[1:]), columns[0].dtype)
+    for column, index, into in zip(columns, rows, out, strict=False):
+        if len(column):
+            column.take(index, axis=0, out=into, mode="clip")
+        else:  # a client may have nothing but empty batches
+            into[:] = 0
     return out
 
 
@@ -188,8 +190,7 @@ class _Lockstep:
     def run(self) -> ChunkResult:
         """Take all steps."""
         k, schedule, trainable = len(self._tasks), self._stack.schedule, self._sent.weights.trainable
-        weights = tuple(np.repeat(w[np.newaxis], k, axis=0) for w in trainable)
-        client = self._stack.client(weights, self._work.reads_all_data)
+        client = self._stack.client(self._work.reads_all_data)
         local, active = self._begin(client), k
         finished: list[Local] = []
         sizes: list[int] = []
@@ -203,7 +204,12 @@ class _Lockstep:
             output, gradients = self._stack.compute(local["weights"], x, y, mask)
             self._measure.step(t, output, x, y, mask)
             local = self._step(local, gradients, t, (x, y, mask))
-        local = trees.concatenate([local, *finished], [active, *sizes])
+        parts, sizes = [local, *finished], [active, *sizes]
+
+        def joined(name: str) -> Any:
+            return trees.concatenate([part[name] for part in parts], sizes)
+
+        local = Lazy({name: functools.partial(joined, name) for name in local})
         trained = Trained(
             schedule.num_steps,
             schedule.num_examples,

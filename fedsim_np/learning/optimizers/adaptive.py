@@ -27,14 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np import trees
-from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam, filled
 from fedsim_np.trees import Array, Arrays
 
 ONE = np.float32(1)
-
-
-def _filled(weights: Arrays, value: float) -> Arrays:
-    return trees.map(lambda w: np.full_like(w, value), weights)
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Adagrad(Optimizer):
 
     def initialize(self, weights: Arrays) -> State:
         """Return the hyperparameters and the preconditioner's first value."""
-        preconditioner = _filled(weights, self.initial_preconditioner_value)
+        preconditioner = filled(weights, self.initial_preconditioner_value)
         return OrderedDict(learning_rate=self.learning_rate, epsilon=self.epsilon, preconditioner=preconditioner)
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
@@ -76,7 +72,7 @@ class RMSprop(Optimizer):
             learning_rate=self.learning_rate,
             decay=self.decay,
             epsilon=self.epsilon,
-            preconditioner=_filled(weights, 0.0),
+            preconditioner=filled(weights, 0.0),
         )
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
@@ -132,8 +128,8 @@ class Adam(Optimizer):
             beta_2=self.beta_2,
             epsilon=self.epsilon,
             step=0,
-            accumulator=_filled(weights, 0.0),
-            preconditioner=_filled(weights, self._first_preconditioner),
+            accumulator=filled(weights, 0.0),
+            preconditioner=filled(weights, self._first_preconditioner),
         )
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.errors import argument_error, argument_type_error, check_float
 from fedsim_np.learning.shortcuts import inherit_no_shortcut
 from fedsim_np.trees import Arrays
@@ -51,6 +52,11 @@ def check_hparam(name: str, value: Any) -> float:
         if not np.float32(number) < below:  # it counts in float32: 0.99999999 is 1 there, and 1e39 infinite
             raise argument_error(name, f"a finite float >= 0{' and < 1' * (below == 1)} in float32", value)
     return number
+
+
+def filled(weights: Arrays, value: float) -> Arrays:
+    """Return arrays of one value, of the weights' shapes and dtypes."""
+    return trees.map(lambda w: np.full(w.shape, value, w.dtype) if value else np.zeros(w.shape, w.dtype), weights)
 
 
 class SGDSteps(NamedTuple):

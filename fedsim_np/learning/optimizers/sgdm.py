@@ -11,7 +11,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, check_bool
-from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, SGDSteps, State, check_hparam
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, SGDSteps, State, check_hparam, filled
 from fedsim_np.trees import Arrays
 
 
@@ -34,7 +34,7 @@ class SGDM(Optimizer):
         state: State = OrderedDict([(LEARNING_RATE_KEY, self.learning_rate)])
         if self.momentum:
             state["momentum"] = self.momentum
-            state["accumulator"] = trees.map(np.zeros_like, weights)
+            state["accumulator"] = filled(weights, 0.0)
         return state
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
