@@ -43,14 +43,6 @@ def children(tree: Tree) -> list[tuple[str | None, Any]] | None:
     return None
 
 
-def with_children(tree: Tree, values: Sequence[Any]) -> Any:
-    """Return a node of the same kind with other values."""
-    kind = type(tree)
-    if isinstance(tree, Mapping):
-        return (dict if kind is dict else OrderedDict)(zip(tree, values, strict=True))
-    return kind(*values) if hasattr(tree, "_fields") else kind(values)
-
-
 def map(function: Callable[..., Any], tree: T, *others: Tree) -> T:
     """Apply a function leaf by leaf to trees of one structure; where a leaf is None, the first tree's stays.
 
@@ -65,23 +57,15 @@ def map(function: Callable[..., Any], tree: T, *others: Tree) -> T:
     return mapped
 
 
-_LEAVES = {np.ndarray, float, int}
-
-
 def _mapped(function: Callable[..., Any], tree: Tree, *others: Tree) -> Any:
     kind = type(tree)
-    if kind is tuple or kind is list:  # what weights are: the short way
-        return kind([_mapped(function, *parts) for parts in zip(tree, *others, strict=True)])
-    nodes = None if kind in _LEAVES else children(tree)
-    if nodes is None:
-        for other in (tree, *others):
-            if other is None:
-                return tree
-        return function(tree, *others)
-    if isinstance(tree, Mapping):
-        return with_children(tree, [_mapped(function, v, *(other[name] for other in others)) for name, v in nodes])
-    rest = ([value for _, value in children(other) or ()] for other in others)
-    return with_children(tree, [_mapped(function, *parts) for parts in zip([v for _, v in nodes], *rest, strict=True)])
+    if isinstance(tree, tuple | list):
+        values = [_mapped(function, *parts) for parts in zip(tree, *others, strict=True)]
+        return kind(*values) if hasattr(kind, "_fields") else kind(values)
+    if kind is not np.ndarray and isinstance(tree, Mapping):
+        kind = dict if kind is dict else OrderedDict
+        return kind((name, _mapped(function, tree[name], *(other[name] for other in others))) for name in tree)
+    return tree if any(other is None for other in (tree, *others)) else function(tree, *others)
 
 
 def fold(leaf: Callable[[Any], T], node: Callable[[Any, list[tuple[str | None, T]]], T], tree: Tree) -> T:
@@ -167,7 +151,7 @@ def freeze(tree: T) -> T:
     """Return a tree with every array in it read-only; the arrays of the tree that is given stay as they are."""
 
     def frozen(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
+        if not isinstance(leaf, np.ndarray) or not leaf.flags.writeable:
             return leaf
         view = leaf.view()
         view.flags.writeable = False

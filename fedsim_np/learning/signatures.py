@@ -7,7 +7,6 @@ batches and an example of a round's metrics. No aggregator is run for it.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -68,7 +67,6 @@ class _Function(Generic[R]):
 
     def __init__(self, method: Callable[..., R], make_signature: Callable[[], Type]) -> None:
         functools.update_wrapper(self, method)
-        self.__signature__ = inspect.signature(method)
         self._method, self._make_signature = method, make_signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:

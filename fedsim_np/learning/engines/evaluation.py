@@ -11,7 +11,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import naming_client
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import ClientColumns, stacks
+from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of
 from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
 from fedsim_np.learning.models.evaluation import unfinalized_evaluation
@@ -56,39 +56,31 @@ class ColumnEvaluation(Engine):
 
     def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Evaluate a chunk of clients."""
-        layers, head = self.layers, self.layers.head
+        layers, head, k = self.layers, self.layers.head, len(tasks)
         clients, trainable = columns_of(self.model, tasks, cache), sent.weights.trainable
-        ends = np.cumsum([0, *(len(client.x) for client in clients)]).tolist()
-        # Outputs lie side by side in memory, (c, n): NumPy reduces over a first axis faster than over a short last one.
-        z = np.empty((trainable[-1].shape[0], ends[-1]), trainable[-1].dtype).T
+        sizes = [len(client.x) for client in clients]
+        ends = np.cumsum([0, *sizes]).tolist()
+        places = np.concatenate([client.rows + start for client, start in zip(clients, ends, strict=False)])
+        counts = np.bincount(places, minlength=ends[-1])  # how often each row is read
+        read, owners = counts > 0, np.repeat(np.arange(k), sizes)
+
+        def of_clients(values: Array) -> Array:  # a row that is not read must not count, not even as NaN times 0
+            return np.bincount(owners, np.where(read, values * counts, 0.0), minlength=k)
+
         y = np.concatenate([client.y for client in clients])
-        read = np.zeros(len(y), np.bool_)
-        for client, start in zip(clients, ends, strict=False):
-            read[start + client.rows] = True
         head.check(y[read])
         y[~read] = 0  # nobody reads these, and they may be anything
+        # Outputs lie side by side in memory, (c, n): NumPy reduces over a first axis faster than over a short last one.
+        z = np.empty((trainable[-1].shape[0], ends[-1]), trainable[-1].dtype).T
         with np.errstate(all="ignore"):  # a model that has diverged is reported by its metrics, not by warnings
             for client, start, end in zip(clients, ends, ends[1:], strict=False):
                 z[start:end] = layers.head_outputs(trainable, client.x)
             predictions = head.predict(z)
-            losses = head.losses(z, predictions, head.targets(y)).astype(np.float64)
-            means = [values(predictions, y) for values in self.metrics.means.values()]
-            sums = [
-                _of_client(self.metrics, client, losses[start:end], [values[start:end] for values in means])
-                for client, start, end in zip(clients, ends, ends[1:], strict=False)
-            ]
-        return _evaluated(sums, [len(client.rows) for client in clients])
-
-
-def _of_client(metrics: ExampleMetrics, client: ClientColumns, losses: Array, means: list[Array]) -> Unfinalized:
-    n, places = len(losses), len(client.rows)
-    counts = np.bincount(client.rows, minlength=n)
-    if n and places % n == 0 and (counts == places // n).all():  # whole epochs
-        *of_means, loss = (float(values.sum()) * (places // n) for values in (*means, losses))
-    else:
-        seen = counts > 0  # a row that is not read must not count, not even as NaN times 0
-        *of_means, loss = (float((values[seen] * counts[seen]).sum()) for values in (*means, losses))
-    return metrics.of_sums(of_means, loss, places, len(client.lengths))
+            losses = of_clients(head.losses(z, predictions, head.targets(y)))
+            means = [of_clients(values(predictions, y)) for values in self.metrics.means.values()]
+        examples = [len(client.rows) for client in clients]
+        batches = np.array([len(client.lengths) for client in clients])
+        return _evaluated(self.metrics.of_clients(means, losses, np.array(examples), batches), [*examples])
 
 
 def evaluation_engine(model: Model) -> Engine:
