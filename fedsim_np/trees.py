@@ -59,13 +59,16 @@ def map(function: Callable[..., Any], tree: T, *others: Tree) -> T:
 
 def _mapped(function: Callable[..., Any], tree: Tree, *others: Tree) -> Any:
     kind = type(tree)
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, (tuple, list)):
         values = [_mapped(function, *parts) for parts in zip(tree, *others, strict=True)]
         return kind(*values) if hasattr(kind, "_fields") else kind(values)
     if kind is not np.ndarray and isinstance(tree, Mapping):
         kind = dict if kind is dict else OrderedDict
         return kind((name, _mapped(function, tree[name], *(other[name] for other in others))) for name in tree)
-    return tree if any(other is None for other in (tree, *others)) else function(tree, *others)
+    for part in (tree, *others):
+        if part is None:
+            return tree
+    return function(tree, *others)
 
 
 def fold(leaf: Callable[[Any], T], node: Callable[[Any, list[tuple[str | None, T]]], T], tree: Tree) -> T:

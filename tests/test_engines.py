@@ -20,9 +20,9 @@ import fedsim_np as fed
 from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.sources import ElementSource
 from fedsim_np.learning import engines, optimizers
-from fedsim_np.learning.engines.blas import _openblas, one_blas_thread
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.columns import function_key
+from fedsim_np.learning.engines.host import _openblas, one_blas_thread
 
 SGD = optimizers.build_sgdm(0.1)
 BUILDERS = {

@@ -8,7 +8,7 @@
 ==========  ======================================================================================================
 
 `choose_engine` decides when a process is built, by what work and model declare. To read them: `engine`, `loop`;
-`columns`, `schedule`, `lockstep`, `gram`, `auto`, `evaluation`; then `cache`, `runner`, `blas`; last `maps`, where what
+`columns`, `schedule`, `lockstep`, `gram`, `auto`, `evaluation`; then `cache`, `runner`, `host`; last `maps`, where what
 cannot be declared is found out.
 """
 

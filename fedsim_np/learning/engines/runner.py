@@ -28,10 +28,10 @@ from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_type_error
 from fedsim_np.learning.client import Broadcast
-from fedsim_np.learning.engines.blas import one_blas_thread, quick_switching
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task
+from fedsim_np.learning.engines.host import keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.trees import Array
@@ -98,6 +98,7 @@ class Runner:
         chunks = cut(tasks, self.engine.chunk_size)
         executor = self._executor_for(chunks)
         in_threads = isinstance(executor, ThreadPoolExecutor)
+        keep_freed_memory()
         with one_blas_thread(), quick_switching() if in_threads else contextlib.nullcontext():
             return _joined(self._results(executor, sent, chunks), len(tasks))
 
@@ -186,6 +187,7 @@ def _applied(dataset: Dataset) -> Dataset:
 def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> ChunkResult:
     """Run a chunk in another process; return its result, with arrays that keep their memory order."""
     engine, sent = pickle.loads(work)
+    keep_freed_memory()
     with one_blas_thread(), unchanged(engine.parts):
         result: ChunkResult = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
     return result._replace(**{name: trees.map(_Travelling, getattr(result, name)) for name in _ARRAYS})

@@ -1,4 +1,4 @@
-"""One BLAS thread while a round is computed, and Python threads that do not wait for each other.
+"""The process that a round is computed in: one BLAS thread, Python threads that do not wait, memory that is kept.
 
 The matrices here are small: more BLAS threads gain nothing, and on a busy machine they wait for each other. The cores
 are used by computing several clients at once instead. NumPy's own OpenBLAS is asked directly; for another BLAS set
@@ -35,7 +35,7 @@ def _openblas() -> tuple[Any, Any] | None:
     return None
 
 
-class _While:
+class _Setting:
     """A setting of the whole Python process, changed for as long as anyone needs it: the last one restores it."""
 
     def __init__(self, functions: Callable[[], tuple[Any, Any] | None], value: float) -> None:
@@ -64,8 +64,16 @@ class _While:
                     set_(self._before)
 
 
-one_blas_thread = _While(_openblas, 1)
+one_blas_thread = _Setting(_openblas, 1)
 """``with one_blas_thread(): ...``"""
 
-quick_switching = _While(lambda: (sys.getswitchinterval, sys.setswitchinterval), 5e-5)
+quick_switching = _Setting(lambda: (sys.getswitchinterval, sys.setswitchinterval), 5e-5)
 """``with quick_switching(): ...``: a thread that comes back from a product waits 0.05 ms for Python's lock, not 5."""
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a round frees for the next one: it gives back all but twice the largest block freed so far.
+
+    A round of 2 ms would spend another half on having pages given to it again. Elsewhere this does nothing.
+    """
+    np.empty(32 * 2**20 - 2**16, np.uint8)  # never touched, freed at once; glibc counts no larger ones
