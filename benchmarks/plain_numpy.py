@@ -36,6 +36,36 @@ def round_of(kernel, bias, clients, orders, rate=0.02, batch=20):
     return kernel, bias, sum(r[3] for r in results) / n, sum(r[4] for r in results) / n
 
 
+def train_mlp(weights, x, y, order, rate, batch):
+    """Train a perceptron (W_1, b_1, W_2, b_2, ...) with ReLU on one client; return what `train_client` returns."""
+    local, correct, loss = [w.copy() for w in weights], 0, 0.0
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        yb, every, inputs = y[rows], np.arange(len(rows)), [x[rows]]
+        for w, b in zip(local[:-2:2], local[1:-2:2], strict=True):
+            inputs.append(np.maximum(inputs[-1] @ w + b, 0))
+        p = softmax(inputs[-1] @ local[-2] + local[-1])
+        q = np.clip(p, 1e-7, 1 - 1e-7)
+        loss += float((np.log(q.sum(axis=1)) - np.log(q[every, yb])).sum())
+        correct += int((p.argmax(axis=1) == yb).sum())
+        p[every, yb] -= 1
+        p *= np.float32(rate / len(rows))
+        for layer in reversed(range(len(inputs))):
+            before = (p @ local[2 * layer].T) * (inputs[layer] > 0) if layer else None
+            local[2 * layer] -= inputs[layer].T @ p
+            local[2 * layer + 1] -= p.sum(axis=0)
+            p = before
+    return [w0 - w for w0, w in zip(weights, local, strict=True)], len(order), correct, loss
+
+
+def mlp_round(weights, clients, orders, rate=0.02, batch=20):
+    """Return the next weights of a perceptron, accuracy and loss."""
+    results = [train_mlp(weights, x, y, o, rate, batch) for (x, y), o in zip(clients, orders, strict=True)]
+    n = sum(r[1] for r in results)
+    weights = [w - sum(r[0][i] * (r[1] / n) for r in results) for i, w in enumerate(weights)]
+    return weights, sum(r[2] for r in results) / n, sum(r[3] for r in results) / n
+
+
 def evaluate(kernel, bias, clients, batch=20):
     """Return accuracy and loss."""
     n, correct, loss = 0, 0, 0.0

@@ -35,7 +35,7 @@ from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.models.model import BatchOutput, Model, Stackable
 from fedsim_np.trees import Array, Arrays
 
-_CHUNK_BYTES = 2**20  # of weights: what the clients of a chunk move should stay near the processor
+_CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor
 _MOST_CLIENTS = 32
 
 
@@ -77,7 +77,7 @@ def chunk_size_for(trainable: Arrays) -> int:
     Examples
     --------
     >>> chunk_size_for((np.zeros((784, 10), np.float32),)), chunk_size_for((np.zeros((784, 300), np.float32),))
-    (32, 1)
+    (32, 8)
     """
     return max(1, min(_MOST_CLIENTS, _CHUNK_BYTES // max(1, sum(w.nbytes for w in trainable))))
 
