@@ -31,6 +31,14 @@ def test_the_tutorial_in_twenty_lines(folder, monkeypatch, capsys):
     assert "current_round_metrics" in out
 
 
+def test_an_algorithm_of_ones_own(capsys):
+    (code,) = (block for block in blocks("python") if "LocalTraining" in block)
+    exec(compile(code, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all("cohort" in line and "confidence" in line for line in lines)
+
+
 @pytest.mark.parametrize("language", ["bash", "powershell"])
 def test_the_two_commands(language):
     first, second = blocks(language)[0].splitlines()

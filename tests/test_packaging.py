@@ -1,0 +1,14 @@
+"""What is installed."""
+
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_listed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(setup["options"]["packages"].split())
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("fedsim_np/**/__init__.py")}
+    assert listed == found | {"fedsim_np.data"}
