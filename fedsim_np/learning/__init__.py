@@ -19,9 +19,11 @@ from fedsim_np.learning.fed_eval import build_fed_eval
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.optimizers import SGDSteps
-from fedsim_np.learning.process import LearningProcess, compose_learning_process
-from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState, LearningProcessOutput
+from fedsim_np.learning.output import LearningProcessOutput
+from fedsim_np.learning.process import compose_learning_process
+from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 
 __all__ = [
     "Client",

@@ -23,10 +23,11 @@ from fedsim_np.learning.client import Client, ClientWeighting, StepBatch
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import FedAvgTraining
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import OptimizerFn, SGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.optimizer import check_hparam
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
 
 

@@ -6,7 +6,9 @@ function. `type_of` reads it off a state, a batch's spec or a round's metrics, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,32 +17,26 @@ from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
 
 
+@dataclass(frozen=True, repr=False)
 class Type:
-    """A type, held as the lines of its indented text."""
+    """A type, held as its indented text."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = tuple(lines)
+    text: str
 
     def formatted_representation(self) -> str:
         """Return TFF's indented text."""
-        return "\n".join(self._lines)
+        return self.text
 
     def __str__(self) -> str:
         # TFF's compact text differs in line ends and indentation alone.
-        return "".join(line.lstrip(" ") for line in self._lines)
+        return "".join(line.lstrip(" ") for line in self.text.split("\n"))
 
     def __repr__(self) -> str:
         return f"Type({self})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Type) and self._lines == other._lines
-
-    def __hash__(self) -> int:
-        return hash(self._lines)
-
     def between(self, before: str, after: str) -> Type:
         """Return the type with marks around it: placed at the server, a sequence, ..."""
-        return Type(f"{before}{self.formatted_representation()}{after}".split("\n"))
+        return Type(f"{before}{self.text}{after}")
 
 
 def tensor(dtype: str, shape: Iterable[int | None] = ()) -> Type:
@@ -52,7 +48,7 @@ def tensor(dtype: str, shape: Iterable[int | None] = ()) -> Type:
     int32[?,1]
     """
     lengths = ",".join("?" if length is None else str(length) for length in shape)
-    return Type([f"{dtype}[{lengths}]" if lengths else dtype])
+    return Type(f"{dtype}[{lengths}]" if lengths else dtype)
 
 
 def fields(members: Iterable[tuple[str | None, Type]]) -> Type:
@@ -63,11 +59,8 @@ def fields(members: Iterable[tuple[str | None, Type]]) -> Type:
     >>> print(fields([("rate", tensor("float32")), (None, fields([]))]))
     <rate=float32,<>>
     """
-    blocks = [member.between(f"{name}=" if name else "", "")._lines for name, member in members]
-    if not blocks:
-        return Type(["<>"])
-    body = ",\n".join("\n".join(f"  {line}" for line in block) for block in blocks)
-    return Type(["<", *body.split("\n"), ">"])
+    texts = [f"{name}={member.text}" if name else member.text for name, member in members]
+    return Type("<\n{}\n>".format(textwrap.indent(",\n".join(texts), "  ")) if texts else "<>")
 
 
 def struct(**members: Type) -> Type:
@@ -85,7 +78,7 @@ def function(parameter: Type | None, result: Type) -> Type:
       rate=float32
     >@SERVER)
     """
-    before = "" if parameter is None else parameter.formatted_representation()
+    before = "" if parameter is None else parameter.text
     return result.between(f"({before} -> ", ")")
 
 
@@ -105,22 +98,20 @@ def client_sequences(element: Type) -> Type:
     return element.between("{", "*}@CLIENTS")
 
 
-def type_of(value: Any, integers: str = "int32") -> Type:
+def type_of(value: Any) -> Type:
     """Read the type off a value.
 
     Parameters
     ----------
     value : array, ArraySpec, number or any nesting of mappings, named tuples, tuples and lists
-        A Python float is a float32, as in TFF.
-    integers : str
-        The type of a Python int: TFF counts examples in int64 and all else in int32.
+        A Python float is a float32 as in TFF, and a Python int an int32, see `with_int64`.
 
     Examples
     --------
     >>> print(type_of({"weights": (np.zeros((2, 3), np.float32), 1.0), "step": 0, "nothing": ()}))
     <weights=<float32[2,3],float32>,step=int32,nothing=<>>
     """
-    python_types = {bool: "bool", int: integers, float: "float32", type(None): "?"}
+    python_types = {bool: "bool", int: "int32", float: "float32", type(None): "?"}
 
     def of_leaf(leaf: Any) -> Type:
         if isinstance(leaf, np.ndarray | np.generic | ArraySpec):

@@ -27,7 +27,7 @@ from fedsim_np.learning.engines.evaluation import LoopEvaluation, evaluation_eng
 from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
-from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, checked_executor
+from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
 from fedsim_np.learning.models.model import IsSoftmaxRegression, Model, Stackable, initial_weights
 from fedsim_np.learning.optimizers import TakesSGDSteps
 
@@ -36,20 +36,13 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 DEFAULT_CACHE_BYTES = 2**28
 
 
-def checked_engine(engine: EngineName) -> EngineName:
-    """Return an engine's name, or raise a ValueError."""
-    if engine not in ENGINES:
-        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
-    return engine
-
-
 def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: Model) -> Engine:
     """Return the engine of a name; for "auto" the fastest that can do this configuration.
 
     Raises
     ------
     ValueError
-        If a named engine cannot.
+        If a named engine cannot, or there is none of this name.
 
     Examples
     --------
@@ -60,6 +53,7 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
+    _check_name(engine)
     built = {"gram": _gram(work, model), "cohort": _lockstep(work, model), "loop": LoopEngine(work, model)}
     if engine != "auto":
         found = built[engine]
@@ -69,6 +63,17 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     fastest = tuple(found for found in built.values() if isinstance(found, Engine))
     # The loop takes batches, and the others columns: it is for what none of them can do.
     return fastest[0] if len(fastest) < 3 else AutoEngine(fastest[:2])
+
+
+def choose_evaluation(engine: EngineName, model: Model) -> Engine:
+    """Return the reference for "loop", and for all other names the fastest evaluation that is valid for a model."""
+    _check_name(engine)
+    return LoopEvaluation(model) if engine == "loop" else evaluation_engine(model)
+
+
+def _check_name(engine: EngineName) -> None:
+    if engine not in ENGINES:
+        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
 
 
 def _lockstep(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
@@ -106,10 +111,7 @@ __all__ = [
     "EngineName",
     "ExecutorArgument",
     "LoopEngine",
-    "LoopEvaluation",
     "Runner",
-    "checked_engine",
-    "checked_executor",
     "choose_engine",
-    "evaluation_engine",
+    "choose_evaluation",
 ]

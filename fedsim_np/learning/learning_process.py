@@ -1,0 +1,185 @@
+"""What a learning process is: a first state, and rounds from state to state.
+
+`LearningProcess.next` is a function: state and data in, state and metrics out. What a round needs to know of the
+rounds before it is in the state, a tuple of arrays and numbers that can be printed, pickled and stored. A process is
+a subclass that makes a first state and a round: `process` trains, `fed_eval` evaluates.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedsim_np import trees
+from fedsim_np.datasets import Dataset
+from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.engines import ChunkResult, Runner
+from fedsim_np.learning.metrics import Metrics
+from fedsim_np.learning.models.batches import ClientBatches, as_dataset
+from fedsim_np.learning.models.model import Model, ModelWeights
+from fedsim_np.learning.output import LearningProcessOutput
+from fedsim_np.learning.signatures import typed_method
+from fedsim_np.learning.state import LearningAlgorithmState, frozen
+from fedsim_np.learning.type_signatures import Type, client_sequences, function, server, struct, type_of
+
+Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
+"""A round's state, its metrics, and what makes the table of its clients."""
+
+
+def _initialize_signature(process: LearningProcess) -> Type:
+    return function(None, server(type_of(process.examples()[0])))
+
+
+def _next_signature(process: LearningProcess) -> Type:
+    state, metrics = (server(type_of(example)) for example in process.examples())
+    data = client_sequences(type_of(process.model.input_spec))
+    return function(struct(state=state, client_data=data), struct(state=state, metrics=metrics))
+
+
+class LearningProcess(abc.ABC):
+    """A process of rounds: TFF's ``LearningProcess``.
+
+    Use `compose_learning_process` or one of the builders to make one. ``process.initialize.type_signature`` and
+    ``process.next.type_signature`` are TFF's.
+
+    Attributes
+    ----------
+    model : Model
+    engine : str
+        How a round is computed.
+    """
+
+    model: Model
+    runner: Runner
+
+    @property
+    def engine(self) -> str:
+        """How a round is computed."""
+        return self.runner.engine.name
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What may be of the user's, by name; it must not change in a round."""
+        return {"model": self.model}
+
+    @abc.abstractmethod
+    def first_state(self) -> LearningAlgorithmState:
+        """Return the state before the first round, for `initialize`."""
+
+    @abc.abstractmethod
+    def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
+        """Return what `next` gives, of arguments that it has checked."""
+
+    @abc.abstractmethod
+    def examples(self) -> tuple[LearningAlgorithmState, Metrics]:
+        """Return a state and metrics of the types that a round's have, for type signatures."""
+
+    @typed_method(_initialize_signature)
+    def initialize(self) -> LearningAlgorithmState:
+        """Return the state before the first round."""
+        return frozen(self.first_state())
+
+    @typed_method(_next_signature)
+    def next(
+        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
+    ) -> LearningProcessOutput:
+        """Run one round: of training, or of evaluation, whose totals in the state add up over the calls.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+            From `initialize` or the round before; it is not changed.
+        data : sequence of Dataset or of lists of batches
+            One entry per client of the cohort.
+        iteration : int
+            Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
+            iteration's order, every round, and so does the default. For another order every round pass the round.
+
+        Returns
+        -------
+        LearningProcessOutput
+            ``(state, metrics)``, and the table ``clients``.
+
+        Raises
+        ------
+        ValueError
+            If there are no clients.
+        DataError
+            If a client's batches are not what the model takes.
+        """
+        datasets = as_datasets(data, iteration)
+        # The state that is given is frozen as well: an unpickled one is writable.
+        new_state, metrics, clients = self.run_round(frozen(state), datasets)
+        return LearningProcessOutput(frozen(new_state), metrics, clients)
+
+    def get_model_weights(self, state: LearningAlgorithmState) -> ModelWeights:
+        """Return the model weights in a state."""
+        return state.global_model_weights
+
+    def set_model_weights(self, state: LearningAlgorithmState, model_weights: ModelWeights) -> LearningAlgorithmState:
+        """Return the state with other model weights.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+        model_weights : ModelWeights
+            Arrays of the shapes that the state has; they are cast to its dtypes.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        given, there = ModelWeights(*model_weights), state.global_model_weights
+        shapes = [[np.shape(array) for array in part] for part in there]
+        found = [[np.shape(array) for array in part] for part in given]
+        if found != shapes:
+            raise argument_error("model_weights", f"arrays of the shapes {shapes}", found)
+        cast = trees.map(lambda old, new: np.asarray(new).astype(old.dtype), there, given)
+        return state._replace(global_model_weights=trees.freeze(cast))
+
+    def get_hparams(self, state: LearningAlgorithmState) -> OrderedDict[str, Any]:
+        """Return ``{client_work: {...}, finalizer: {...}}``, the hyperparameters in a state."""
+        return OrderedDict(client_work=OrderedDict(), finalizer=OrderedDict())
+
+    def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
+        """Return the state with other hyperparameters, of the form that `get_hparams` gives."""
+        if any(hparams.values()):
+            raise argument_error("hparams", "empty for this process", dict(hparams))
+        return state
+
+
+def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
+    """Return the clients' datasets, set to be read in the order of an iteration.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `data` is not a list with an entry per client, or an empty one.
+    """
+    if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
+        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
+    datasets = [as_dataset(client) for client in data]
+    if not datasets:
+        raise argument_error("data", "a list with at least one client", [])
+    iteration = check_int("iteration", iteration, minimum=0)
+    return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
+
+
+def cohort_of(datasets: Sequence[Dataset], results: ChunkResult, round_num: int | None = None) -> Cohort:
+    """Return what a round knows of its clients."""
+    read = list(zip(datasets, results.num_examples, strict=True))
+    return Cohort(
+        ids=[dataset.client_id for dataset in datasets],
+        round_num=round_num,
+        client_weights=trees.freeze(results.client_weights),
+        update_norms=results.norms,
+        num_steps=None if None in results.num_steps else np.array(results.num_steps, np.int64),
+        _count_examples=lambda: [dataset.num_examples if n is None else n for dataset, n in read],
+        _sent=results.messages,
+    )
