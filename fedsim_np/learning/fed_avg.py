@@ -148,15 +148,10 @@ def build_weighted_fed_avg(
     >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
     (1.0986, 4, 1)
     """
+    work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), checked_weighting(client_weighting))
+    rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), checked_weighting(client_weighting)),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )
 
 
@@ -201,13 +196,8 @@ def build_unweighted_fed_avg(
     >>> process.initialize().aggregator
     ((), ())
     """
+    work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM),
-        aggregator_or_mean(model_aggregator, weighted=False),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

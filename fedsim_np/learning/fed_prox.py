@@ -132,15 +132,10 @@ def build_weighted_fed_prox(
     """
     strength = check_hparam("proximal_strength", proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
+    work = FedProxTraining(optimizer, checked_weighting(client_weighting), strength)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedProxTraining(optimizer, checked_weighting(client_weighting), strength),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )
 
 
@@ -185,13 +180,8 @@ def build_unweighted_fed_prox(
     """
     strength = check_hparam("proximal_strength", proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
+    work = FedProxTraining(optimizer, ClientWeighting.UNIFORM, strength)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedProxTraining(optimizer, ClientWeighting.UNIFORM, strength),
-        aggregator_or_mean(model_aggregator, weighted=False),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

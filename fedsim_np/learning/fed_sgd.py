@@ -97,13 +97,8 @@ def build_fed_sgd(
     >>> print(state.global_model_weights.trainable[1].round(4))
     [ 0.0667 -0.0333 -0.0333]
     """
+    work, rule = FedSGDTraining(), aggregator_or_mean(model_aggregator, weighted=True)
+    server = server_optimizer(server_optimizer_fn, learning_rate=0.1)
     return compose_learning_process(
-        model_fn,
-        FedSGDTraining(),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn, learning_rate=0.1),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )
