@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fedsim_np.errors import argument_error, argument_type_error, data_error
 from fedsim_np.learning.engines import LoopEngine, Runner
 from fedsim_np.learning.learning_process import LearningProcess, as_datasets
-from fedsim_np.learning.models.batches import ClientBatches, read_batches
+from fedsim_np.learning.models.checks import ClientBatches, read_batches
 from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.process import TrainingProcess
 from fedsim_np.learning.state import LearningAlgorithmState

@@ -20,7 +20,7 @@ from fedsim_np.errors import argument_error, argument_type_error, check_int
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.metrics import Metrics
-from fedsim_np.learning.models.batches import ClientBatches, as_dataset
+from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.output import LearningProcessOutput
 from fedsim_np.learning.signatures import typed_method

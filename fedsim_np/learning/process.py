@@ -49,7 +49,8 @@ from fedsim_np.learning.engines.engine import check_shapes
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
-from fedsim_np.learning.models.model import Model, ModelFn, as_model, initial_weights
+from fedsim_np.learning.models.checks import as_model, initial_weights
+from fedsim_np.learning.models.model import Model, ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
 from fedsim_np.learning.output import clients_table
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fedsim_np.errors import argument_error
-from fedsim_np.learning.client_work import ClientWork, DeclaresElementwise, LocalTraining
+from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.auto import AutoEngine
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
@@ -28,8 +28,9 @@ from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
-from fedsim_np.learning.models.model import IsSoftmaxRegression, Model, Stackable, initial_weights
-from fedsim_np.learning.optimizers import TakesSGDSteps
+from fedsim_np.learning.models.checks import initial_weights
+from fedsim_np.learning.models.model import Model
+from fedsim_np.learning.shortcuts import DeclaresElementwise, IsSoftmaxRegression, Stackable, TakesSGDSteps
 
 EngineName = Literal["auto", "loop", "cohort", "gram"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)

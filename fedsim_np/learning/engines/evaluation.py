@@ -15,7 +15,8 @@ from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of
 from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
 from fedsim_np.learning.models.evaluation import unfinalized_evaluation
-from fedsim_np.learning.models.model import EndsInHead, Model
+from fedsim_np.learning.models.model import Model
+from fedsim_np.learning.shortcuts import EndsInHead
 from fedsim_np.trees import Array
 
 
