@@ -58,10 +58,8 @@ class Cohort:
     @cached_property
     def status(self) -> list[str]:
         """What became of each client: "ok", "empty" or "non-finite update"."""
-        finite = np.isfinite(self.update_norms)
-        return [
-            EMPTY if not n else OK if good else NON_FINITE for n, good in zip(self.num_examples, finite, strict=True)
-        ]
+        said: list[str] = np.where(self.num_examples == 0, EMPTY, np.where(self.counts, OK, NON_FINITE)).tolist()
+        return said
 
     @cached_property
     def counts(self) -> Array:

@@ -19,6 +19,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
+from fedsim_np.learning.engines.engine import check_shapes
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
@@ -136,10 +137,8 @@ class LearningProcess(abc.ABC):
             If the shapes differ.
         """
         given, there = ModelWeights(*model_weights), state.global_model_weights
-        shapes = [[np.shape(array) for array in part] for part in there]
-        found = [[np.shape(array) for array in part] for part in given]
-        if found != shapes:
-            raise argument_error("model_weights", f"arrays of the shapes {shapes}", found)
+        for part, old in zip(given, there, strict=True):
+            check_shapes("model_weights", part, [w.shape for w in old])
         cast = trees.map(lambda old, new: np.asarray(new).astype(old.dtype), there, given)
         return state._replace(global_model_weights=trees.freeze(cast))
 

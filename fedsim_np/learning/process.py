@@ -37,15 +37,8 @@ from fedsim_np.learning.aggregators import Aggregator, aggregate
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.engines import (
-    DEFAULT_CACHE_BYTES,
-    ChunkResult,
-    EngineName,
-    ExecutorArgument,
-    Runner,
-    choose_engine,
-)
-from fedsim_np.learning.engines.engine import check_shapes
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_engine
+from fedsim_np.learning.engines.engine import ChunkResult, check_shapes
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize

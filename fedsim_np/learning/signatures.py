@@ -29,26 +29,21 @@ class TypedMethod(Protocol[P, R_co]):
         """The `Type`: ``str()`` is compact, ``formatted_representation()`` indented."""
 
 
-class _Function:
-    """What a bound method calls, and where it looks for ``type_signature``."""
+class _Typed(Generic[S, P, R]):
+    """Makes bound methods; and is what one of them calls, and where it looks for ``type_signature``."""
 
-    def __init__(self, method: Callable[..., Any], make_signature: Callable[[], Type]) -> None:
+    def __init__(
+        self, method: Callable[Concatenate[S, P], R], signature: Callable[[Any], Type], instance: S | None = None
+    ) -> None:
         functools.update_wrapper(self, method)
-        self._method, self._make_signature = method, make_signature
+        self._method, self._signature, self._instance = method, signature, instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
         return self._method(*args, **kwargs)
 
     @property
     def type_signature(self) -> Type:
-        return self._make_signature()
-
-
-class _Typed(Generic[S, P, R]):
-    """Makes bound methods with a ``type_signature``."""
-
-    def __init__(self, method: Callable[Concatenate[S, P], R], signature: Callable[[S], Type]) -> None:
-        self._method, self._signature = method, signature
+        return self._signature(self._instance)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Callable[Concatenate[S, P], R]: ...
@@ -59,7 +54,7 @@ class _Typed(Generic[S, P, R]):
     def __get__(self, instance: S | None, owner: type | None = None) -> Any:
         if instance is None:
             return self._method
-        return MethodType(_Function(self._method, functools.partial(self._signature, instance)), instance)
+        return MethodType(_Typed(self._method, self._signature, instance), instance)
 
 
 def typed_method(

@@ -64,7 +64,6 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
 
 def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], client_id: str | None) -> None:
     """Raise a `DataError` unless a batch is what a model takes, see `read_batches`."""
-    lengths = set()
     for name, spec in input_spec.items():
         if name not in batch:
             rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
@@ -78,8 +77,7 @@ def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], c
             rule = f"a batch must be {spec.dtype.name} of shape {spec.shape}"
             order = "" if dtype.isnative else " in foreign byte order"
             raise data_error(rule, f"{dtype.name}{order} of shape {shape}", client_id=client_id, field=name)
-        if spec.shape[:1] == (None,):
-            lengths.add(shape[0])
+    lengths = {len(batch[name]) for name, spec in input_spec.items() if spec.shape[:1] == (None,)}
     if len(lengths) > 1:
         found = {name: np.shape(batch[name]) for name in input_spec}
         raise data_error("a batch's fields must have the same length", found, client_id=client_id)
