@@ -13,7 +13,7 @@ from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_evaluation
 from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
 from fedsim_np.learning.models.checks import as_model, initial_weights
-from fedsim_np.learning.models.model import Model, ModelFn
+from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.output import clients_table
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.learning.type_signatures import with_int64
@@ -22,9 +22,6 @@ from fedsim_np.learning.type_signatures import with_int64
 @dataclass(frozen=True, eq=False)
 class EvaluationProcess(LearningProcess):
     """The process of `build_fed_eval`; its ``client_work`` state holds the sums over all rounds."""
-
-    model: Model
-    runner: Runner
 
     def first_state(self) -> LearningAlgorithmState:
         """Return the model's first weights, and sums of nothing."""

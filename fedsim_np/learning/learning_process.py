@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.output import LearningProcessOutput
 from fedsim_np.learning.signatures import typed_method
 from fedsim_np.learning.state import LearningAlgorithmState, frozen
-from fedsim_np.learning.type_signatures import Type, client_sequences, function, server, struct, type_of
+from fedsim_np.learning.type_signatures import Type, client_sequences, fields, function, server, type_of
 
 Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
 """A round's state, its metrics, and what makes the table of its clients."""
@@ -39,9 +40,10 @@ def _initialize_signature(process: LearningProcess) -> Type:
 def _next_signature(process: LearningProcess) -> Type:
     state, metrics = (server(type_of(example)) for example in process.examples())
     data = client_sequences(type_of(process.model.input_spec))
-    return function(struct(state=state, client_data=data), struct(state=state, metrics=metrics))
+    return function(fields([("state", state), ("client_data", data)]), fields([("state", state), ("metrics", metrics)]))
 
 
+@dataclass(frozen=True, eq=False)
 class LearningProcess(abc.ABC):
     """A process of rounds: TFF's ``LearningProcess``.
 

@@ -43,7 +43,7 @@ from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
 from fedsim_np.learning.models.checks import as_model, initial_weights
-from fedsim_np.learning.models.model import Model, ModelFn
+from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
 from fedsim_np.learning.output import clients_table
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
@@ -58,12 +58,10 @@ MetricsAggregator = Callable[[Finalizers], Callable[[Sequence[Mapping[str, Any]]
 class TrainingProcess(LearningProcess):
     """The process of `compose_learning_process`."""
 
-    model: Model
     client_work: LocalTraining | ClientWork
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
-    runner: Runner
 
     def first_state(self) -> LearningAlgorithmState:
         """Return the model's first weights, and every part's first state."""
@@ -114,7 +112,8 @@ class TrainingProcess(LearningProcess):
     ) -> tuple[Broadcast, ChunkResult]:
         """Return what the server sends in a round, and what each client sends back."""
         work, of_work = self.client_work, ClientWorkState.of(state)
-        sent, kept = of_work.broadcast(state.global_model_weights), None
+        round_num = None if of_work.round_num is None else of_work.round_num + 1
+        sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first)
@@ -254,9 +253,9 @@ def compose_learning_process(
     model = as_model(model_fn)
     return TrainingProcess(
         model=model,
+        runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),
         client_work=client_work,
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer"),
         metrics_aggregator=metrics_aggregator or sum_then_finalize,
-        runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),
     )

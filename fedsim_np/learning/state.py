@@ -9,7 +9,6 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
-from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.models.model import ModelWeights
 
@@ -50,10 +49,6 @@ class ClientWorkState(NamedTuple):
     def stored(self) -> Any:
         """Return what a state holds: this, or the work's own state alone where rounds are not counted."""
         return self.server if self.round_num is None else self
-
-    def broadcast(self, weights: ModelWeights) -> Broadcast:
-        """Return what the server sends to all clients of the next round."""
-        return Broadcast(weights, self.server, None if self.round_num is None else self.round_num + 1)
 
     def kept_of(self, ids: Sequence[str | None], first: Any) -> list[Any] | None:
         """Return what is kept of each client of a cohort, `first` of a new one; None where `first` is: nothing is kept.

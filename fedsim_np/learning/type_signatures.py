@@ -63,11 +63,6 @@ def fields(members: Iterable[tuple[str | None, Type]]) -> Type:
     return Type("<\n{}\n>".format(textwrap.indent(",\n".join(texts), "  ")) if texts else "<>")
 
 
-def struct(**members: Type) -> Type:
-    """Return the type of a struct of named members."""
-    return fields(members.items())
-
-
 def function(parameter: Type | None, result: Type) -> Type:
     """Return the type of a function.
 

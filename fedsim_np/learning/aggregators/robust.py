@@ -249,13 +249,10 @@ def robust_aggregator(
         check_bool(name, flag)
     aggregator: Aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
     if debug_measurements_fn is not None:
-        if not callable(debug_measurements_fn):
-            rule = "a function such as add_debug_measurements"
-            raise argument_type_error("debug_measurements_fn", rule, debug_measurements_fn)
-        measured = debug_measurements_fn(aggregator)
+        measured: Any = debug_measurements_fn(aggregator) if callable(debug_measurements_fn) else debug_measurements_fn
         if not isinstance(measured, Aggregator) or measured.is_weighted is not aggregator.is_weighted:
             kind = "a weighted" if weighted else "an unweighted"
-            rule = f"a function that returns {kind} Aggregator, as it is given"
+            rule = f"a function that returns {kind} Aggregator as it is given, such as add_debug_measurements"
             raise argument_type_error("debug_measurements_fn", rule, measured)
         aggregator = measured
     estimate = PrivateQuantileEstimationProcess.no_noise
