@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # models, optimizers and local trainings are what this is for
 
 
 class WithShortcuts:
-    """A class whose subclasses inherit no shortcuts where they override what these are for.
+    """A class whose subclasses inherit no shortcut of a method that is overridden after it.
+
+    Its own direct subclass names in `_computed_by` the methods that shortcuts are for.
 
     Examples
     --------
@@ -34,13 +36,17 @@ class WithShortcuts:
     _computed_by: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Put what the class at the top has, if anything, in the place of inherited shortcuts."""
+        """Put what the class at the top has, if anything, in the place of shortcuts from further up than a method."""
         super().__init_subclass__(**keywords)
-        if any(name in vars(cls) for name in cls._computed_by):
-            top = next(base for base in cls.__mro__ if "_computed_by" in vars(base))
-            for name in SHORTCUTS:
-                if hasattr(cls, name) and name not in vars(cls):
-                    setattr(cls, name, getattr(top, name, None))
+        top = next(base for base in cls.__mro__ if "_computed_by" in vars(base))
+
+        def place(name: str) -> int:
+            return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+
+        overridden = min(map(place, cls._computed_by))
+        for name in SHORTCUTS:
+            if hasattr(cls, name) and place(name) > overridden:
+                setattr(cls, name, getattr(top, name, None))
 
 
 @runtime_checkable
@@ -133,11 +139,6 @@ class DeclaresElementwise(Protocol):
         """Return whether each weight moves by its own gradient and by what belongs to it alone."""
 
 
-SHORTCUTS = (
-    "forward_and_gradient",
-    Stackable.stacked_forward_and_gradient.__name__,
-    EndsInHead.head_outputs.__name__,
-    IsSoftmaxRegression.softmax_head.__name__,
-    TakesSGDSteps.as_sgd.__name__,
-    DeclaresElementwise.is_elementwise.__name__,
-)
+_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, TakesSGDSteps, DeclaresElementwise
+_METHODS = [name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")]
+SHORTCUTS = ("forward_and_gradient", *_METHODS)
