@@ -1,9 +1,13 @@
 """Weights in, weights out: from a model and the clients' datasets to rounds of federated learning.
 
-To read it in the order of the computation: `models.model`, `metrics`, `losses`, `models.linear`, `optimizers`,
-`client`, `client_work`, `cohort`, `aggregators`, `state`, `process`, `fed_avg`; then `fed_eval`, `fed_prox`, `fed_sgd`,
-`fed_avg_schedule`, and the models beside the tutorial's. `engines` does the same faster, and is read last.
-`inspection` shows what a round sums away.
+To read a round of federated averaging in the order of the computation: `models.model`, `metrics`, `losses`,
+`models.layers`, `models.linear`, `optimizers.optimizer`, `optimizers.sgdm`, `client`, `client_work`, `cohort`,
+`aggregators.aggregator`, `aggregators.mean`, `state`, `process`, `builders`, `fed_avg`.
+
+Beside that path: `learning_process` and `models.checks` check what users hand in, `output` is what they get,
+`signatures` and `type_signatures` say of what types it is, `shortcuts` is what engines may ask for, and `inspection`
+shows what a round sums away. Then `fed_eval`, `fed_prox`, `fed_sgd`, `fed_avg_schedule`, and the models, optimizers and
+aggregators beside the tutorial's. `engines` does the same faster, and is read last.
 
 An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.
 """

@@ -195,12 +195,17 @@ def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
     >>> dict(total([{"n": [1]}, {"n": [2]}, {"n": [3]}]))
     {'n': [6]}
     """
-    return OrderedDict(trees.map(_added, *clients))
+    return OrderedDict((name, _added(*(client[name] for client in clients))) for name in clients[0])
 
 
 def _added(*sums: Any) -> Any:
-    are_plain = set(map(type, sums)) <= {int, float}  # as nearly all are
-    return functools.reduce(operator.add, sums if are_plain else map(_wide, sums))
+    """Add trees of sums; nearly all are lists of plain numbers."""
+    kinds = set(map(type, sums))
+    if kinds == {list}:
+        return [_added(*column) for column in zip(*sums, strict=True)]
+    if kinds <= {int, float}:
+        return functools.reduce(operator.add, sums)
+    return trees.map(lambda *leaves: functools.reduce(operator.add, map(_wide, leaves)), *sums)
 
 
 def _wide(value: Any) -> Any:
