@@ -11,10 +11,9 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_evaluation
-from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
+from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
 from fedsim_np.learning.models.checks import as_model, initial_weights
 from fedsim_np.learning.models.model import ModelFn
-from fedsim_np.learning.output import clients_table
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.learning.type_signatures import with_int64
 

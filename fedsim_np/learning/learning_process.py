@@ -1,4 +1,4 @@
-"""What a learning process is: a first state, and rounds from state to state.
+"""What a learning process is, and what it gives: a first state, and rounds from state to state.
 
 `LearningProcess.next` is a function: state and data in, state and metrics out. What a round needs to know of the
 rounds before it is in the state, a tuple of arrays and numbers that can be printed, pickled and stored. A process is
@@ -8,10 +8,11 @@ a subclass that makes a first state and a round: `process` trains, `fed_eval` ev
 from __future__ import annotations
 
 import abc
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,26 +22,70 @@ from fedsim_np.errors import argument_error, argument_type_error, check_int
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
-from fedsim_np.learning.metrics import Metrics
+from fedsim_np.learning.metrics import Metrics, Unfinalized
 from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
-from fedsim_np.learning.output import LearningProcessOutput
-from fedsim_np.learning.signatures import typed_method
 from fedsim_np.learning.state import LearningAlgorithmState, frozen
-from fedsim_np.learning.type_signatures import Type, client_sequences, fields, function, server, type_of
+from fedsim_np.learning.type_signatures import type_of_initialize, type_of_next, typed_method
+
+
+class _StateAndMetrics(NamedTuple):
+    state: LearningAlgorithmState
+    metrics: Metrics
+
+
+class LearningProcessOutput(_StateAndMetrics):
+    """What a round gives: ``state, metrics = process.next(state, data)``, and the clients besides.
+
+    Attributes
+    ----------
+    state : LearningAlgorithmState
+        For the next round.
+    metrics : OrderedDict
+        Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
+    clients : OrderedDict of str to list or ndarray
+        A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
+        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update") and ``metrics`` (unfinalized).
+        It is made when it is asked for.
+    """
+
+    _make_clients: Callable[[], OrderedDict[str, Any]] = OrderedDict
+
+    def __new__(
+        cls,
+        state: LearningAlgorithmState,
+        metrics: Metrics,
+        clients: Callable[[], OrderedDict[str, Any]] | OrderedDict[str, Any] | None = None,
+    ) -> LearningProcessOutput:
+        """Take the parts; `clients` may be a function that makes the table."""
+        self = super().__new__(cls, state, metrics)
+        self._make_clients = clients if callable(clients) else functools.partial(OrderedDict, clients or ())
+        return self
+
+    @functools.cached_property
+    def clients(self) -> OrderedDict[str, Any]:
+        """The table of the clients."""
+        make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent
+        return make()
+
+    def __reduce__(self) -> tuple[type[LearningProcessOutput], tuple[Any, Any, Any]]:
+        return LearningProcessOutput, (self.state, self.metrics, self.clients)
+
+
+def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], *, updates: bool = True) -> OrderedDict[str, Any]:
+    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates."""
+    of_updates = {"weight": cohort.client_weights, "update_norm": cohort.update_norms} if updates else {}
+    return OrderedDict(
+        client_id=list(cohort.ids),
+        num_examples=cohort.num_examples,
+        **of_updates,
+        status=cohort.status,
+        metrics=list(unfinalized),
+    )
+
 
 Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
 """A round's state, its metrics, and what makes the table of its clients."""
-
-
-def _initialize_signature(process: LearningProcess) -> Type:
-    return function(None, server(type_of(process.examples()[0])))
-
-
-def _next_signature(process: LearningProcess) -> Type:
-    state, metrics = (server(type_of(example)) for example in process.examples())
-    data = client_sequences(type_of(process.model.input_spec))
-    return function(fields([("state", state), ("client_data", data)]), fields([("state", state), ("metrics", metrics)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +127,12 @@ class LearningProcess(abc.ABC):
     def examples(self) -> tuple[LearningAlgorithmState, Metrics]:
         """Return a state and metrics of the types that a round's have, for type signatures."""
 
-    @typed_method(_initialize_signature)
+    @typed_method(lambda process: type_of_initialize(process.examples()[0]))
     def initialize(self) -> LearningAlgorithmState:
         """Return the state before the first round."""
         return frozen(self.first_state())
 
-    @typed_method(_next_signature)
+    @typed_method(lambda process: type_of_next(process.model.input_spec, *process.examples()))
     def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:

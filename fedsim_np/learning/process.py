@@ -40,12 +40,11 @@ from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_engine
 from fedsim_np.learning.engines.engine import ChunkResult, check_shapes
 from fedsim_np.learning.hidden_state import unchanged
-from fedsim_np.learning.learning_process import LearningProcess, Round, cohort_of
+from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
 from fedsim_np.learning.models.checks import as_model, initial_weights
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
-from fedsim_np.learning.output import clients_table
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 from fedsim_np.learning.type_signatures import varying, with_int64
 from fedsim_np.trees import Arrays

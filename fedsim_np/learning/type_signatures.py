@@ -1,20 +1,29 @@
-"""The text of a process's types, as TFF 0.87 prints it, derived from the values themselves.
+"""The text of a process's types, as TFF 0.87 prints it, derived from the values themselves; and methods that have it.
 
 A type is a tensor ("float32[784,10]"), a struct of members, or one of these placed, repeated or joined into a
 function. `type_of` reads it off a state, a batch's spec or a round's metrics, so that no signature is typed by hand.
+`typed_method` gives a method its ``type_signature``, which is made when it is asked for, beside the rounds.
 """
 
 from __future__ import annotations
 
+import functools
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,9 +125,6 @@ def type_of(value: Any) -> Type:
     return trees.fold(of_leaf, lambda node, members: fields(members), value)
 
 
-T = TypeVar("T")
-
-
 def with_int64(value: T) -> T:
     """Return a value with int64 for every Python int: TFF counts examples in int64, and all else in int32."""
     return trees.map(lambda leaf: np.int64(leaf) if type(leaf) is int else leaf, value)
@@ -139,3 +145,61 @@ def varying(a: T, b: T) -> T:
         return x
 
     return trees.map(common, a, b)
+
+
+def type_of_initialize(state: Any) -> Type:
+    """Return the type of a process's ``initialize``, of a state."""
+    return function(None, server(type_of(state)))
+
+
+def type_of_next(batch: Any, state: Any, metrics: Any) -> Type:
+    """Return the type of a process's ``next``, of the spec of a batch, a state, and metrics of a round."""
+    at_server, data = server(type_of(state)), client_sequences(type_of(batch))
+    result = fields([("state", at_server), ("metrics", server(type_of(metrics)))])
+    return function(fields([("state", at_server), ("client_data", data)]), result)
+
+
+class TypedMethod(Protocol[P, R_co]):
+    """A method of a process, with its TFF type beside it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the method."""
+
+    @property
+    def type_signature(self) -> Type:
+        """The `Type`: ``str()`` is compact, ``formatted_representation()`` indented."""
+
+
+class _Typed(Generic[S, P, R]):
+    """Makes bound methods; and is what one of them calls, and where it looks for ``type_signature``."""
+
+    def __init__(
+        self, method: Callable[Concatenate[S, P], R], signature: Callable[[Any], Type], instance: S | None = None
+    ) -> None:
+        functools.update_wrapper(self, method)
+        self._method, self._signature, self._instance = method, signature, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self._method(*args, **kwargs)
+
+    @property
+    def type_signature(self) -> Type:
+        return self._signature(self._instance)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Callable[Concatenate[S, P], R]: ...
+
+    @overload
+    def __get__(self, instance: S, owner: type | None = None) -> TypedMethod[P, R]: ...
+
+    def __get__(self, instance: S | None, owner: type | None = None) -> Any:
+        if instance is None:
+            return self._method
+        return MethodType(_Typed(self._method, self._signature, instance), instance)
+
+
+def typed_method(
+    signature: Callable[[Any], Type],
+) -> Callable[[Callable[Concatenate[S, P], R]], _Typed[S, P, R]]:
+    """Give a method a ``type_signature``, which a function makes of the instance when it is asked for."""
+    return lambda method: _Typed(method, signature)
