@@ -53,10 +53,14 @@ class EvaluationProcess(LearningProcess):
             finalizer=(),
         )
 
-    def examples(self) -> tuple[LearningAlgorithmState, metrics.Metrics]:
-        """Return the first state and the metrics of nothing; all integers are counts."""
+    def metrics_example(self) -> metrics.Metrics:
+        """Return the metrics of nothing; the counts are int64."""
         nothing = self.model.initial_metrics()
-        return with_int64((self.initialize(), self._metrics(nothing, nothing)))
+        return with_int64(self._metrics(nothing, nothing))
+
+    def state_example(self) -> LearningAlgorithmState:
+        """Return the first state, whose integers are counts as well."""
+        return with_int64(self.initialize())
 
 
 def build_fed_eval(

@@ -124,15 +124,19 @@ class LearningProcess(abc.ABC):
         """Return what `next` gives, of arguments that it has checked."""
 
     @abc.abstractmethod
-    def examples(self) -> tuple[LearningAlgorithmState, Metrics]:
-        """Return a state and metrics of the types that a round's have, for type signatures."""
+    def metrics_example(self) -> Metrics:
+        """Return metrics of the types that a round's have, for type signatures."""
 
-    @typed_method(lambda process: type_of_initialize(process.examples()[0]))
+    def state_example(self) -> LearningAlgorithmState:
+        """Return a state of the types that all states have, for type signatures."""
+        return self.initialize()
+
+    @typed_method(lambda self: type_of_initialize(self.state_example()))
     def initialize(self) -> LearningAlgorithmState:
         """Return the state before the first round."""
         return frozen(self.first_state())
 
-    @typed_method(lambda process: type_of_next(process.model.input_spec, *process.examples()))
+    @typed_method(lambda self: type_of_next(self.model.input_spec, self.state_example(), self.metrics_example()))
     def next(
         self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
     ) -> LearningProcessOutput:

@@ -171,17 +171,16 @@ class TrainingProcess(LearningProcess):
             finalizer=self.finalizer.set_hparams(state.finalizer, hparams["finalizer"]),
         )
 
-    def examples(self) -> tuple[LearningAlgorithmState, Metrics]:
-        """Return a state and metrics of the types that a round's have, without running an aggregator."""
+    def metrics_example(self) -> Metrics:
+        """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
         # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
         few, many = (self._aggregated([self._metrics_of_nothing()] * k) for k in (1, 11))
-        metrics = OrderedDict(
+        return OrderedDict(
             distributor=(),
             client_work=OrderedDict(train=with_int64(varying(few, many)), **self.client_work.round_metrics),
             aggregator=self.aggregator.initial_metrics(),
             finalizer=OrderedDict(update_non_finite=0),
         )
-        return self.initialize(), metrics
 
 
 def compose_learning_process(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # models, optimizers and local trainings are what this is for
 
 
 class WithShortcuts:
-    """A class whose subclasses inherit no shortcut of a method that is overridden after it.
+    """A class whose subclasses inherit no shortcut from further up than a method that it is for.
 
-    Its own direct subclass names in `_computed_by` the methods that shortcuts are for.
+    The methods are named by the class at the top, in `_computed_by`.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class WithShortcuts:
     _computed_by: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Put what the class at the top has, if anything, in the place of shortcuts from further up than a method."""
+        """Put what the class at the top has, if anything, in the place of shortcuts that are not to be inherited."""
         super().__init_subclass__(**keywords)
         top = next(base for base in cls.__mro__ if "_computed_by" in vars(base))
 
