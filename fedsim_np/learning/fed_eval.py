@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast
-from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_evaluation
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, evaluation_engine
 from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
 from fedsim_np.learning.models.checks import as_model, initial_weights
 from fedsim_np.learning.models.model import ModelFn
@@ -100,4 +100,4 @@ def build_fed_eval(
     8
     """
     model = as_model(model_fn)
-    return EvaluationProcess(model, Runner(choose_evaluation(engine, model), executor, cache_bytes))
+    return EvaluationProcess(model, Runner(evaluation_engine(model, engine), executor, cache_bytes))

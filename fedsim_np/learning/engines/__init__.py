@@ -23,18 +23,31 @@ from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.auto import AutoEngine
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
-from fedsim_np.learning.engines.evaluation import LoopEvaluation, evaluation_engine
+from fedsim_np.learning.engines.evaluation import ColumnEvaluation, LoopEvaluation
 from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
 from fedsim_np.learning.models.checks import initial_weights
 from fedsim_np.learning.models.model import Model
-from fedsim_np.learning.shortcuts import DeclaresElementwise, IsSoftmaxRegression, Stackable, TakesSGDSteps
+from fedsim_np.learning.shortcuts import (
+    DeclaresElementwise,
+    EndsInHead,
+    IsSoftmaxRegression,
+    Stackable,
+    TakesSGDSteps,
+)
 
 EngineName = Literal["auto", "loop", "cohort", "gram"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 DEFAULT_CACHE_BYTES = 2**28
+
+
+def checked_engine(engine: EngineName) -> EngineName:
+    """Return an engine's name, or raise a ValueError."""
+    if engine not in ENGINES:
+        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
+    return engine
 
 
 def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: Model) -> Engine:
@@ -43,7 +56,7 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     Raises
     ------
     ValueError
-        If a named engine cannot, or there is none of this name.
+        If a named engine cannot.
 
     Examples
     --------
@@ -54,7 +67,7 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
-    _check_name(engine)
+    checked_engine(engine)
     built = {"gram": _gram(work, model), "cohort": _lockstep(work, model), "loop": LoopEngine(work, model)}
     if engine != "auto":
         found = built[engine]
@@ -64,17 +77,6 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     fastest = tuple(found for found in built.values() if isinstance(found, Engine))
     # The loop takes batches, and the others columns: it is for what none of them can do.
     return fastest[0] if len(fastest) < 3 else AutoEngine(fastest[:2])
-
-
-def choose_evaluation(engine: EngineName, model: Model) -> Engine:
-    """Return the reference for "loop", and for all other names the fastest evaluation that is valid for a model."""
-    _check_name(engine)
-    return LoopEvaluation(model) if engine == "loop" else evaluation_engine(model)
-
-
-def _check_name(engine: EngineName) -> None:
-    if engine not in ENGINES:
-        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
 
 
 def _lockstep(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
@@ -104,6 +106,14 @@ def _gram(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
     return GramEngine(lockstep.work, model, lockstep.stacked, model, work)
 
 
+def evaluation_engine(model: Model, engine: EngineName = "auto") -> Engine:
+    """Return the evaluation of a name: the loop, or for any other name the fastest that is valid for a model."""
+    metrics, is_loop = model.declared_metrics, checked_engine(engine) == "loop"
+    if is_loop or metrics is None or not isinstance(model, EndsInHead) or not stacks(model):
+        return LoopEvaluation(model)
+    return ColumnEvaluation(model, model, metrics)
+
+
 __all__ = [
     "DEFAULT_CACHE_BYTES",
     "ENGINES",
@@ -112,7 +122,9 @@ __all__ = [
     "EngineName",
     "ExecutorArgument",
     "LoopEngine",
+    "LoopEvaluation",
     "Runner",
+    "checked_engine",
     "choose_engine",
-    "choose_evaluation",
+    "evaluation_engine",
 ]

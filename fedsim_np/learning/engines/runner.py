@@ -68,10 +68,15 @@ class Runner:
     executor : ExecutorArgument
     cache_bytes : int
         What may be kept between rounds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the executor is none, or the number of bytes no integer >= 0.
     """
 
     def __init__(self, engine: Engine, executor: ExecutorArgument, cache_bytes: int) -> None:
-        if executor is not None and executor != "serial" and not isinstance(executor, Executor):
+        if not (executor is None or executor == "serial" or isinstance(executor, Executor)):
             raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
         self.engine, self._executor = engine, executor
         self._cache = Cache(check_int("cache_bytes", cache_bytes, minimum=0))
