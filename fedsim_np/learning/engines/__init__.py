@@ -30,13 +30,7 @@ from fedsim_np.learning.engines.loop import LoopEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
 from fedsim_np.learning.models.checks import initial_weights
 from fedsim_np.learning.models.model import Model
-from fedsim_np.learning.shortcuts import (
-    DeclaresElementwise,
-    EndsInHead,
-    IsSoftmaxRegression,
-    Stackable,
-    TakesSGDSteps,
-)
+from fedsim_np.learning.shortcuts import DeclaresElementwise, EndsInHead, IsSoftmaxRegression, Stackable, TakesSGDSteps
 
 EngineName = Literal["auto", "loop", "cohort", "gram"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
