@@ -26,9 +26,9 @@ from fedsim_np.errors import argument_error, check_float, check_int, data_error
 from fedsim_np.files import parse_json
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
-from fedsim_np.learning.process import LearningProcess
 from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
 
 ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")

@@ -18,10 +18,10 @@ import numpy as np
 from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.errors import data_error
 from fedsim_np.learning import build_fed_eval, build_weighted_fed_avg
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 from fedsim_np.learning.optimizers import build_sgdm
-from fedsim_np.learning.process import LearningProcess
 from fedsim_np.program.loggers import MemoryLogger
 
 NUM_EPOCHS = 5

@@ -499,3 +499,22 @@ def test_weights_of_other_types_are_refused_by_name(dtype):
     Narrow.dtype = dtype
     with pytest.raises(TypeError, match=r"'trainable\[0\] of Narrow.initial_weights' must be float32 or float64"):
         fed.learning.build_weighted_fed_avg(Narrow, OPTIMIZERS["sgd"]).initialize()
+
+
+class Doubling:
+    """Overrides a method from beside the model, which knows nothing of models."""
+
+    def gradient(self, weights, batch, output):
+        return tuple(2 * g for g in super().gradient(weights, batch, output))
+
+
+class Doubled(Doubling, models.SoftmaxRegression):
+    pass
+
+
+def test_shortcuts_are_not_inherited_past_a_method_of_another_base_class():
+    process = fed.learning.build_weighted_fed_avg(Doubled(4, 3), OPTIMIZERS["sgd"])
+    plain = fed.learning.build_weighted_fed_avg(toy_model, fed.learning.optimizers.build_sgdm(0.2), engine="loop")
+    assert process.engine == "loop"
+    got, expected = (p.next(p.initialize(), [toy_batches(size=5)]).state for p in (process, plain))
+    np.testing.assert_allclose(got.global_model_weights.trainable[0], expected.global_model_weights.trainable[0])

@@ -1,9 +1,13 @@
 """Weights in, weights out: from a model and the clients' datasets to rounds of federated learning.
 
-To read it in the order of the computation: `models.model`, `metrics`, `losses`, `models.linear`, `optimizers`,
-`client`, `client_work`, `cohort`, `aggregators`, `state`, `process`, `fed_avg`; then `fed_eval`, `fed_prox`, `fed_sgd`,
-`fed_avg_schedule`, and the models beside the tutorial's. `engines` does the same faster, and is read last.
-`inspection` shows what a round sums away.
+To read a round of federated averaging in the order of the computation: `models.model`, `metrics`, `losses`,
+`models.layers`, `models.linear`, `optimizers.optimizer`, `optimizers.sgdm`, `client`, `client_work`, `cohort`,
+`aggregators.aggregator`, `aggregators.mean`, `state`, `process`, `builders`, `fed_avg`.
+
+Beside that path: `learning_process` is what users call and get, `models.checks` is what is asked of their models and
+data, `type_signatures` tells its types, `shortcuts` is what engines may ask for, and `inspection` shows what a round
+sums away. Then `fed_eval`, `fed_prox`, `fed_sgd`, `fed_avg_schedule`, and the models, optimizers and
+aggregators beside the tutorial's. `engines` does the same faster, and is read last.
 
 An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.
 """
@@ -19,9 +23,10 @@ from fedsim_np.learning.fed_eval import build_fed_eval
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
+from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
 from fedsim_np.learning.optimizers import SGDSteps
-from fedsim_np.learning.process import LearningProcess, compose_learning_process
-from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState, LearningProcessOutput
+from fedsim_np.learning.process import compose_learning_process
+from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 
 __all__ = [
     "Client",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fedsim_np.errors import argument_type_error
 from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMeanFactory
-from fedsim_np.learning.client import ClientWeighting
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer, build_sgdm
 
 
@@ -27,10 +26,3 @@ def aggregator_or_mean(model_aggregator: Aggregator | None, *, weighted: bool) -
 def server_optimizer(server_optimizer_fn: OptimizerFn | None, learning_rate: float = 1.0) -> Optimizer:
     """Return the optimizer that a builder is given for the server, by default SGD at a rate."""
     return as_optimizer(server_optimizer_fn or build_sgdm(learning_rate), "server_optimizer_fn")
-
-
-def checked_weighting(client_weighting: ClientWeighting) -> ClientWeighting:
-    """Return a client weighting, or raise a TypeError."""
-    if not isinstance(client_weighting, ClientWeighting):
-        raise argument_type_error("client_weighting", "a member of ClientWeighting", client_weighting)
-    return client_weighting

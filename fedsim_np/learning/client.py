@@ -97,14 +97,11 @@ class Client:
         ValueError
             If the data have no client ids.
         """
-        words = (np.frombuffer(hashlib.sha256(i.encode()).digest()[:16], "<u4").tolist() for i in self._named())
-        drawn = [function(np.random.default_rng([*of_client, self.round_num or 0, seed])) for of_client in words]
-        return np.stack(drawn) if self.is_many else drawn[0]
-
-    def _named(self) -> list[str]:
         if None in self.ids:
             raise argument_error("data", "of clients with ids, since they draw random numbers of their own", None)
-        return [client_id for client_id in self.ids if client_id is not None]
+        words = (np.frombuffer(hashlib.sha256(str(i).encode()).digest()[:16], "<u4").tolist() for i in self.ids)
+        drawn = [function(np.random.default_rng([*of_client, self.round_num or 0, seed])) for of_client in words]
+        return np.stack(drawn) if self.is_many else drawn[0]
 
 
 class StepBatch(NamedTuple):

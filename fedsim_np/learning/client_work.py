@@ -27,7 +27,7 @@ import abc
 import functools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +37,10 @@ from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.models.batches import read_batches
+from fedsim_np.learning.models.checks import forward_and_gradient, num_examples, read_batches
 from fedsim_np.learning.models.evaluation import objective
-from fedsim_np.learning.models.model import Batch, Model, ModelWeights, forward_and_gradient, num_examples
-from fedsim_np.learning.optimizers.optimizer import TakesSGDSteps
-from fedsim_np.learning.shortcuts import inherit_no_shortcut
+from fedsim_np.learning.models.model import Batch, Model, ModelWeights
+from fedsim_np.learning.shortcuts import WithShortcuts
 from fedsim_np.trees import Arrays
 
 Local = Mapping[str, Any]
@@ -99,7 +98,7 @@ class ClientWork(_ServerHalf, abc.ABC):
         """Do one client's work of one round, on ``dataset.batches()``, and change nothing that was passed in."""
 
 
-class LocalTraining(_ServerHalf, abc.ABC):
+class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
     """A client work that is a sequence of steps: `begin`, `step` and `end`. Every engine runs it.
 
     Attributes
@@ -113,12 +112,7 @@ class LocalTraining(_ServerHalf, abc.ABC):
 
     counts_rounds: bool = True
     reads_all_data: bool = False
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Leave what is declared of steps to the class whose steps they are."""
-        super().__init_subclass__(**keywords)
-        declared = TakesSGDSteps.as_sgd, DeclaresElementwise.is_elementwise
-        inherit_no_shortcut(cls, LocalTraining, declared, of=[LocalTraining.begin, LocalTraining.step])
+    _computed_by = ("begin", "step")
 
     def initialize(self, weights: Arrays) -> Any:
         """Return the work's state before the first round, the same for all clients, for weights of these shapes."""
@@ -139,14 +133,6 @@ class LocalTraining(_ServerHalf, abc.ABC):
     @abc.abstractmethod
     def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
         """Return what the client sends back."""
-
-
-@runtime_checkable
-class DeclaresElementwise(Protocol):
-    """A local training that says whether its steps are elementwise; where one does not say, it is tested as it runs."""
-
-    def is_elementwise(self, state: Any) -> bool:
-        """Return whether each weight moves by its own gradient and by what belongs to it alone."""
 
 
 def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, kept: Any) -> ClientResult:

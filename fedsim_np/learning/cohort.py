@@ -12,9 +12,6 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.trees import Array
 
-OK, EMPTY, NON_FINITE = "ok", "empty", "non-finite update"
-"""What is said of a client: it counts; it had no examples; its update is not finite, and it was left out."""
-
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
@@ -57,11 +54,9 @@ class Cohort:
 
     @cached_property
     def status(self) -> list[str]:
-        """What became of each client: "ok", "empty" or "non-finite update"."""
-        finite = np.isfinite(self.update_norms)
-        return [
-            EMPTY if not n else OK if good else NON_FINITE for n, good in zip(self.num_examples, finite, strict=True)
-        ]
+        """What became of each client: "ok", "empty" or "non-finite update", which was left out."""
+        said = np.where(self.counts, "ok", np.where(self.num_examples == 0, "empty", "non-finite update"))
+        return [str(word) for word in said]
 
     @cached_property
     def counts(self) -> Array:

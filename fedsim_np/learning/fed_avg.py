@@ -19,14 +19,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim_np.errors import argument_type_error
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import aggregator_or_mean, checked_weighting, server_optimizer
+from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
 
 
@@ -52,6 +54,11 @@ class FedAvgTraining(LocalTraining):
     optimizer: Optimizer
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES
     counts_rounds = False
+
+    def __post_init__(self) -> None:
+        """Check the weighting."""
+        if not isinstance(self.client_weighting, ClientWeighting):
+            raise argument_type_error("client_weighting", "a member of ClientWeighting", self.client_weighting)
 
     def initialize(self, weights: Arrays) -> Any:
         """Return the optimizer's hyperparameters, which the server may change between rounds."""
@@ -147,15 +154,10 @@ def build_weighted_fed_avg(
     >>> round(train["loss"], 4), train["num_examples"], train["num_batches"]
     (1.0986, 4, 1)
     """
+    work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), client_weighting)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), checked_weighting(client_weighting)),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )
 
 
@@ -200,13 +202,8 @@ def build_unweighted_fed_avg(
     >>> process.initialize().aggregator
     ((), ())
     """
+    work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM),
-        aggregator_or_mean(model_aggregator, weighted=False),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

@@ -14,11 +14,12 @@ from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.metrics import as_float32_prints
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import ScheduleFn, scheduled_rate
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
 
 
@@ -138,23 +139,14 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     0.05
     0.025
     """
-    for name, value in {
-        "client_learning_rate_fn": client_learning_rate_fn,
-        "client_optimizer_fn": client_optimizer_fn,
-    }.items():
-        if not callable(value) or isinstance(value, Optimizer):
-            of = "the round's number" if name == "client_learning_rate_fn" else "a learning rate"
-            raise argument_type_error(name, f"a callable that takes {of}", value)
-
+    if not callable(client_learning_rate_fn):
+        wanted = "a callable that takes the round's number"
+        raise argument_type_error("client_learning_rate_fn", wanted, client_learning_rate_fn)
+    if not callable(client_optimizer_fn):
+        raise argument_type_error("client_optimizer_fn", "a callable that takes a learning rate", client_optimizer_fn)
     work = ScheduledTraining(client_learning_rate_fn, client_optimizer_fn)
     work.optimizer(0)  # a function that gives no rate or no optimizer is found now, not in round 1
+    rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        work,
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

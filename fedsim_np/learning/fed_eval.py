@@ -7,25 +7,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim_np.errors import check_int
+from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast
-from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.engines import (
-    DEFAULT_CACHE_BYTES,
-    EngineName,
-    ExecutorArgument,
-    LoopEvaluation,
-    Runner,
-    checked_engine,
-    checked_executor,
-    evaluation_engine,
-)
-from fedsim_np.learning.models.batches import ClientBatches
-from fedsim_np.learning.models.model import Model, ModelFn, as_model, initial_weights
-from fedsim_np.learning.process import LearningProcess, as_datasets
-from fedsim_np.learning.signatures import initialize_signature, next_signature, typed_method
-from fedsim_np.learning.state import LearningAlgorithmState, LearningProcessOutput, clients_table, frozen
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, evaluation_engine
+from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
+from fedsim_np.learning.models.checks import as_model, initial_weights
+from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.learning.type_signatures import with_int64
 
 
@@ -33,56 +22,23 @@ from fedsim_np.learning.type_signatures import with_int64
 class EvaluationProcess(LearningProcess):
     """The process of `build_fed_eval`; its ``client_work`` state holds the sums over all rounds."""
 
-    model: Model
-    runner: Runner
-
-    @typed_method(initialize_signature)
-    def initialize(self) -> LearningAlgorithmState:  # noqa: D102
-        return frozen(
-            LearningAlgorithmState(
-                global_model_weights=initial_weights(self.model),
-                distributor=(),
-                client_work=((), self.model.initial_metrics()),
-                aggregator=OrderedDict(value_sum_process=(), weight_sum_process=()),
-                finalizer=(),
-            )
+    def first_state(self) -> LearningAlgorithmState:
+        """Return the model's first weights, and sums of nothing."""
+        return LearningAlgorithmState(
+            global_model_weights=initial_weights(self.model),
+            distributor=(),
+            client_work=((), self.model.initial_metrics()),
+            aggregator=OrderedDict(value_sum_process=(), weight_sum_process=()),
+            finalizer=(),
         )
 
-    @typed_method(next_signature)
-    def next(
-        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
-    ) -> LearningProcessOutput:
-        """Evaluate the weights in a state on a cohort; the totals in it add up over the calls.
-
-        Parameters
-        ----------
-        state : LearningAlgorithmState
-            From `initialize` or the call before; it is not changed.
-        data : sequence of Dataset or of lists of batches
-            One entry per client.
-        iteration : int
-            Which of tf.data's orders the datasets are read in, see `LearningProcess.next`.
-
-        Returns
-        -------
-        LearningProcessOutput
-            ``(state, metrics)``, and the table ``clients``.
-        """
-        datasets, state = as_datasets(data, iteration), frozen(state)
+    def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
+        """Evaluate the weights in a state on a cohort, and add to the totals in it."""
         results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
         current = metrics.total(results.metrics)
         sums = metrics.add(state.client_work[1], current)
-        cohort = Cohort(
-            ids=[dataset.client_id for dataset in datasets],
-            round_num=None,
-            client_weights=results.client_weights,
-            update_norms=results.norms,
-            num_steps=None,
-            _count_examples=lambda: [n or 0 for n in results.num_examples],
-        )
-        new_state = frozen(state._replace(client_work=((), sums)))
-        clients = functools.partial(clients_table, cohort, results.metrics, updates=False)
-        return LearningProcessOutput(new_state, self._metrics(current, sums), clients)
+        clients = functools.partial(clients_table, cohort_of(datasets, results), results.metrics, updates=False)
+        return state._replace(client_work=((), sums)), self._metrics(current, sums), clients
 
     def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:
         finalizers = self.model.metric_finalizers()
@@ -102,10 +58,9 @@ class EvaluationProcess(LearningProcess):
         nothing = self.model.initial_metrics()
         return with_int64(self._metrics(nothing, nothing))
 
-    @property
-    def integers(self) -> str:
-        """The type of the integers in the state: all of them are counts."""
-        return "int64"
+    def state_example(self) -> LearningAlgorithmState:
+        """Return the first state, whose integers are counts as well."""
+        return with_int64(self.initialize())
 
 
 def build_fed_eval(
@@ -145,10 +100,4 @@ def build_fed_eval(
     8
     """
     model = as_model(model_fn)
-    loop = checked_engine(engine) == "loop"
-    runner = Runner(
-        LoopEvaluation(model) if loop else evaluation_engine(model),
-        checked_executor(executor),
-        check_int("cache_bytes", cache_bytes, minimum=0),
-    )
-    return EvaluationProcess(model, runner)
+    return EvaluationProcess(model, Runner(evaluation_engine(model, engine), executor, cache_bytes))

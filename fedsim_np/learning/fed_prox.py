@@ -18,15 +18,16 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.builders import aggregator_or_mean, checked_weighting, server_optimizer
+from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientWeighting, StepBatch
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import FedAvgTraining
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import OptimizerFn, SGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.optimizer import check_hparam
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
 
 
@@ -45,6 +46,11 @@ class FedProxTraining(FedAvgTraining):
     """
 
     proximal_strength: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check weighting and strength."""
+        super().__post_init__()
+        check_hparam("proximal_strength", self.proximal_strength)
 
     def initialize(self, weights: Arrays) -> Any:
         """Return nothing."""
@@ -129,17 +135,11 @@ def build_weighted_fed_prox(
     1.0 [0.16899999976158142, -0.16899999976158142]
     10.0 [0.04500000178813934, -0.04500000178813934]
     """
-    strength = check_hparam("proximal_strength", proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
+    work = FedProxTraining(optimizer, client_weighting, proximal_strength)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedProxTraining(optimizer, checked_weighting(client_weighting), strength),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )
 
 
@@ -182,15 +182,9 @@ def build_unweighted_fed_prox(
     ...
     ValueError: 'proximal_strength' must be a finite float >= 0. Got -0.1.
     """
-    strength = check_hparam("proximal_strength", proximal_strength)
     optimizer = as_optimizer(client_optimizer_fn, "client_optimizer_fn")
+    work = FedProxTraining(optimizer, ClientWeighting.UNIFORM, proximal_strength)
+    rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn,
-        FedProxTraining(optimizer, ClientWeighting.UNIFORM, strength),
-        aggregator_or_mean(model_aggregator, weighted=False),
-        server_optimizer(server_optimizer_fn),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

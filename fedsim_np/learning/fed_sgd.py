@@ -20,10 +20,11 @@ from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
+from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import OptimizerFn
 from fedsim_np.learning.optimizers.optimizer import filled
-from fedsim_np.learning.process import LearningProcess, MetricsAggregator, compose_learning_process
+from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import along
 
 
@@ -96,13 +97,8 @@ def build_fed_sgd(
     >>> print(state.global_model_weights.trainable[1].round(4))
     [ 0.0667 -0.0333 -0.0333]
     """
+    work, rule = FedSGDTraining(), aggregator_or_mean(model_aggregator, weighted=True)
+    server = server_optimizer(server_optimizer_fn, learning_rate=0.1)
     return compose_learning_process(
-        model_fn,
-        FedSGDTraining(),
-        aggregator_or_mean(model_aggregator, weighted=True),
-        server_optimizer(server_optimizer_fn, learning_rate=0.1),
-        metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
     )

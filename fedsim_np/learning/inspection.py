@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import argument_type_error, data_error
 from fedsim_np.learning.engines import LoopEngine, Runner
-from fedsim_np.learning.models.batches import ClientBatches, read_batches
+from fedsim_np.learning.engines.engine import check_shapes
+from fedsim_np.learning.learning_process import LearningProcess, as_datasets
+from fedsim_np.learning.models.checks import ClientBatches, read_batches
 from fedsim_np.learning.models.model import Model, ModelWeights
-from fedsim_np.learning.process import LearningProcess, TrainingProcess, as_datasets
+from fedsim_np.learning.process import TrainingProcess
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.trees import Arrays
 
@@ -98,10 +100,7 @@ def confusion_counts(model: Model, weights: ModelWeights, data: Sequence[ClientB
         raise argument_type_error("model", "a Model", model)
     if not isinstance(weights, ModelWeights):
         raise argument_type_error("weights", "ModelWeights", weights)
-    found = [np.shape(array) for array in weights.trainable]
-    wanted = [np.shape(array) for array in model.initial_weights().trainable]
-    if found != wanted:
-        raise argument_error("weights", f"the model's, of the shapes {wanted}", found)
+    check_shapes("weights", weights.trainable, [np.shape(array) for array in model.initial_weights().trainable])
     spec = model.input_spec["x"]
     one = np.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
     shape = np.shape(model.predict_on_batch(weights, one))

@@ -184,7 +184,7 @@ def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
     >>> dict(add({"loss": [2.5, 1.0]}, {"loss": [0.5, 3.0]}))
     {'loss': [3.0, 4.0]}
     """
-    return OrderedDict((name, trees.map(_plus, sums, b[name])) for name, sums in a.items())
+    return total((a, b))
 
 
 def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
@@ -195,23 +195,17 @@ def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
     >>> dict(total([{"n": [1]}, {"n": [2]}, {"n": [3]}]))
     {'n': [6]}
     """
-    return OrderedDict((name, _total([client[name] for client in clients])) for name in clients[0])
+    return OrderedDict((name, _added(*(client[name] for client in clients))) for name in clients[0])
 
 
-_PLAIN = {int, float}
-
-
-def _total(values: Sequence[Any]) -> Any:
-    """Add in order; lists of plain numbers, which is what nearly all sums are, column by column."""
-    if set(map(type, values)) == {list}:
-        columns = list(zip(*values, strict=True))
-        if all(set(map(type, column)) <= _PLAIN for column in columns):
-            return [functools.reduce(operator.add, column) for column in columns]
-    return functools.reduce(functools.partial(trees.map, _plus), values)
-
-
-def _plus(a: Any, b: Any) -> Any:
-    return a + b if type(a) in _PLAIN and type(b) in _PLAIN else _wide(a) + _wide(b)
+def _added(*sums: Any) -> Any:
+    """Add trees of sums; nearly all are lists of plain numbers."""
+    kinds = set(map(type, sums))
+    if kinds == {list}:
+        return [_added(*column) for column in zip(*sums, strict=True)]
+    if kinds <= {int, float}:
+        return functools.reduce(operator.add, sums)
+    return trees.map(lambda *leaves: functools.reduce(operator.add, map(_wide, leaves)), *sums)
 
 
 def _wide(value: Any) -> Any:

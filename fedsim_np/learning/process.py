@@ -17,16 +17,14 @@
                                  |             |
             new global_model_weights        metrics
 
-`LearningProcess.next` is a function: state and data in, state and metrics out. What a round needs to know of the
-rounds before it is in the state, a tuple of arrays and numbers that can be printed, pickled and stored.
+`TrainingProcess.run_round` is this picture; what it is given has been checked by `LearningProcess.next`.
 """
 
 from __future__ import annotations
 
-import abc
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,35 +32,20 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.errors import argument_error, argument_type_error
 from fedsim_np.learning.aggregators import Aggregator, aggregate
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.engines import (
-    DEFAULT_CACHE_BYTES,
-    ChunkResult,
-    EngineName,
-    ExecutorArgument,
-    Runner,
-    checked_engine,
-    checked_executor,
-    choose_engine,
-)
-from fedsim_np.learning.engines.engine import check_shapes
+from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_engine
+from fedsim_np.learning.engines.engine import ChunkResult, check_shapes
 from fedsim_np.learning.hidden_state import unchanged
+from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
-from fedsim_np.learning.models.batches import ClientBatches, as_dataset
-from fedsim_np.learning.models.model import Model, ModelFn, ModelWeights, as_model, initial_weights
+from fedsim_np.learning.models.checks import as_model, initial_weights
+from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
-from fedsim_np.learning.signatures import initialize_signature, next_signature, typed_method
-from fedsim_np.learning.state import (
-    ClientWorkState,
-    LearningAlgorithmState,
-    LearningProcessOutput,
-    clients_table,
-    frozen,
-)
+from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 from fedsim_np.learning.type_signatures import varying, with_int64
 from fedsim_np.trees import Arrays
 
@@ -70,171 +53,38 @@ MetricsAggregator = Callable[[Finalizers], Callable[[Sequence[Mapping[str, Any]]
 """Finalizers -> function from the clients' unfinalized metrics to the round's: `metrics.sum_then_finalize`."""
 
 
-class LearningProcess(abc.ABC):
-    """A process of rounds: TFF's ``LearningProcess``.
-
-    Use `compose_learning_process` or one of the builders to make one. ``process.initialize.type_signature`` and
-    ``process.next.type_signature`` are TFF's.
-
-    Attributes
-    ----------
-    model : Model
-    engine : str
-        How a round is computed.
-    """
-
-    model: Model
-    runner: Runner
-
-    @property
-    def engine(self) -> str:
-        """How a round is computed."""
-        return self.runner.engine.name
-
-    @abc.abstractmethod
-    def metrics_example(self) -> Metrics:
-        """Return metrics of the types that a round's have, for type signatures."""
-
-    @property
-    def integers(self) -> str:
-        """The type of the integers in the state."""
-        return "int32"
-
-    @property
-    def parts(self) -> Mapping[str, Any]:
-        """What may be of the user's, by name; it must not change in a round."""
-        return {"model": self.model}
-
-    @typed_method(initialize_signature)
-    @abc.abstractmethod
-    def initialize(self) -> LearningAlgorithmState:
-        """Return the state before the first round."""
-
-    @typed_method(next_signature)
-    @abc.abstractmethod
-    def next(
-        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
-    ) -> LearningProcessOutput:
-        """Run one round.
-
-        Parameters
-        ----------
-        state : LearningAlgorithmState
-            From `initialize` or the round before; it is not changed.
-        data : sequence of Dataset or of lists of batches
-            One entry per client of the cohort.
-        iteration : int
-            Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
-            iteration's order, every round, and so does the default. For another order every round pass the round.
-
-        Returns
-        -------
-        LearningProcessOutput
-            ``(state, metrics)``, and the table ``clients``.
-
-        Raises
-        ------
-        ValueError
-            If there are no clients.
-        DataError
-            If a client's batches are not what the model takes.
-        """
-
-    def get_model_weights(self, state: LearningAlgorithmState) -> ModelWeights:
-        """Return the model weights in a state."""
-        return state.global_model_weights
-
-    def set_model_weights(self, state: LearningAlgorithmState, model_weights: ModelWeights) -> LearningAlgorithmState:
-        """Return the state with other model weights.
-
-        Parameters
-        ----------
-        state : LearningAlgorithmState
-        model_weights : ModelWeights
-            Arrays of the shapes that the state has; they are cast to its dtypes.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ.
-        """
-        given, there = ModelWeights(*model_weights), state.global_model_weights
-        shapes = [[np.shape(array) for array in part] for part in there]
-        found = [[np.shape(array) for array in part] for part in given]
-        if found != shapes:
-            raise argument_error("model_weights", f"arrays of the shapes {shapes}", found)
-        cast = trees.map(lambda old, new: np.asarray(new).astype(old.dtype), there, given)
-        return state._replace(global_model_weights=trees.freeze(cast))
-
-    def get_hparams(self, state: LearningAlgorithmState) -> OrderedDict[str, Any]:
-        """Return ``{client_work: {...}, finalizer: {...}}``, the hyperparameters in a state."""
-        return OrderedDict(client_work=OrderedDict(), finalizer=OrderedDict())
-
-    def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
-        """Return the state with other hyperparameters, of the form that `get_hparams` gives."""
-        if any(hparams.values()):
-            raise argument_error("hparams", "empty for this process", dict(hparams))
-        return state
-
-
-def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
-    """Return the clients' datasets, set to be read in the order of an iteration.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `data` is not a list with an entry per client, or an empty one.
-    """
-    if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
-        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
-    datasets = [as_dataset(client) for client in data]
-    if not datasets:
-        raise argument_error("data", "a list with at least one client", [])
-    iteration = check_int("iteration", iteration, minimum=0)
-    return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingProcess(LearningProcess):
     """The process of `compose_learning_process`."""
 
-    model: Model
     client_work: LocalTraining | ClientWork
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
-    runner: Runner
 
-    @typed_method(initialize_signature)
-    def initialize(self) -> LearningAlgorithmState:  # noqa: D102
+    def first_state(self) -> LearningAlgorithmState:
+        """Return the model's first weights, and every part's first state."""
         weights, work = initial_weights(self.model), self.client_work
         if isinstance(work, LocalTraining):
             own = ClientWorkState(0 if work.counts_rounds else None, work.initialize(weights.trainable), {})
         else:
             own = ClientWorkState(None, work.initialize(), {})
-        return frozen(
-            LearningAlgorithmState(
-                global_model_weights=weights,
-                distributor=(),
-                client_work=own.stored(),
-                aggregator=self.aggregator.initialize(weights.trainable),
-                finalizer=self.finalizer.initialize(weights.trainable),
-            )
+        return LearningAlgorithmState(
+            global_model_weights=weights,
+            distributor=(),
+            client_work=own.stored(),
+            aggregator=self.aggregator.initialize(weights.trainable),
+            finalizer=self.finalizer.initialize(weights.trainable),
         )
 
-    @typed_method(next_signature)
-    def next(  # noqa: D102
-        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
-    ) -> LearningProcessOutput:
-        datasets = as_datasets(data, iteration)
-        state = frozen(state)  # an unpickled one is writable
+    def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
+        """Train on a cohort."""
         with unchanged(self.parts, self.runner.sends_pickles):
             sent, results = self.run_clients(state, datasets, self.runner)
             cohort, updates, unfinalized = self._leave_out_non_finite(sent, datasets, results)
             aggregator_state, update, aggregated = aggregate(self.aggregator, state.aggregator, updates, cohort)
             finalizer_state, trainable, finalized = self._finalize(state, update)
             server, worked = self.client_work.finish_round(sent.state, cohort)
-        finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
         new_state = LearningAlgorithmState(
             global_model_weights=sent.weights._replace(trainable=trainable),
             distributor=(),
@@ -244,12 +94,11 @@ class TrainingProcess(LearningProcess):
         )
         metrics = OrderedDict(
             distributor=(),
-            client_work=OrderedDict(train=self.metrics_aggregator(finalizers)(unfinalized), **worked),
+            client_work=OrderedDict(train=self._aggregated(unfinalized), **worked),
             aggregator=aggregated,
             finalizer=finalized,
         )
-        clients = functools.partial(clients_table, cohort, unfinalized)
-        return LearningProcessOutput(frozen(new_state), metrics, clients)
+        return new_state, metrics, functools.partial(clients_table, cohort, unfinalized)
 
     @property
     def parts(self) -> Mapping[str, Any]:
@@ -262,7 +111,8 @@ class TrainingProcess(LearningProcess):
     ) -> tuple[Broadcast, ChunkResult]:
         """Return what the server sends in a round, and what each client sends back."""
         work, of_work = self.client_work, ClientWorkState.of(state)
-        sent, kept = of_work.broadcast(state.global_model_weights), None
+        round_num = None if of_work.round_num is None else of_work.round_num + 1
+        sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first)
@@ -280,19 +130,16 @@ class TrainingProcess(LearningProcess):
         if bad.any():
             for update in results.updates:
                 update[bad] = 0
-            nothing = OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
+            nothing = self._metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
-        read = list(zip(datasets, results.num_examples, strict=True))
-        cohort = Cohort(
-            ids=[dataset.client_id for dataset in datasets],
-            round_num=sent.round_num,
-            client_weights=trees.freeze(results.client_weights),
-            update_norms=results.norms,
-            num_steps=None if None in results.num_steps else np.array(results.num_steps, np.int64),
-            _count_examples=lambda: [dataset.num_examples if n is None else n for dataset, n in read],
-            _sent=results.messages,
-        )
-        return cohort, trees.freeze(results.updates), unfinalized
+        return cohort_of(datasets, results, sent.round_num), trees.freeze(results.updates), unfinalized
+
+    def _metrics_of_nothing(self) -> Unfinalized:
+        return OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
+
+    def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
+        finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
+        return self.metrics_aggregator(finalizers)(unfinalized)
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are."""
@@ -326,14 +173,11 @@ class TrainingProcess(LearningProcess):
 
     def metrics_example(self) -> Metrics:
         """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
-        work, finalizers = self.client_work, OrderedDict(self.model.metric_finalizers())
-        finalizers.update(work.metric_finalizers())
-        nothing = OrderedDict(self.model.initial_metrics(), **work.initial_metrics())
         # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
-        few, many = (self.metrics_aggregator(finalizers)([nothing] * k) for k in (1, 11))
+        few, many = (self._aggregated([self._metrics_of_nothing()] * k) for k in (1, 11))
         return OrderedDict(
             distributor=(),
-            client_work=OrderedDict(train=with_int64(varying(few, many)), **work.round_metrics),
+            client_work=OrderedDict(train=with_int64(varying(few, many)), **self.client_work.round_metrics),
             aggregator=self.aggregator.initial_metrics(),
             finalizer=OrderedDict(update_non_finite=0),
         )
@@ -407,13 +251,9 @@ def compose_learning_process(
     model = as_model(model_fn)
     return TrainingProcess(
         model=model,
+        runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),
         client_work=client_work,
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer"),
         metrics_aggregator=metrics_aggregator or sum_then_finalize,
-        runner=Runner(
-            choose_engine(checked_engine(engine), client_work, model),
-            checked_executor(executor),
-            check_int("cache_bytes", cache_bytes, minimum=0),
-        ),
     )

@@ -1,36 +1,144 @@
-"""Shortcuts: faster ways to compute what a method computes, offered as methods of their own.
+"""Shortcuts: faster ways to compute what methods compute, offered as methods of their own. Engines ask for them.
 
-A class that overrides the method computes something else, and must not inherit the shortcut: nobody would hear its own
-method. It offers a shortcut anew, or has none.
+A model, an optimizer or a local training is complete without any. A class that overrides the methods computes
+something else, and does not inherit the shortcuts: nobody would hear its own methods. It offers them anew, or has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from fedsim_np.trees import Array, Arrays
+
+if TYPE_CHECKING:  # models, optimizers and local trainings are what this is for
+    from fedsim_np.learning.losses import Head, SoftmaxHead
+    from fedsim_np.learning.models.model import BatchOutput
 
 
-def inherit_no_shortcut(
-    cls: type, base: type, shortcuts: Iterable[Callable[..., Any]], of: Iterable[Callable[..., Any]]
-) -> None:
-    """Have a class that overrides a method inherit the method's shortcuts from no nearer than a base class.
+class WithShortcuts:
+    """A class whose subclasses inherit no shortcut from further up than a method that it is for.
 
-    Where the base class has none it is None, which no protocol takes for a method.
+    The methods are named by the class at the top, in `_computed_by`.
 
     Examples
     --------
-    >>> class Base:
-    ...     def work(self): ...
+    >>> class Base(WithShortcuts):
+    ...     _computed_by = ("next",)
+    ...     def next(self): ...
     >>> class Quick(Base):
-    ...     def work_fast(self): ...
+    ...     def as_sgd(self): ...
     >>> class Other(Quick):
-    ...     def work(self): ...
-    >>> inherit_no_shortcut(Other, Base, [Quick.work_fast], of=[Base.work])
-    >>> Other.work_fast is None
+    ...     def next(self): ...
+    >>> Other.as_sgd is None  # which no protocol takes for a method
     True
     """
-    written = vars(cls)
-    if any(method.__name__ in written for method in of):
-        for name in (shortcut.__name__ for shortcut in shortcuts):
-            if hasattr(cls, name) and name not in written:
-                setattr(cls, name, getattr(base, name, None))
+
+    _computed_by: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Put what the class at the top has, if anything, in the place of shortcuts that are not to be inherited."""
+        super().__init_subclass__(**keywords)
+        top = next(base for base in cls.__mro__ if "_computed_by" in vars(base))
+
+        def place(name: str) -> int:
+            return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+
+        overridden = min(map(place, cls._computed_by))
+        for name in SHORTCUTS:
+            if hasattr(cls, name) and place(name) > overridden:
+                setattr(cls, name, getattr(top, name, None))
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A model that computes batches of many clients at once, each with weights of its own.
+
+    Its fields are x and y, and the rows of each have one shape.
+    """
+
+    def stacked_forward_and_gradient(
+        self, weights: Arrays, x: Array, y: Array, mask: Array
+    ) -> tuple[BatchOutput, Arrays]:
+        """Return a batch of each of k clients, forward and backward at once.
+
+        Parameters
+        ----------
+        weights : tuple of ndarray, each (k, ...)
+            The clients' trainable tensors.
+        x, y : ndarray, shapes (k, b, ...)
+        mask : ndarray of bool, shape (k, b)
+            Which of the rows are examples; the others count for nothing.
+
+        Returns
+        -------
+        BatchOutput
+            ``loss`` (k,) and ``predictions`` (k, b, ...).
+        gradients : tuple of ndarray, each (k, ...)
+        """
+
+
+@runtime_checkable
+class EndsInHead(Protocol):
+    """A model whose outputs are made row by row, and whose predictions and losses a `losses.Head` makes of them."""
+
+    head: Head
+
+    def head_outputs(self, trainable: Arrays, x: Array) -> Array:
+        """Return the outputs z (..., b, c) of x (..., b, d)."""
+
+
+@runtime_checkable
+class IsSoftmaxRegression(Protocol):
+    """Softmax regression: a softmax head on x W + b, ``trainable = (W, b)``, and l2/2 |W, b|^2 beside the loss."""
+
+    l2: float
+
+    def softmax_head(self) -> SoftmaxHead:
+        """Return the head."""
+
+
+class SGDSteps(NamedTuple):
+    r"""What steps of gradient descent are; engines know a shorter way to take them.
+
+    .. math:: g \leftarrow \nabla + \mu (w - w_0) + d, \qquad a \leftarrow m a + g, \qquad w \leftarrow w - \eta a
+
+    (Nesterov: :math:`w \leftarrow w - \eta (g + m a)`.)
+
+    Attributes
+    ----------
+    learning_rate : float
+        :math:`\eta`.
+    momentum : float
+    nesterov : bool
+    pull : float
+        :math:`\mu`, towards the server's weights.
+    drift : str or None
+        Where d is, which stays the same over a client's steps, in what `LocalTraining.begin` gives; None for no d.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    pull: float = 0.0
+    drift: str | None = None
+
+
+@runtime_checkable
+class TakesSGDSteps(Protocol):
+    """What may declare its steps to be gradient descent's: an optimizer, a local training."""
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """Return what the steps are in this state, or None where they are others."""
+
+
+@runtime_checkable
+class DeclaresElementwise(Protocol):
+    """A local training that says whether its steps are elementwise; where one does not say, it is tested as it runs."""
+
+    def is_elementwise(self, state: Any) -> bool:
+        """Return whether each weight moves by its own gradient and by what belongs to it alone."""
+
+
+_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, TakesSGDSteps, DeclaresElementwise
+_METHODS = [name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")]
+SHORTCUTS = ("forward_and_gradient", *_METHODS)

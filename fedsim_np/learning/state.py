@@ -1,18 +1,15 @@
-"""What goes through a round: the state between rounds, and what a round gives."""
+"""The state between rounds."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
-from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.metrics import Metrics, Unfinalized
 from fedsim_np.learning.models.model import ModelWeights
 
 
@@ -53,10 +50,6 @@ class ClientWorkState(NamedTuple):
         """Return what a state holds: this, or the work's own state alone where rounds are not counted."""
         return self.server if self.round_num is None else self
 
-    def broadcast(self, weights: ModelWeights) -> Broadcast:
-        """Return what the server sends to all clients of the next round."""
-        return Broadcast(weights, self.server, None if self.round_num is None else self.round_num + 1)
-
     def kept_of(self, ids: Sequence[str | None], first: Any) -> list[Any] | None:
         """Return what is kept of each client of a cohort, `first` of a new one; None where `first` is: nothing is kept.
 
@@ -92,62 +85,3 @@ def frozen(state: LearningAlgorithmState) -> LearningAlgorithmState:
     work = ClientWorkState.of(state)
     rest = trees.freeze(state._replace(client_work=work.server))
     return rest._replace(client_work=work._replace(server=rest.client_work).stored())
-
-
-class _StateAndMetrics(NamedTuple):
-    state: LearningAlgorithmState
-    metrics: Metrics
-
-
-class LearningProcessOutput(_StateAndMetrics):
-    """What a round gives: ``state, metrics = process.next(state, data)``, and the clients besides.
-
-    Attributes
-    ----------
-    state : LearningAlgorithmState
-        For the next round.
-    metrics : OrderedDict
-        Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
-    clients : OrderedDict of str to list or ndarray
-        A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
-        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update") and ``metrics`` (unfinalized).
-        It is made when it is asked for.
-    """
-
-    _make_clients: Callable[[], OrderedDict[str, Any]] | None = None
-    _clients: OrderedDict[str, Any] | None = None
-
-    def __new__(
-        cls,
-        state: LearningAlgorithmState,
-        metrics: Metrics,
-        clients: Callable[[], OrderedDict[str, Any]] | OrderedDict[str, Any] | None = None,
-    ) -> LearningProcessOutput:
-        """Take the parts; `clients` may be a function that makes the table."""
-        self = super().__new__(cls, state, metrics)
-        self._make_clients = clients if callable(clients) else None
-        if self._make_clients is None:
-            self._clients = OrderedDict() if clients is None else OrderedDict(clients)  # type: ignore[arg-type]
-        return self
-
-    @property
-    def clients(self) -> OrderedDict[str, Any]:
-        """The table of the clients."""
-        if self._make_clients is not None:
-            self._clients, self._make_clients = self._make_clients(), None
-        return OrderedDict() if self._clients is None else self._clients
-
-    def __reduce__(self) -> tuple[type[LearningProcessOutput], tuple[Any, Any, Any]]:
-        return LearningProcessOutput, (self.state, self.metrics, self.clients)
-
-
-def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], *, updates: bool = True) -> OrderedDict[str, Any]:
-    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates."""
-    of_updates = {"weight": cohort.client_weights, "update_norm": cohort.update_norms} if updates else {}
-    return OrderedDict(
-        client_id=list(cohort.ids),
-        num_examples=cohort.num_examples,
-        **of_updates,
-        status=cohort.status,
-        metrics=list(unfinalized),
-    )

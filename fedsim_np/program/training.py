@@ -9,8 +9,8 @@ from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int
 from fedsim_np.learning.hidden_state import unchanged
-from fedsim_np.learning.models.batches import ClientBatches
-from fedsim_np.learning.process import LearningProcess
+from fedsim_np.learning.learning_process import LearningProcess
+from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.loggers import ConsoleLogger, Logger

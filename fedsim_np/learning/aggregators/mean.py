@@ -14,9 +14,11 @@ from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
 
 
-def _weighted_sum(update: Array, weights: Array) -> Array:
-    """Return sum_i weights[i] * update[i] in float64, in cohort order: no (k, ...) copy in float64 is made."""
-    return np.asarray(np.einsum(np.asarray(weights, np.float64), [0], update, [0, ...], [...]))
+def _mean(updates: Arrays, weights: Array, total: Any) -> Arrays:
+    """Return sum_i weights[i] * update[i] / total in float64, in cohort order: no (k, ...) copy in float64 is made."""
+    with np.errstate(invalid="ignore"):
+        sums = (np.einsum(np.asarray(weights, np.float64), [0], u, [0, ...], [...]) for u in updates)
+        return tuple((s / total).astype(u.dtype) for s, u in zip(sums, updates, strict=True))
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ class MeanFactory(Aggregator):
         total = client_weights.sum()
         if self.no_nan_division and total == 0:
             total = np.float64(1)
-        with np.errstate(invalid="ignore"):
-            mean = tuple((_weighted_sum(u, client_weights) / total).astype(u.dtype) for u in updates)
-        return state, mean, self.initial_metrics()
+        return state, _mean(updates, client_weights, total), self.initial_metrics()
 
     def initial_metrics(self) -> Metrics:
         """Return TFF's metrics of a mean, which say nothing."""
@@ -82,9 +82,8 @@ class UnweightedMeanFactory(Aggregator):
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the mean; the weights do not count."""
-        ones = np.ones(len(client_weights))
-        mean = tuple((_weighted_sum(u, ones) / len(ones)).astype(u.dtype) for u in updates)
-        return state, mean, self.initial_metrics()
+        k = len(client_weights)
+        return state, _mean(updates, np.ones(k), k), self.initial_metrics()
 
     def initial_metrics(self) -> Metrics:
         """Return TFF's metrics of a plain mean, which say nothing."""

@@ -36,32 +36,23 @@ class _Measured(CohortAggregator):
         state, total, metrics = aggregate(self.inner, state, updates, cohort)
         norms = update_norms(updates).astype(np.float64)
         weights = np.ones(len(norms)) if self.is_weighted is False else cohort.client_weights
-        mean, deviation = _mean_and_deviation(norms, weights)
-        largest, norm, smallest = (
-            float(np.max([np.max(a) for a in total if a.size])),
-            float(update_norms(tuple(np.asarray(a)[np.newaxis] for a in total))[0]),
-            float(np.min([np.min(a) for a in total if a.size])),
-        )
-        return state, total, _measured(metrics, mean, deviation, largest, norm, smallest)
+        return state, total, _measured(metrics, *_mean_and_deviation(norms, weights), total)
 
     def initial_metrics(self) -> Metrics | None:
         """Return the inner aggregator's metrics and measurements of nothing."""
         inner = self.inner.initial_metrics()
-        return None if inner is None else _measured(inner, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return None if inner is None else _measured(inner, 0.0, 0.0, (np.zeros(1),))
 
 
-_NAMES = (
-    "average_client_norm",
-    "std_dev_client_norm",
-    "server_update_max",
-    "server_update_norm",
-    "server_update_min",
-)
-
-
-def _measured(metrics: Metrics, *values: float) -> Metrics:
-    added = zip(_NAMES, map(as_float32_prints, values), strict=True)
-    return OrderedDict([*(metrics or {}).items(), *added])
+def _measured(metrics: Metrics, mean: float, deviation: float, total: Arrays) -> Metrics:
+    measurements = {
+        "average_client_norm": mean,
+        "std_dev_client_norm": deviation,
+        "server_update_max": np.max([np.max(a) for a in total if a.size]),
+        "server_update_norm": update_norms(tuple(np.asarray(a)[np.newaxis] for a in total))[0],
+        "server_update_min": np.min([np.min(a) for a in total if a.size]),
+    }
+    return OrderedDict(metrics or {}, **{name: as_float32_prints(value) for name, value in measurements.items()})
 
 
 def _mean_and_deviation(norms: Array, weights: Array) -> tuple[float, float]:

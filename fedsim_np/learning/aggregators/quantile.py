@@ -108,10 +108,10 @@ class PrivateQuantileEstimationProcess:
     def next(self, state: Any, values: Array) -> tuple[QuantileState, tuple[()]]:
         """Move the estimate."""
         quantile = QuantileState(*state[0])
-        below = np.float32(np.mean(values <= np.float32(quantile.current_estimate)))
-        step = np.float32(quantile.learning_rate) * (below - np.float32(quantile.target_quantile))
-        estimate = _float32(np.float32(quantile.current_estimate) * np.float32(math.exp(-float(step))))
-        return quantile._replace(current_estimate=estimate), ()
+        estimate, target, rate = map(np.float32, quantile[:3])
+        below = np.float32(np.mean(values <= estimate))
+        factor = np.float32(math.exp(-float(rate * (below - target))))
+        return quantile._replace(current_estimate=float(estimate * factor)), ()
 
     def report(self, state: Any) -> float:
         """Return multiplier * C + increment."""

@@ -12,12 +12,11 @@ reported and used in a round is the one from before it.
 
 from __future__ import annotations
 
-import abc
 import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFacto
 from fedsim_np.learning.aggregators.quantile import PrivateQuantileEstimationProcess
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
-from fedsim_np.trees import Array, Arrays
+from fedsim_np.trees import Array, Arrays, along
 
 Norm = float | PrivateQuantileEstimationProcess
 
@@ -59,29 +58,26 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
 
 
 @dataclass(frozen=True)
-class _Limited(CohortAggregator):
-    """An aggregator behind a limit on the clients' norms; `verb` makes TFF's names of state and metrics."""
+class Limited(CohortAggregator):
+    """An aggregator behind a limit on the clients' norms: made by `clipping_factory` and `zeroing_factory`.
 
+    `verb` is what becomes of updates above the limit, and what TFF's names of state and metrics begin with.
+    """
+
+    verb: Literal["clipp", "zero"]
     norm: Norm
+    norm_order: float
     inner: Aggregator
+
+    def __post_init__(self) -> None:
+        """Check the inner aggregator."""
+        if not isinstance(self.inner, Aggregator):
+            raise argument_type_error("inner_agg_factory", "an Aggregator", self.inner)
 
     @property
     def is_weighted(self) -> bool | None:  # type: ignore[override]
         """As the inner aggregator."""
         return self.inner.is_weighted
-
-    @property
-    @abc.abstractmethod
-    def verb(self) -> str:
-        """Return "clipp" or "zero"."""
-
-    @abc.abstractmethod
-    def _norms(self, updates: Arrays) -> Array:
-        """Return what is compared with the limit, (k,) float32."""
-
-    @abc.abstractmethod
-    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
-        """Return those rows, which are above the limit, as they are let through."""
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the states of the limit and of the inner aggregator."""
@@ -92,7 +88,7 @@ class _Limited(CohortAggregator):
     def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
         """Limit the updates, and let the inner aggregator make one of them; the weights stay."""
         name = f"{self.verb}ing_norm"
-        norms = self._norms(updates)
+        norms = update_norms(updates, self.norm_order)
         if isinstance(self.norm, PrivateQuantileEstimationProcess):
             limit = np.float32(self.norm.report(state[name]))
             state = OrderedDict(state, **{name: self.norm.next(state[name], norms)})
@@ -104,6 +100,12 @@ class _Limited(CohortAggregator):
         inner_state, total, inner_metrics = aggregate(self.inner, state["inner_agg"], updates, cohort)
         return OrderedDict(state, inner_agg=inner_state), total, self._metrics(inner_metrics, limit, int(above.sum()))
 
+    def _limited(self, update: Array, above: Array, norms: Array, limit: np.float32) -> Array:
+        limited: Array = update.copy()
+        limited[above] = 0 if self.verb == "zero" else update[above] / along(norms / limit, update)
+        limited.flags.writeable = False
+        return limited
+
     def initial_metrics(self) -> Metrics | None:
         """Return the inner aggregator's metrics, a limit and a count."""
         inner = self.inner.initial_metrics()
@@ -112,40 +114,6 @@ class _Limited(CohortAggregator):
     def _metrics(self, inner: Metrics, limit: np.float32, count: int) -> Metrics:
         verb, shown = self.verb, as_float32_prints(float(limit))
         return OrderedDict({f"{verb}ing": inner, f"{verb}ing_norm": shown, f"{verb}ed_count": count})
-
-    def _limited(self, update: Array, above: Array, norms: Array, limit: np.float32) -> Array:
-        result: Array = update.copy()
-        result[above] = self._limit(update[above], norms.reshape(-1, *[1] * (update.ndim - 1)), limit)
-        result.flags.writeable = False
-        return result
-
-
-@dataclass(frozen=True)
-class Clipping(_Limited):
-    """Made by `clipping_factory`."""
-
-    verb = "clipp"
-
-    def _norms(self, updates: Arrays) -> Array:
-        return update_norms(updates)
-
-    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
-        clipped: Array = rows / (norms / limit)
-        return clipped
-
-
-@dataclass(frozen=True)
-class Zeroing(_Limited):
-    """Made by `zeroing_factory`."""
-
-    norm_order: float = math.inf
-    verb = "zero"
-
-    def _norms(self, updates: Arrays) -> Array:
-        return update_norms(updates, self.norm_order)
-
-    def _limit(self, rows: Array, norms: Array, limit: np.float32) -> Array:
-        return np.zeros_like(rows)
 
 
 def _checked_norm(name: str, norm: Norm, zero: bool) -> Norm:
@@ -156,12 +124,6 @@ def _checked_norm(name: str, norm: Norm, zero: bool) -> Norm:
         if not number or not (np.float32(norm) > 0 or (zero and norm == 0)):
             raise argument_error(name, f"a float {'>=' if zero else '>'} 0 or a PrivateQuantileEstimationProcess", norm)
         return float(np.float32(norm))
-
-
-def _checked_inner(inner: Aggregator) -> Aggregator:
-    if not isinstance(inner, Aggregator):
-        raise argument_type_error("inner_agg_factory", "an Aggregator", inner)
-    return inner
 
 
 def clipping_factory(clipping_norm: Norm, inner_agg_factory: Aggregator) -> Aggregator:
@@ -197,7 +159,7 @@ def clipping_factory(clipping_norm: Norm, inner_agg_factory: Aggregator) -> Aggr
     ([0.30000001192092896, 0.6499999761581421], 1.0, 1)
     """
     norm = _checked_norm("clipping_norm", clipping_norm, zero=False)
-    return Clipping(norm, _checked_inner(inner_agg_factory))
+    return Limited("clipp", norm, 2.0, inner_agg_factory)
 
 
 def zeroing_factory(zeroing_norm: Norm, inner_agg_factory: Aggregator, norm_order: float = math.inf) -> Aggregator:
@@ -237,7 +199,7 @@ def zeroing_factory(zeroing_norm: Norm, inner_agg_factory: Aggregator, norm_orde
     if isinstance(norm_order, bool) or not isinstance(norm_order, int | float) or norm_order not in (1, 2, math.inf):
         raise argument_error("norm_order", "1.0, 2.0 or infinity", norm_order)
     norm = _checked_norm("zeroing_norm", zeroing_norm, zero=True)
-    return Zeroing(norm, _checked_inner(inner_agg_factory), float(norm_order))
+    return Limited("zero", norm, float(norm_order), inner_agg_factory)
 
 
 def robust_aggregator(
@@ -287,13 +249,10 @@ def robust_aggregator(
         check_bool(name, flag)
     aggregator: Aggregator = MeanFactory() if weighted else UnweightedMeanFactory()
     if debug_measurements_fn is not None:
-        if not callable(debug_measurements_fn):
-            rule = "a function such as add_debug_measurements"
-            raise argument_type_error("debug_measurements_fn", rule, debug_measurements_fn)
-        measured = debug_measurements_fn(aggregator)
+        measured: Any = debug_measurements_fn(aggregator) if callable(debug_measurements_fn) else debug_measurements_fn
         if not isinstance(measured, Aggregator) or measured.is_weighted is not aggregator.is_weighted:
             kind = "a weighted" if weighted else "an unweighted"
-            rule = f"a function that returns {kind} Aggregator, as it is given"
+            rule = f"a function that returns {kind} Aggregator as it is given, such as add_debug_measurements"
             raise argument_type_error("debug_measurements_fn", rule, measured)
         aggregator = measured
     estimate = PrivateQuantileEstimationProcess.no_noise

@@ -25,7 +25,7 @@ from fedsim_np.datasets.dataset import RowBatches
 from fedsim_np.errors import naming_client
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
-from fedsim_np.learning.models.batches import check_batch, read_batches
+from fedsim_np.learning.models.checks import check_batch, read_batches
 from fedsim_np.learning.models.model import Model
 from fedsim_np.trees import Array
 

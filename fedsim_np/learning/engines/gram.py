@@ -49,8 +49,8 @@ from fedsim_np.learning.engines.lockstep import Stack
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.losses import SoftmaxHead
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
-from fedsim_np.learning.models.model import IsSoftmaxRegression, Model, Stackable
-from fedsim_np.learning.optimizers.optimizer import SGDSteps, TakesSGDSteps
+from fedsim_np.learning.models.model import Model
+from fedsim_np.learning.shortcuts import IsSoftmaxRegression, SGDSteps, Stackable, TakesSGDSteps
 from fedsim_np.trees import Array, Arrays
 
 

@@ -18,7 +18,7 @@ from fedsim_np import trees
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
-from fedsim_np.learning.client_work import DeclaresElementwise, Local, LocalTraining
+from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import (
@@ -32,7 +32,8 @@ from fedsim_np.learning.engines.engine import (
     with_more,
 )
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
-from fedsim_np.learning.models.model import BatchOutput, Model, Stackable
+from fedsim_np.learning.models.model import BatchOutput, Model
+from fedsim_np.learning.shortcuts import DeclaresElementwise, Stackable
 from fedsim_np.trees import Array, Arrays
 
 _CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor

@@ -9,8 +9,9 @@ from fedsim_np.learning.models.evaluation import evaluate
 from fedsim_np.learning.models.layers import HeadedModel
 from fedsim_np.learning.models.linear import LinearRegression, SoftmaxRegression
 from fedsim_np.learning.models.mlp import MLP
-from fedsim_np.learning.models.model import BatchOutput, Model, ModelWeights, Stackable
+from fedsim_np.learning.models.model import BatchOutput, Model, ModelWeights
 from fedsim_np.learning.models.weights_file import load_weights, save_weights
+from fedsim_np.learning.shortcuts import Stackable
 
 __all__ = [
     "MLP",

@@ -9,8 +9,8 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
-from fedsim_np.learning.models.batches import ClientBatches, as_dataset, read_batches
-from fedsim_np.learning.models.model import Batch, Model, ModelWeights, forward_and_gradient, num_examples
+from fedsim_np.learning.models.checks import ClientBatches, as_dataset, forward_and_gradient, num_examples, read_batches
+from fedsim_np.learning.models.model import Batch, Model, ModelWeights
 from fedsim_np.trees import Arrays
 
 

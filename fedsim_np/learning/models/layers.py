@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
+from fedsim_np.errors import check_float, check_int
 from fedsim_np.learning.losses import Head
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelWeights
 from fedsim_np.trees import Array, Arrays
@@ -54,8 +55,9 @@ class HeadedModel(Model):
     """
 
     def __init__(self, head: Head, num_features: int, num_targets: int, dtype: npt.DTypeLike, l2: float = 0.0) -> None:
-        self.head, self.l2, self._num_targets = head, l2, num_targets
-        x, y = ArraySpec((None, num_features), np.float32), ArraySpec((None, num_targets), dtype)
+        self.num_features = check_int("num_features", num_features, minimum=1)
+        self.head, self.l2, self._num_targets = head, check_float("l2", l2, minimum=0.0), num_targets
+        x, y = ArraySpec((None, self.num_features), np.float32), ArraySpec((None, num_targets), dtype)
         self.input_spec = OrderedDict(x=x, y=y)
 
     @abc.abstractmethod

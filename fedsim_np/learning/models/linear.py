@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.errors import check_float, check_int
+from fedsim_np.errors import check_int
 from fedsim_np.learning.losses import LossName, SoftmaxHead, SquaresHead
 from fedsim_np.learning.models.layers import HeadedModel, dense, dense_gradients
 from fedsim_np.learning.models.model import ModelWeights
@@ -27,7 +27,6 @@ class LinearModel(HeadedModel):
     """
 
     weight_names = ("kernel", "bias")
-    num_features: int
     num_outputs: int
 
     def initial_weights(self) -> ModelWeights:
@@ -87,11 +86,9 @@ class SoftmaxRegression(LinearModel):
     def __init__(
         self, num_features: int = 784, num_classes: int = 10, loss: LossName = "keras", l2: float = 0.0
     ) -> None:
-        self.num_features = check_int("num_features", num_features, minimum=1)
         self.num_classes = self.num_outputs = check_int("num_classes", num_classes, minimum=1)
         self.loss = loss
-        head = SoftmaxHead(self.num_classes, loss)
-        super().__init__(head, self.num_features, 1, np.int32, check_float("l2", l2, minimum=0.0))
+        super().__init__(SoftmaxHead(self.num_classes, loss), num_features, 1, np.int32, l2)
 
     def softmax_head(self) -> SoftmaxHead:
         """Say that this is softmax regression on ``trainable = (kernel, bias)``, see `IsSoftmaxRegression`."""
@@ -125,7 +122,5 @@ class LinearRegression(LinearModel):
     metrics = SquaresHead.metrics
 
     def __init__(self, num_features: int, num_targets: int = 1, l2: float = 0.0) -> None:
-        self.num_features = check_int("num_features", num_features, minimum=1)
         self.num_targets = self.num_outputs = check_int("num_targets", num_targets, minimum=1)
-        l2 = check_float("l2", l2, minimum=0.0)
-        super().__init__(SquaresHead(), self.num_features, self.num_targets, np.float32, l2)
+        super().__init__(SquaresHead(), num_features, self.num_targets, np.float32, l2)

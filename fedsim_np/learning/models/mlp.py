@@ -78,12 +78,11 @@ class MLP(HeadedModel):
             raise argument_type_error("hidden", "a sequence of integers", hidden)
         if activation not in get_args(Activation):
             raise argument_error("activation", f"one of {list(get_args(Activation))}", activation)
-        self.num_features = check_int("num_features", num_features, minimum=1)
         self.hidden = tuple(check_int("hidden", units, minimum=1) for units in hidden)
         self.num_classes = check_int("num_classes", num_classes, minimum=1)
         self.activation, self.seed = activation, check_int("seed", seed, minimum=0)
         self.weight_names = [f"{kind}_{layer}" for layer in range(len(hidden) + 1) for kind in ("kernel", "bias")]
-        super().__init__(SoftmaxHead(self.num_classes), self.num_features, 1, np.int32)
+        super().__init__(SoftmaxHead(self.num_classes), num_features, 1, np.int32)
 
     def initial_weights(self) -> ModelWeights:
         """Return kernels drawn from (seed, layer), and biases of zeros."""

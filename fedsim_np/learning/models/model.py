@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
-from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.errors import argument_type_error
 from fedsim_np.learning import metrics as metrics_lib
-from fedsim_np.learning.losses import Head, SoftmaxHead
-from fedsim_np.learning.shortcuts import inherit_no_shortcut
+from fedsim_np.learning.shortcuts import WithShortcuts
 from fedsim_np.trees import Array, Arrays
 
 Batch = Mapping[str, Array]
@@ -63,12 +61,12 @@ class BatchOutput(NamedTuple):
     cache: Any = None
 
 
-class Model(abc.ABC):
+class Model(WithShortcuts, abc.ABC):
     """The protocol for a model of one's own: four methods, and a line for its metrics.
 
-    A model may offer more, which makes it fast: `forward_and_gradient`, and what `Stackable` says. A class that
-    overrides `predict_on_batch`, `forward_pass` or `gradient` inherits nothing of that: it computes something else, and
-    has to offer it anew.
+    A model may offer more, which makes it fast: `forward_and_gradient`, and what `Stackable` says, see
+    `fedsim_np.learning.shortcuts`. A class that overrides `predict_on_batch`, `forward_pass` or `gradient` inherits
+    nothing of that: it computes something else, and has to offer it anew.
 
     Attributes
     ----------
@@ -85,21 +83,7 @@ class Model(abc.ABC):
     input_spec: Mapping[str, ArraySpec]
     metrics: metrics_lib.ExampleMetrics | None = None
     weight_names: Sequence[str] | None = None
-    _writes_metrics: bool = False
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Leave behind what is inherited for speed, or of metrics, where a class computes something else."""
-        super().__init_subclass__(**keywords)
-        shortcuts = (
-            Model.forward_and_gradient,
-            Stackable.stacked_forward_and_gradient,
-            EndsInHead.head_outputs,
-            IsSoftmaxRegression.softmax_head,
-        )
-        inherit_no_shortcut(cls, Model, shortcuts, of=[Model.predict_on_batch, Model.forward_pass, Model.gradient])
-        own = (Model.initial_metrics, Model.unfinalized_metrics, Model.metric_finalizers)
-        if "metrics" in vars(cls) or any(method.__name__ in vars(cls) for method in own):
-            cls._writes_metrics = "metrics" not in vars(cls)
+    _computed_by = ("predict_on_batch", "forward_pass", "gradient")
 
     @abc.abstractmethod
     def initial_weights(self) -> ModelWeights:
@@ -129,7 +113,7 @@ class Model(abc.ABC):
         """Return what the objective has beside the loss, and `gradient` the gradient of: regularisation, 0 if none."""
         return 0.0
 
-    def check_labels(self, y: Array) -> None:  # noqa: B027
+    def check_labels(self, y: Array) -> None:
         """Raise a `DataError` if labels break a rule of the model's; by default any will do."""
 
     def initial_metrics(self) -> metrics_lib.Unfinalized:
@@ -147,7 +131,9 @@ class Model(abc.ABC):
     @property
     def declared_metrics(self) -> metrics_lib.ExampleMetrics | None:
         """What `metrics` says, if that is all; None where the class writes methods of its own."""
-        return None if self._writes_metrics else self.metrics
+        methods = {"initial_metrics", "unfinalized_metrics", "metric_finalizers"}
+        last = next(cls for cls in type(self).__mro__ if "metrics" in vars(cls) or methods & set(vars(cls)))
+        return self.metrics if "metrics" in vars(last) else None
 
     def _example_metrics(self) -> metrics_lib.ExampleMetrics:
         if self.metrics is None:
@@ -156,111 +142,5 @@ class Model(abc.ABC):
         return self.metrics
 
 
-@runtime_checkable
-class Stackable(Protocol):
-    """A model that computes batches of many clients at once, each with weights of its own.
-
-    Its fields are x and y, and the rows of each have one shape.
-    """
-
-    def stacked_forward_and_gradient(
-        self, weights: Arrays, x: Array, y: Array, mask: Array
-    ) -> tuple[BatchOutput, Arrays]:
-        """Return a batch of each of k clients, forward and backward at once.
-
-        Parameters
-        ----------
-        weights : tuple of ndarray, each (k, ...)
-            The clients' trainable tensors.
-        x, y : ndarray, shapes (k, b, ...)
-        mask : ndarray of bool, shape (k, b)
-            Which of the rows are examples; the others count for nothing.
-
-        Returns
-        -------
-        BatchOutput
-            ``loss`` (k,) and ``predictions`` (k, b, ...).
-        gradients : tuple of ndarray, each (k, ...)
-        """
-
-
-@runtime_checkable
-class EndsInHead(Protocol):
-    """A model whose outputs are made row by row, and whose predictions and losses a `losses.Head` makes of them."""
-
-    head: Head
-
-    def head_outputs(self, trainable: Arrays, x: Array) -> Array:
-        """Return the outputs z (..., b, c) of x (..., b, d)."""
-
-
-@runtime_checkable
-class IsSoftmaxRegression(Protocol):
-    """Softmax regression: a softmax head on x W + b, ``trainable = (W, b)``, and l2/2 |W, b|^2 beside the loss."""
-
-    l2: float
-
-    def softmax_head(self) -> SoftmaxHead:
-        """Return the head."""
-
-
-def forward_and_gradient(model: Model, weights: ModelWeights, batch: Batch) -> tuple[BatchOutput, Any]:
-    """Return a batch's forward pass and the gradients, of the weights' dtypes; None where a weight is left alone.
-
-    Raises
-    ------
-    ValueError
-        If the gradients are not shaped as the trainable weights.
-    """
-    output, given = model.forward_and_gradient(weights, batch)
-    gradients = []
-    for gradient, w in zip(given, weights.trainable, strict=True):
-        fitting = gradient if gradient is None else np.asarray(gradient, w.dtype)
-        if fitting is not None and fitting.shape != w.shape:
-            rule = "shaped as the trainable weights"
-            raise argument_error(f"gradient of {type(model).__name__}", rule, fitting.shape)
-        gradients.append(fitting)
-    return output, tuple(gradients)
-
-
-def num_examples(output: BatchOutput) -> int:
-    """Return the number of examples in a batch, from what its forward pass gave."""
-    if output.num_examples is None and np.ndim(output.predictions) == 0:
-        raise argument_error("predictions of a BatchOutput without num_examples", "one a row", output.predictions)
-    return len(output.predictions) if output.num_examples is None else int(output.num_examples)
-
-
 ModelFn = Callable[[], Model] | Model
 """A callable without arguments that returns a model, or a model itself."""
-
-
-def as_model(model_fn: ModelFn) -> Model:
-    """Return the model of a `ModelFn`.
-
-    Examples
-    --------
-    >>> from fedsim_np.learning.models import SoftmaxRegression
-    >>> as_model(SoftmaxRegression).num_classes
-    10
-    """
-    model = model_fn if isinstance(model_fn, Model) or not callable(model_fn) else model_fn()
-    if not isinstance(model, Model):
-        raise argument_type_error("model_fn", "a callable that returns a Model", model)
-    return model
-
-
-def initial_weights(model: Model) -> ModelWeights:
-    """Return a model's first weights as read-only arrays of the state's own, the trainable ones float32 or float64.
-
-    Raises
-    ------
-    TypeError
-        If a trainable array is of another type.
-    """
-    trainable, non_trainable = model.initial_weights()
-    for place, array in enumerate(trainable):
-        if isinstance(array, np.ndarray | np.generic) and array.dtype not in (np.float32, np.float64):
-            name = f"trainable[{place}] of {type(model).__name__}.initial_weights"
-            raise argument_type_error(name, "float32 or float64", array.dtype)
-    own = (np.array(w, None if isinstance(w, np.ndarray | np.generic) else np.float32) for w in trainable)
-    return trees.freeze(ModelWeights(tuple(own), tuple(np.array(w) for w in non_trainable)))

@@ -4,16 +4,10 @@ A new one is a class like `SGDM` in `sgdm`, the shortest, and a ``build_...`` fu
 """
 
 from fedsim_np.learning.optimizers.adaptive import build_adagrad, build_adam, build_adamw, build_rmsprop, build_yogi
-from fedsim_np.learning.optimizers.optimizer import (
-    LEARNING_RATE_KEY,
-    Optimizer,
-    OptimizerFn,
-    SGDSteps,
-    TakesSGDSteps,
-    as_optimizer,
-)
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, OptimizerFn, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import schedule_learning_rate
 from fedsim_np.learning.optimizers.sgdm import SGDM, build_sgdm
+from fedsim_np.learning.shortcuts import SGDSteps, TakesSGDSteps
 
 __all__ = [
     "LEARNING_RATE_KEY",

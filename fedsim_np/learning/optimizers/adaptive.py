@@ -19,10 +19,11 @@ epsilon makes steps out of rounding: Reddi et al. use 1e-3.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,68 +32,65 @@ from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer
 from fedsim_np.trees import Array, Arrays
 
 ONE = np.float32(1)
+_FIRST_VALUE = "initial_preconditioner_value"
 
 
 @dataclass(frozen=True)
-class Adagrad(Optimizer):
+class _Adaptive(Optimizer):
+    """An optimizer with a preconditioner s; its fields are its hyperparameters, and the first value of s if not 0."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, check_hparam(field.name, getattr(self, field.name)))
+
+    @property
+    def hparam_names(self) -> tuple[str, ...]:
+        """The fields, without the first value of s."""
+        return tuple(field.name for field in dataclasses.fields(self) if field.name != _FIRST_VALUE)
+
+    def initialize(self, weights: Arrays) -> State:
+        """Return the hyperparameters and s."""
+        state: State = OrderedDict((name, getattr(self, name)) for name in self.hparam_names)
+        state["preconditioner"] = filled(weights, getattr(self, _FIRST_VALUE, 0.0))
+        return state
+
+    def _in_float32(self, state: State) -> dict[str, Any]:
+        return {name: np.float32(state[name]) for name in self.hparam_names}
+
+
+@dataclass(frozen=True)
+class Adagrad(_Adaptive):
     """Made by `build_adagrad`."""
 
     is_elementwise = True
-    learning_rate: float
     initial_preconditioner_value: float
     epsilon: float
-    hparam_names = (LEARNING_RATE_KEY, "epsilon")
-
-    def initialize(self, weights: Arrays) -> State:
-        """Return the hyperparameters and the preconditioner's first value."""
-        preconditioner = filled(weights, self.initial_preconditioner_value)
-        return OrderedDict(learning_rate=self.learning_rate, epsilon=self.epsilon, preconditioner=preconditioner)
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
-        rate, epsilon = np.float32(state[LEARNING_RATE_KEY]), np.float32(state["epsilon"])
+        rate, epsilon = self._in_float32(state).values()
         sums = trees.map(lambda s, g: s + np.square(g), state["preconditioner"], gradients)
         weights = trees.map(lambda w, s, g: w - rate * g / np.sqrt(s + epsilon), weights, sums, gradients)
         return OrderedDict(state, preconditioner=sums), weights
 
 
 @dataclass(frozen=True)
-class RMSprop(Optimizer):
+class RMSprop(_Adaptive):
     """Made by `build_rmsprop`."""
 
     is_elementwise = True
-    learning_rate: float
     decay: float
     epsilon: float
-    hparam_names = (LEARNING_RATE_KEY, "decay", "epsilon")
-
-    def initialize(self, weights: Arrays) -> State:
-        """Return the hyperparameters and a preconditioner of zeros."""
-        return OrderedDict(
-            learning_rate=self.learning_rate,
-            decay=self.decay,
-            epsilon=self.epsilon,
-            preconditioner=filled(weights, 0.0),
-        )
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
-        rate, decay, epsilon = (np.float32(state[name]) for name in self.hparam_names)
+        rate, decay, epsilon = self._in_float32(state).values()
         means = trees.map(lambda s, g: s + (np.square(g) - s) * (ONE - decay), state["preconditioner"], gradients)
         weights = trees.map(lambda w, s, g: w - rate * g / (np.sqrt(s) + epsilon), weights, means, gradients)
         return OrderedDict(state, preconditioner=means), weights
-
-
-class _Scalars(NamedTuple):
-    """The numbers of one step of Adam, in float32; the corrections are sqrt(1 - b2^t) and 1 - b1^t."""
-
-    rate: np.float32
-    rest_1: np.float32
-    rest_2: np.float32
-    epsilon: np.float32
-    root_correction_2: np.float32
-    correction_1: np.float32
-    weight_decay: np.float32
 
 
 def _power(base: float, exponent: int) -> np.float32:
@@ -102,61 +100,40 @@ def _power(base: float, exponent: int) -> np.float32:
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class Adam(_Adaptive):
     """Made by `build_adam`."""
 
     is_elementwise = True
-    learning_rate: float
     beta_1: float
     beta_2: float
     epsilon: float
 
-    @property
-    def hparam_names(self) -> tuple[str, ...]:
-        """The rate, both decays and epsilon."""
-        return (LEARNING_RATE_KEY, "beta_1", "beta_2", "epsilon")
-
-    @property
-    def _first_preconditioner(self) -> float:
-        return 0.0
-
     def initialize(self, weights: Arrays) -> State:
         """Return the hyperparameters, step 0 and both moments."""
-        return OrderedDict(
-            learning_rate=self.learning_rate,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            step=0,
-            accumulator=filled(weights, 0.0),
-            preconditioner=filled(weights, self._first_preconditioner),
-        )
+        state = OrderedDict(super().initialize(weights), step=0, accumulator=filled(weights, 0.0))
+        state.move_to_end("preconditioner")
+        return state
 
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step."""
-        step = state["step"] + 1
-        scalars = _Scalars(
-            rate=np.float32(state[LEARNING_RATE_KEY]),
-            rest_1=ONE - np.float32(state["beta_1"]),
-            rest_2=ONE - np.float32(state["beta_2"]),
-            epsilon=np.float32(state["epsilon"]),
-            root_correction_2=np.sqrt(ONE - _power(state["beta_2"], step)),
-            correction_1=ONE - _power(state["beta_1"], step),
-            weight_decay=np.float32(state.get("weight_decay", 0.0)),
-        )
-        first = trees.map(lambda a, g: a + (g - a) * scalars.rest_1, state["accumulator"], gradients)
+        step, h = state["step"] + 1, self._in_float32(state)
+        rest_1, rest_2 = ONE - h["beta_1"], ONE - h["beta_2"]
+        c = np.sqrt(ONE - _power(h["beta_2"], step)), ONE - _power(h["beta_1"], step)
+        first = trees.map(lambda a, g: a + (g - a) * rest_1, state["accumulator"], gradients)
         second = trees.map(
-            lambda s, g: self._second_moment(s, np.square(g), scalars), state["preconditioner"], gradients
+            lambda s, g: self._second_moment(s, np.square(g), rest_2), state["preconditioner"], gradients
         )
-        weights = trees.map(lambda w, a, s, g: self._step(w, a, s, scalars), weights, first, second, gradients)
+        weights = trees.map(
+            lambda w, a, s, g: self._step(w, a, np.sqrt(s) + h["epsilon"], c, h), weights, first, second, gradients
+        )
         return OrderedDict(state, step=step, accumulator=first, preconditioner=second), weights
 
-    def _second_moment(self, s: Array, square: Array, scalars: _Scalars) -> Any:
-        return s + (square - s) * scalars.rest_2
+    def _second_moment(self, s: Array, square: Array, rest_2: Any) -> Any:
+        return s + (square - s) * rest_2
 
-    def _step(self, w: Array, a: Array, s: Array, scalars: _Scalars) -> Any:
-        rate = scalars.rate * scalars.root_correction_2 / scalars.correction_1
-        return w - rate * a / (np.sqrt(s) + scalars.epsilon)
+    def _step(self, w: Array, a: Array, root: Array, c: tuple[Any, Any], h: dict[str, Any]) -> Any:
+        """Return the next weights; c is numerator and denominator of the correction, h the hyperparameters."""
+        return w - h[LEARNING_RATE_KEY] * c[0] / c[1] * a / root
 
 
 @dataclass(frozen=True)
@@ -165,18 +142,14 @@ class AdamW(Adam):
 
     weight_decay: float
 
-    @property
-    def hparam_names(self) -> tuple[str, ...]:
-        """Adam's, and the weight decay."""
-        return (*super().hparam_names, "weight_decay")
-
     def initialize(self, weights: Arrays) -> State:
-        """Return Adam's state and the weight decay."""
-        return OrderedDict(super().initialize(weights), weight_decay=self.weight_decay)
+        """Return Adam's state and, as in TFF at its end, the weight decay."""
+        state = super().initialize(weights)
+        state.move_to_end("weight_decay")
+        return state
 
-    def _step(self, w: Array, a: Array, s: Array, scalars: _Scalars) -> Any:
-        correction = scalars.root_correction_2 / scalars.correction_1
-        return w - scalars.rate * (correction * a / (np.sqrt(s) + scalars.epsilon) + scalars.weight_decay * w)
+    def _step(self, w: Array, a: Array, root: Array, c: tuple[Any, Any], h: dict[str, Any]) -> Any:
+        return w - h[LEARNING_RATE_KEY] * (c[0] / c[1] * a / root + h["weight_decay"] * w)
 
 
 @dataclass(frozen=True)
@@ -185,16 +158,8 @@ class Yogi(Adam):
 
     initial_preconditioner_value: float
 
-    @property
-    def _first_preconditioner(self) -> float:
-        return self.initial_preconditioner_value
-
-    def _second_moment(self, s: Array, square: Array, scalars: _Scalars) -> Any:
-        return s + scalars.rest_2 * np.sign(square - s) * square
-
-
-def _checked(**hparams: float) -> dict[str, float]:
-    return {name: check_hparam(name, value) for name, value in hparams.items()}
+    def _second_moment(self, s: Array, square: Array, rest_2: Any) -> Any:
+        return s + rest_2 * np.sign(square - s) * square
 
 
 def build_adagrad(learning_rate: float, initial_preconditioner_value: float = 0.1, epsilon: float = 1e-7) -> Optimizer:
@@ -234,11 +199,7 @@ def build_adagrad(learning_rate: float, initial_preconditioner_value: float = 0.
     >>> state["preconditioner"][0].tolist(), weights[0].round(4).tolist()
     ([25.0], [-0.800000011920929])
     """
-    return Adagrad(
-        **_checked(
-            learning_rate=learning_rate, initial_preconditioner_value=initial_preconditioner_value, epsilon=epsilon
-        )
-    )
+    return Adagrad(learning_rate, initial_preconditioner_value, epsilon)
 
 
 def build_rmsprop(learning_rate: float, decay: float = 0.9, epsilon: float = 1e-7) -> Optimizer:
@@ -275,7 +236,7 @@ def build_rmsprop(learning_rate: float, decay: float = 0.9, epsilon: float = 1e-
     >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([-4.0]),))[1][0].tolist()
     [2.0]
     """
-    return RMSprop(**_checked(learning_rate=learning_rate, decay=decay, epsilon=epsilon))
+    return RMSprop(learning_rate, decay, epsilon)
 
 
 def build_adam(learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Optimizer:
@@ -315,7 +276,7 @@ def build_adam(learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999,
     >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([8.0]),))[1][0].tolist()
     [0.5]
     """
-    return Adam(**_checked(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
+    return Adam(learning_rate, beta_1, beta_2, epsilon)
 
 
 def build_adamw(
@@ -361,11 +322,7 @@ def build_adamw(
     >>> optimizer.next(optimizer.initialize(weights), weights, (np.float32([8.0]),))[1][0].tolist()
     [0.25]
     """
-    return AdamW(
-        **_checked(
-            learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay
-        )
-    )
+    return AdamW(learning_rate, beta_1, beta_2, epsilon, weight_decay)
 
 
 def build_yogi(
@@ -407,12 +364,4 @@ def build_yogi(
     >>> state["preconditioner"][0].tolist(), weights[0].round(6).tolist()
     ([2.0], [0.0])
     """
-    return Yogi(
-        **_checked(
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            initial_preconditioner_value=initial_preconditioner_value,
-        )
-    )
+    return Yogi(learning_rate, beta_1, beta_2, epsilon, initial_preconditioner_value)

@@ -18,13 +18,13 @@ import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, argument_type_error, check_float
-from fedsim_np.learning.shortcuts import inherit_no_shortcut
+from fedsim_np.learning.shortcuts import WithShortcuts
 from fedsim_np.trees import Arrays
 
 State = OrderedDict[str, Any]
@@ -59,41 +59,7 @@ def filled(weights: Arrays, value: float) -> Arrays:
     return trees.map(lambda w: np.full(w.shape, value, w.dtype) if value else np.zeros(w.shape, w.dtype), weights)
 
 
-class SGDSteps(NamedTuple):
-    r"""What steps of gradient descent are; engines know a shorter way to take them.
-
-    .. math:: g \leftarrow \nabla + \mu (w - w_0) + d, \qquad a \leftarrow m a + g, \qquad w \leftarrow w - \eta a
-
-    (Nesterov: :math:`w \leftarrow w - \eta (g + m a)`.)
-
-    Attributes
-    ----------
-    learning_rate : float
-        :math:`\eta`.
-    momentum : float
-    nesterov : bool
-    pull : float
-        :math:`\mu`, towards the server's weights.
-    drift : str or None
-        Where d is, which stays the same over a client's steps, in what `LocalTraining.begin` gives; None for no d.
-    """
-
-    learning_rate: float
-    momentum: float = 0.0
-    nesterov: bool = False
-    pull: float = 0.0
-    drift: str | None = None
-
-
-@runtime_checkable
-class TakesSGDSteps(Protocol):
-    """What may declare its steps to be gradient descent's: an optimizer, a local training."""
-
-    def as_sgd(self, state: Any) -> SGDSteps | None:
-        """Return what the steps are in this state, or None where they are others."""
-
-
-class Optimizer(abc.ABC):
+class Optimizer(WithShortcuts, abc.ABC):
     """The protocol for an optimizer.
 
     Attributes
@@ -105,13 +71,7 @@ class Optimizer(abc.ABC):
     """
 
     is_elementwise: bool = False
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Leave what is declared of steps to the class whose steps they are."""
-        super().__init_subclass__(**keywords)
-        inherit_no_shortcut(cls, Optimizer, [TakesSGDSteps.as_sgd], of=[Optimizer.next])
-        if Optimizer.next.__name__ in vars(cls) and "is_elementwise" not in vars(cls):
-            cls.is_elementwise = False
+    _computed_by = ("next",)
 
     @abc.abstractmethod
     def initialize(self, weights: Arrays) -> State:

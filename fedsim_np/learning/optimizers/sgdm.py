@@ -11,7 +11,8 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, check_bool
-from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, SGDSteps, State, check_hparam, filled
+from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, State, check_hparam, filled
+from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 

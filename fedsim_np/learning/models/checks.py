@@ -1,4 +1,7 @@
-"""What a model takes: a client's batches, each checked where it comes in."""
+"""What is asked of a model of one's own and of its data, checked where they come in.
+
+The data are a client's batches; a model is asked for its first weights, and for loss and gradients of a batch.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec, Dataset
 from fedsim_np.errors import argument_error, argument_type_error, data_error
-from fedsim_np.learning.models.model import Batch, Model
+from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelFn, ModelWeights
 
 ClientBatches = Dataset | Iterable[Mapping[str, npt.ArrayLike]]
 """One client's data: a dataset, or a plain list of batches."""
@@ -60,7 +64,6 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
 
 def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], client_id: str | None) -> None:
     """Raise a `DataError` unless a batch is what a model takes, see `read_batches`."""
-    lengths = set()
     for name, spec in input_spec.items():
         if name not in batch:
             rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
@@ -74,8 +77,65 @@ def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], c
             rule = f"a batch must be {spec.dtype.name} of shape {spec.shape}"
             order = "" if dtype.isnative else " in foreign byte order"
             raise data_error(rule, f"{dtype.name}{order} of shape {shape}", client_id=client_id, field=name)
-        if spec.shape[:1] == (None,):
-            lengths.add(shape[0])
+    lengths = {len(batch[name]) for name, spec in input_spec.items() if spec.shape[:1] == (None,)}
     if len(lengths) > 1:
         found = {name: np.shape(batch[name]) for name in input_spec}
         raise data_error("a batch's fields must have the same length", found, client_id=client_id)
+
+
+def as_model(model_fn: ModelFn) -> Model:
+    """Return the model of a `ModelFn`.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> as_model(SoftmaxRegression).num_classes
+    10
+    """
+    model = model_fn if isinstance(model_fn, Model) or not callable(model_fn) else model_fn()
+    if not isinstance(model, Model):
+        raise argument_type_error("model_fn", "a callable that returns a Model", model)
+    return model
+
+
+def initial_weights(model: Model) -> ModelWeights:
+    """Return a model's first weights as read-only arrays of the state's own, the trainable ones float32 or float64.
+
+    Raises
+    ------
+    TypeError
+        If a trainable array is of another type.
+    """
+    trainable, non_trainable = model.initial_weights()
+    for place, array in enumerate(trainable):
+        if isinstance(array, np.ndarray | np.generic) and array.dtype not in (np.float32, np.float64):
+            name = f"trainable[{place}] of {type(model).__name__}.initial_weights"
+            raise argument_type_error(name, "float32 or float64", array.dtype)
+    own = (np.array(w, None if isinstance(w, np.ndarray | np.generic) else np.float32) for w in trainable)
+    return trees.freeze(ModelWeights(tuple(own), tuple(np.array(w) for w in non_trainable)))
+
+
+def forward_and_gradient(model: Model, weights: ModelWeights, batch: Batch) -> tuple[BatchOutput, Any]:
+    """Return a batch's forward pass and the gradients, of the weights' dtypes; None where a weight is left alone.
+
+    Raises
+    ------
+    ValueError
+        If the gradients are not shaped as the trainable weights.
+    """
+    output, given = model.forward_and_gradient(weights, batch)
+    gradients = []
+    for gradient, w in zip(given, weights.trainable, strict=True):
+        fitting = gradient if gradient is None else np.asarray(gradient, w.dtype)
+        if fitting is not None and fitting.shape != w.shape:
+            rule = "shaped as the trainable weights"
+            raise argument_error(f"gradient of {type(model).__name__}", rule, fitting.shape)
+        gradients.append(fitting)
+    return output, tuple(gradients)
+
+
+def num_examples(output: BatchOutput) -> int:
+    """Return the number of examples in a batch, from what its forward pass gave."""
+    if output.num_examples is None and np.ndim(output.predictions) == 0:
+        raise argument_error("predictions of a BatchOutput without num_examples", "one a row", output.predictions)
+    return len(output.predictions) if output.num_examples is None else int(output.num_examples)

@@ -1,0 +1,235 @@
+"""What a learning process is, and what it gives: a first state, and rounds from state to state.
+
+`LearningProcess.next` is a function: state and data in, state and metrics out. What a round needs to know of the
+rounds before it is in the state, a tuple of arrays and numbers that can be printed, pickled and stored. A process is
+a subclass that makes a first state and a round: `process` trains, `fed_eval` evaluates.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np import trees
+from fedsim_np.datasets import Dataset
+from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.engines import ChunkResult, Runner
+from fedsim_np.learning.engines.engine import check_shapes
+from fedsim_np.learning.metrics import Metrics, Unfinalized
+from fedsim_np.learning.models.checks import ClientBatches, as_dataset
+from fedsim_np.learning.models.model import Model, ModelWeights
+from fedsim_np.learning.state import LearningAlgorithmState, frozen
+from fedsim_np.learning.type_signatures import type_of_initialize, type_of_next, typed_method
+
+
+class _StateAndMetrics(NamedTuple):
+    state: LearningAlgorithmState
+    metrics: Metrics
+
+
+class LearningProcessOutput(_StateAndMetrics):
+    """What a round gives: ``state, metrics = process.next(state, data)``, and the clients besides.
+
+    Attributes
+    ----------
+    state : LearningAlgorithmState
+        For the next round.
+    metrics : OrderedDict
+        Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
+    clients : OrderedDict of str to list or ndarray
+        A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
+        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update") and ``metrics`` (unfinalized).
+        It is made when it is asked for.
+    """
+
+    _make_clients: Callable[[], OrderedDict[str, Any]] = OrderedDict
+
+    def __new__(
+        cls,
+        state: LearningAlgorithmState,
+        metrics: Metrics,
+        clients: Callable[[], OrderedDict[str, Any]] | OrderedDict[str, Any] | None = None,
+    ) -> LearningProcessOutput:
+        """Take the parts; `clients` may be a function that makes the table."""
+        self = super().__new__(cls, state, metrics)
+        self._make_clients = clients if callable(clients) else functools.partial(OrderedDict, clients or ())
+        return self
+
+    @functools.cached_property
+    def clients(self) -> OrderedDict[str, Any]:
+        """The table of the clients."""
+        make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent
+        return make()
+
+    def __reduce__(self) -> tuple[type[LearningProcessOutput], tuple[Any, Any, Any]]:
+        return LearningProcessOutput, (self.state, self.metrics, self.clients)
+
+
+def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], *, updates: bool = True) -> OrderedDict[str, Any]:
+    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates."""
+    of_updates = {"weight": cohort.client_weights, "update_norm": cohort.update_norms} if updates else {}
+    return OrderedDict(
+        client_id=list(cohort.ids),
+        num_examples=cohort.num_examples,
+        **of_updates,
+        status=cohort.status,
+        metrics=list(unfinalized),
+    )
+
+
+Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
+"""A round's state, its metrics, and what makes the table of its clients."""
+
+
+@dataclass(frozen=True, eq=False)
+class LearningProcess(abc.ABC):
+    """A process of rounds: TFF's ``LearningProcess``.
+
+    Use `compose_learning_process` or one of the builders to make one. ``process.initialize.type_signature`` and
+    ``process.next.type_signature`` are TFF's.
+
+    Attributes
+    ----------
+    model : Model
+    engine : str
+        How a round is computed.
+    """
+
+    model: Model
+    runner: Runner
+
+    @property
+    def engine(self) -> str:
+        """How a round is computed."""
+        return self.runner.engine.name
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What may be of the user's, by name; it must not change in a round."""
+        return {"model": self.model}
+
+    @abc.abstractmethod
+    def first_state(self) -> LearningAlgorithmState:
+        """Return the state before the first round, for `initialize`."""
+
+    @abc.abstractmethod
+    def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
+        """Return what `next` gives, of arguments that it has checked."""
+
+    @abc.abstractmethod
+    def metrics_example(self) -> Metrics:
+        """Return metrics of the types that a round's have, for type signatures."""
+
+    def state_example(self) -> LearningAlgorithmState:
+        """Return a state of the types that all states have, for type signatures."""
+        return self.initialize()
+
+    @typed_method(lambda self: type_of_initialize(self.state_example()))
+    def initialize(self) -> LearningAlgorithmState:
+        """Return the state before the first round."""
+        return frozen(self.first_state())
+
+    @typed_method(lambda self: type_of_next(self.model.input_spec, self.state_example(), self.metrics_example()))
+    def next(
+        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
+    ) -> LearningProcessOutput:
+        """Run one round: of training, or of evaluation, whose totals in the state add up over the calls.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+            From `initialize` or the round before; it is not changed.
+        data : sequence of Dataset or of lists of batches
+            One entry per client of the cohort.
+        iteration : int
+            Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
+            iteration's order, every round, and so does the default. For another order every round pass the round.
+
+        Returns
+        -------
+        LearningProcessOutput
+            ``(state, metrics)``, and the table ``clients``.
+
+        Raises
+        ------
+        ValueError
+            If there are no clients.
+        DataError
+            If a client's batches are not what the model takes.
+        """
+        datasets = as_datasets(data, iteration)
+        # The state that is given is frozen as well: an unpickled one is writable.
+        new_state, metrics, clients = self.run_round(frozen(state), datasets)
+        return LearningProcessOutput(frozen(new_state), metrics, clients)
+
+    def get_model_weights(self, state: LearningAlgorithmState) -> ModelWeights:
+        """Return the model weights in a state."""
+        return state.global_model_weights
+
+    def set_model_weights(self, state: LearningAlgorithmState, model_weights: ModelWeights) -> LearningAlgorithmState:
+        """Return the state with other model weights.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+        model_weights : ModelWeights
+            Arrays of the shapes that the state has; they are cast to its dtypes.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        given, there = ModelWeights(*model_weights), state.global_model_weights
+        for part, old in zip(given, there, strict=True):
+            check_shapes("model_weights", part, [w.shape for w in old])
+        cast = trees.map(lambda old, new: np.asarray(new).astype(old.dtype), there, given)
+        return state._replace(global_model_weights=trees.freeze(cast))
+
+    def get_hparams(self, state: LearningAlgorithmState) -> OrderedDict[str, Any]:
+        """Return ``{client_work: {...}, finalizer: {...}}``, the hyperparameters in a state."""
+        return OrderedDict(client_work=OrderedDict(), finalizer=OrderedDict())
+
+    def set_hparams(self, state: LearningAlgorithmState, hparams: Mapping[str, Any]) -> LearningAlgorithmState:
+        """Return the state with other hyperparameters, of the form that `get_hparams` gives."""
+        if any(hparams.values()):
+            raise argument_error("hparams", "empty for this process", dict(hparams))
+        return state
+
+
+def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
+    """Return the clients' datasets, set to be read in the order of an iteration.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `data` is not a list with an entry per client, or an empty one.
+    """
+    if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
+        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
+    datasets = [as_dataset(client) for client in data]
+    if not datasets:
+        raise argument_error("data", "a list with at least one client", [])
+    iteration = check_int("iteration", iteration, minimum=0)
+    return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
+
+
+def cohort_of(datasets: Sequence[Dataset], results: ChunkResult, round_num: int | None = None) -> Cohort:
+    """Return what a round knows of its clients."""
+    read = list(zip(datasets, results.num_examples, strict=True))
+    return Cohort(
+        ids=[dataset.client_id for dataset in datasets],
+        round_num=round_num,
+        client_weights=trees.freeze(results.client_weights),
+        update_norms=results.norms,
+        num_steps=None if None in results.num_steps else np.array(results.num_steps, np.int64),
+        _count_examples=lambda: [dataset.num_examples if n is None else n for dataset, n in read],
+        _sent=results.messages,
+    )
