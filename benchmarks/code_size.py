@@ -15,7 +15,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 # What a reader reads from a model to federated averaging; a version has some of these.
-OF_LEARNING = ["client", "client_work", "cohort", "metrics", "losses", "state", "process", "builders", "fed_avg"]
+OF_LEARNING = [
+    "client",
+    "client_work",
+    "cohort",
+    "metrics",
+    "losses",
+    "state",
+    "learning_process",
+    "process",
+    "builders",
+    "fed_avg",
+]
 OF_MODELS = ["models", "models/model", "models/batches", "models/layers", "models/linear"]
 OF_PARTS = ["optimizers/optimizer", "optimizers/sgdm", "aggregators/aggregator", "aggregators/mean"]
 
