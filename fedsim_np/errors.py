@@ -171,6 +171,21 @@ def check_int(name: str, value: Any, *, minimum: int | None = None) -> int:
     return int(value)
 
 
+def check_parts(name: str, value: Any, *parts: str) -> Any:
+    """Return a tuple of these parts, or raise if it has others.
+
+    Examples
+    --------
+    >>> check_parts("next of Mean", ({}, 4), "state", "aggregate", "metrics")
+    Traceback (most recent call last):
+    ...
+    TypeError: 'next of Mean' must be (state, aggregate, metrics). Got ({}, 4).
+    """
+    if not isinstance(value, tuple | list) or len(value) != len(parts):
+        raise argument_type_error(name, f"({', '.join(parts)})", value)
+    return value
+
+
 def check_path(name: str, value: Any) -> str:
     """Return a path as a text, or raise if it is none, or empty.
 

@@ -15,8 +15,9 @@ An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server d
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
-from fedsim_np.learning.client_work import ClientWork, LocalTraining
+from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.engines import EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
 from fedsim_np.learning.fed_eval import build_fed_eval
@@ -24,6 +25,7 @@ from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighte
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
 from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
+from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import SGDSteps
 from fedsim_np.learning.process import compose_learning_process
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
@@ -35,10 +37,14 @@ __all__ = [
     "ClientWork",
     "ClientWorkState",
     "Cohort",
+    "EngineName",
+    "ExecutorArgument",
     "LearningAlgorithmState",
     "LearningProcess",
     "LearningProcessOutput",
+    "Local",
     "LocalTraining",
+    "ModelFn",
     "SGDSteps",
     "StepBatch",
     "Trained",

@@ -32,7 +32,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.errors import argument_error, argument_type_error, check_parts
 from fedsim_np.learning.aggregators import Aggregator, aggregate
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
@@ -84,7 +84,10 @@ class TrainingProcess(LearningProcess):
             cohort, updates, unfinalized = self._leave_out_non_finite(sent, datasets, results)
             aggregator_state, update, aggregated = aggregate(self.aggregator, state.aggregator, updates, cohort)
             finalizer_state, trainable, finalized = self._finalize(state, update)
-            server, worked = self.client_work.finish_round(sent.state, cohort)
+            finished = self.client_work.finish_round(sent.state, cohort)
+            server, worked = check_parts(
+                f"finish_round of {type(self.client_work).__name__}", finished, "state", "metrics"
+            )
         new_state = LearningAlgorithmState(
             global_model_weights=sent.weights._replace(trainable=trainable),
             distributor=(),
@@ -249,6 +252,10 @@ def compose_learning_process(
         rule = "a function such as metrics.sum_then_finalize"
         raise argument_type_error("metrics_aggregator", rule, metrics_aggregator)
     model = as_model(model_fn)
+    own, finalizers = set(client_work.initial_metrics()), set(client_work.metric_finalizers())
+    if own != finalizers or own & set(model.metric_finalizers()):
+        rule = "with initial_metrics and metric_finalizers of the same names, which the model's metrics do not have"
+        raise argument_error("client_work", rule, f"{sorted(own)} and {sorted(finalizers)}")
     return TrainingProcess(
         model=model,
         runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np.errors import check_parts
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
@@ -85,10 +86,14 @@ class CohortAggregator(Aggregator):
 def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
     """Have an aggregator of any kind aggregate a round. Where nobody counts for a rule, the aggregate is NaN."""
     if isinstance(aggregator, CohortAggregator):
-        return aggregator.next_of_cohort(state, updates, cohort)
-    if aggregator.sees_all_clients or cohort.counts.all():
-        return aggregator.next(state, updates, cohort.client_weights)
-    if not cohort.counts.any():
+        got = aggregator.next_of_cohort(state, updates, cohort)
+    elif aggregator.sees_all_clients or cohort.counts.all():
+        got = aggregator.next(state, updates, cohort.client_weights)
+    elif cohort.counts.any():
+        own = tuple(u[cohort.counts] for u in updates)
+        got = aggregator.next(state, own, cohort.client_weights[cohort.counts])
+    else:
         nothing = tuple(np.full(u.shape[1:], np.nan, u.dtype) for u in updates)
-        return state, nothing, aggregator.initial_metrics() or OrderedDict()
-    return aggregator.next(state, tuple(u[cohort.counts] for u in updates), cohort.client_weights[cohort.counts])
+        got = state, nothing, aggregator.initial_metrics() or OrderedDict()
+    state, update, metrics = check_parts(f"next of {type(aggregator).__name__}", got, "state", "aggregate", "metrics")
+    return state, update, metrics
