@@ -33,7 +33,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import argument_error, argument_type_error
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.cohort import Cohort
@@ -135,6 +135,36 @@ class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
         """Return what the client sends back."""
 
 
+def checked_local(work: LocalTraining, method: str, local: Local) -> Local:
+    """Return what `begin` or `step` gives, or raise if it is no mapping with weights."""
+    if not isinstance(local, Mapping) or "weights" not in local:
+        raise argument_type_error(f"{method} of {type(work).__name__}", "a mapping with 'weights' in it", local)
+    return local
+
+
+def checked_result(work: LocalTraining, result: ClientResult, kept: Any, k: int | None = None) -> ClientResult:
+    """Return what `end` gives of one client, or of k; raise if it is another thing, or for another one to keep.
+
+    What is kept takes the dtypes of `kept`, what the server kept so far of a client.
+    """
+    name = type(work).__name__
+    if not isinstance(result, ClientResult):
+        raise argument_type_error(f"end of {name}", "a ClientResult", result)
+    own = work.initial_metrics()
+    if set(result.metrics) != set(own):
+        rule = f"of the names that initial_metrics gives, {sorted(own)}"
+        raise argument_error(f"metrics of the ClientResult of {name}", rule, sorted(result.metrics))
+    clients = () if k is None else (k,)
+    wanted = {path: (*clients, *np.shape(leaf)) for path, leaf in trees.leaves(kept)}
+    given = {path: np.shape(leaf) for path, leaf in trees.leaves(result.kept)}
+    if wanted != given:
+        rule = f"what initialize_client gives, of the shapes {wanted}"
+        raise argument_error(f"kept of the ClientResult of {name}", rule, given)
+    if kept is None:
+        return result
+    return result._replace(kept=trees.map(lambda old, new: np.asarray(new, np.asarray(old).dtype), kept, result.kept))
+
+
 def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, kept: Any) -> ClientResult:
     """Do one client's work: the reference, which says what all engines compute.
 
@@ -189,15 +219,16 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         _count_own_examples=lambda: dataset.num_own_examples,
         _objective=(lambda trainable: objective(model, at(trainable), batches)) if work.reads_all_data else None,
     )
-    local = work.begin(client)
+    local = checked_local(work, "begin", work.begin(client))
     measured, steps, examples = [model.initial_metrics()], 0, 0
     for batch in batches:
         output, gradients = forward_and_gradient(model, at(local["weights"]), batch)
         n = num_examples(output)
-        local = work.step(local, gradients, StepBatch(n, functools.partial(gradient_at, batch)))
+        stepped = work.step(local, gradients, StepBatch(n, functools.partial(gradient_at, batch)))
+        local = checked_local(work, "step", stepped)
         measured.append(model.unfinalized_metrics(batch, output))
         steps, examples = steps + 1, examples + n
     trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
-    result = work.end(client, local, trained)
+    result = checked_result(work, work.end(client, local, trained), kept)
     sums = OrderedDict(metrics.total(measured), **result.metrics)
     return result._replace(metrics=sums, num_examples=examples, num_steps=steps)
