@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim_np.errors import check_int
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.cohort import Cohort
@@ -15,10 +14,7 @@ from fedsim_np.learning.engines import (
     DEFAULT_CACHE_BYTES,
     EngineName,
     ExecutorArgument,
-    LoopEvaluation,
     Runner,
-    checked_engine,
-    checked_executor,
     evaluation_engine,
 )
 from fedsim_np.learning.models.batches import ClientBatches
@@ -145,10 +141,4 @@ def build_fed_eval(
     8
     """
     model = as_model(model_fn)
-    loop = checked_engine(engine) == "loop"
-    runner = Runner(
-        LoopEvaluation(model) if loop else evaluation_engine(model),
-        checked_executor(executor),
-        check_int("cache_bytes", cache_bytes, minimum=0),
-    )
-    return EvaluationProcess(model, runner)
+    return EvaluationProcess(model, Runner(evaluation_engine(model, engine), executor, cache_bytes))

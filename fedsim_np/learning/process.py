@@ -45,8 +45,6 @@ from fedsim_np.learning.engines import (
     EngineName,
     ExecutorArgument,
     Runner,
-    checked_engine,
-    checked_executor,
     choose_engine,
 )
 from fedsim_np.learning.engines.engine import check_shapes
@@ -411,9 +409,5 @@ def compose_learning_process(
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer"),
         metrics_aggregator=metrics_aggregator or sum_then_finalize,
-        runner=Runner(
-            choose_engine(checked_engine(engine), client_work, model),
-            checked_executor(executor),
-            check_int("cache_bytes", cache_bytes, minimum=0),
-        ),
+        runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),
     )

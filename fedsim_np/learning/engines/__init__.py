@@ -23,12 +23,12 @@ from fedsim_np.learning.client_work import ClientWork, DeclaresElementwise, Loca
 from fedsim_np.learning.engines.auto import AutoEngine
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
-from fedsim_np.learning.engines.evaluation import LoopEvaluation, evaluation_engine
+from fedsim_np.learning.engines.evaluation import ColumnEvaluation, LoopEvaluation
 from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
-from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, checked_executor
-from fedsim_np.learning.models.model import IsSoftmaxRegression, Model, Stackable, initial_weights
+from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
+from fedsim_np.learning.models.model import EndsInHead, IsSoftmaxRegression, Model, Stackable, initial_weights
 from fedsim_np.learning.optimizers import TakesSGDSteps
 
 EngineName = Literal["auto", "loop", "cohort", "gram"]
@@ -60,6 +60,7 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
+    checked_engine(engine)
     built = {"gram": _gram(work, model), "cohort": _lockstep(work, model), "loop": LoopEngine(work, model)}
     if engine != "auto":
         found = built[engine]
@@ -98,6 +99,14 @@ def _gram(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
     return GramEngine(lockstep.work, model, lockstep.stacked, model, work)
 
 
+def evaluation_engine(model: Model, engine: EngineName = "auto") -> Engine:
+    """Return the evaluation of a name: the loop, or for any other name the fastest that is valid for a model."""
+    metrics, is_loop = model.declared_metrics, checked_engine(engine) == "loop"
+    if is_loop or metrics is None or not isinstance(model, EndsInHead) or not stacks(model):
+        return LoopEvaluation(model)
+    return ColumnEvaluation(model, model, metrics)
+
+
 __all__ = [
     "DEFAULT_CACHE_BYTES",
     "ENGINES",
@@ -109,7 +118,6 @@ __all__ = [
     "LoopEvaluation",
     "Runner",
     "checked_engine",
-    "checked_executor",
     "choose_engine",
     "evaluation_engine",
 ]

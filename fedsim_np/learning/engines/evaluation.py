@@ -11,7 +11,6 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import naming_client
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of
 from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
 from fedsim_np.learning.models.evaluation import unfinalized_evaluation
@@ -81,11 +80,3 @@ class ColumnEvaluation(Engine):
         examples = [len(client.rows) for client in clients]
         batches = np.array([len(client.lengths) for client in clients])
         return _evaluated(self.metrics.of_clients(means, losses, np.array(examples), batches), [*examples])
-
-
-def evaluation_engine(model: Model) -> Engine:
-    """Return the fastest evaluation that is valid for a model."""
-    metrics = model.declared_metrics
-    if metrics is None or not isinstance(model, EndsInHead) or not stacks(model):
-        return LoopEvaluation(model)
-    return ColumnEvaluation(model, model, metrics)

@@ -26,7 +26,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_type_error
+from fedsim_np.errors import argument_type_error, check_int
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
@@ -38,13 +38,6 @@ from fedsim_np.trees import Array
 
 ExecutorArgument = Executor | Literal["serial"] | None
 """None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
-
-
-def checked_executor(executor: ExecutorArgument) -> ExecutorArgument:
-    """Return an executor argument, or raise a TypeError."""
-    if executor is None or executor == "serial" or isinstance(executor, Executor):
-        return executor
-    raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
 
 
 def cut(tasks: Sequence[Task], chunk_size: int) -> list[Sequence[Task]]:
@@ -75,10 +68,18 @@ class Runner:
     executor : ExecutorArgument
     cache_bytes : int
         What may be kept between rounds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the executor is none, or the number of bytes no integer >= 0.
     """
 
     def __init__(self, engine: Engine, executor: ExecutorArgument, cache_bytes: int) -> None:
-        self.engine, self._executor, self._cache = engine, executor, Cache(cache_bytes)
+        if not (executor is None or executor == "serial" or isinstance(executor, Executor)):
+            raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
+        self.engine, self._executor = engine, executor
+        self._cache = Cache(check_int("cache_bytes", cache_bytes, minimum=0))
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
