@@ -66,7 +66,8 @@ class EvaluationProcess(LearningProcess):
         """
         datasets, state = as_datasets(data, iteration), frozen(state)
         results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
-        current = metrics.total(results.metrics)
+        unfinalized = results.metrics.tolist()
+        current = metrics.total(unfinalized)
         sums = metrics.add(state.client_work[1], current)
         cohort = Cohort(
             ids=[dataset.client_id for dataset in datasets],
@@ -77,7 +78,7 @@ class EvaluationProcess(LearningProcess):
             _count_examples=lambda: [n or 0 for n in results.num_examples],
         )
         new_state = frozen(state._replace(client_work=((), sums)))
-        clients = functools.partial(clients_table, cohort, results.metrics, updates=False)
+        clients = functools.partial(clients_table, cohort, unfinalized, updates=False)
         return LearningProcessOutput(new_state, self._metrics(current, sums), clients)
 
     def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -34,11 +33,6 @@ class LoopEngine(Engine):
     chunk_size = 8
     takes_columns = False
 
-    @property
-    def parts(self) -> Mapping[str, Any]:
-        """The work and the model."""
-        return {"client work": self.work, "model": self.model}
-
     def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Run client by client."""
         # An update that overflows is found, left out and reported by the server.
@@ -53,6 +47,7 @@ class LoopEngine(Engine):
             )
         together = first._replace(
             update=updates,
+            weight=[result.weight for result in results],
             kept=None if first.kept is None else trees.stack([result.kept for result in results]),
             message=None if first.message is None else trees.stack([result.message for result in results]),
         )
@@ -60,10 +55,9 @@ class LoopEngine(Engine):
             tasks,
             trainable,
             together,
-            [result.weight for result in results],
-            metrics=[result.metrics for result in results],
-            num_examples=[result.num_examples for result in results],
-            num_steps=[result.num_steps for result in results],
+            [result.metrics for result in results],
+            [result.num_examples for result in results],
+            [result.num_steps for result in results],
         )
 
     def _run(self, sent: Broadcast, task: Task) -> ClientResult:

@@ -191,10 +191,7 @@ def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> ChunkResult:
     keep_freed_memory()
     with one_blas_thread(), unchanged(engine.parts):
         result: ChunkResult = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
-    return result._replace(**{name: trees.map(_Travelling, getattr(result, name)) for name in _ARRAYS})
-
-
-_ARRAYS = ("updates", "kept", "messages")
+    return trees.map(_Travelling, result)
 
 
 class _Travelling:
@@ -221,7 +218,7 @@ def _finished(futures_to_be: Iterator[Future[ChunkResult]], executor: Executor) 
         futures.reverse()
         while futures:
             result = futures.pop().result()
-            yield result._replace(**{name: trees.map(arrived, getattr(result, name)) for name in _ARRAYS})
+            yield trees.map(arrived, result)
     except BrokenExecutor as error:
         raise RuntimeError(
             f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "
@@ -235,30 +232,11 @@ def _finished(futures_to_be: Iterator[Future[ChunkResult]], executor: Executor) 
 def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
     """Join the results of all chunks as they arrive, so that no update is held twice."""
     first = next(results)
-    if len(first.client_weights) == k:
+    if len(first.norms) == k:
         return first
-
-    def whole(part: Array) -> Array:
-        return np.empty_like(part, shape=(k, *part.shape[1:]))
-
-    def place(all_of_them: Array, part: Array) -> None:
-        all_of_them[start:end] = part
-
-    arrays = ("client_weights", "norms", *_ARRAYS)
-    joined = first._replace(
-        **{name: trees.map(whole, getattr(first, name)) for name in arrays},
-        metrics=[],
-        num_examples=[],
-        num_steps=[],
-    )
-    start, result = 0, first
-    while True:
-        end = start + len(result.client_weights)
-        for name in arrays:
-            trees.map(place, getattr(joined, name), getattr(result, name))
-        joined.metrics.extend(result.metrics)
-        joined.num_examples.extend(result.num_examples)
-        joined.num_steps.extend(result.num_steps)
-        if end == k:
-            return joined
-        start, result = end, next(results)
+    joined: ChunkResult = trees.map(lambda part: np.empty_like(part, shape=(k, *part.shape[1:])), first)
+    end = 0
+    for result in itertools.chain([first], results):
+        start, end = end, end + len(result.norms)
+        trees.map(np.copyto, trees.take(joined, slice(start, end)), result)
+    return joined
