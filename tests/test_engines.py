@@ -415,6 +415,18 @@ def test_a_map_that_is_switched_between_rounds():
     assert_agree(outputs["cohort"], outputs["loop"])
 
 
+def test_a_map_that_looks_at_values_through_their_text():
+    def switched(element):
+        label = element["other"] if f"{element['label']}" == "[2]" else element["label"]
+        return {"x": element["pixels"].reshape(len(label), -1), "y": label.reshape(-1, 1)}
+
+    data = [{**arrays, "other": 2 - arrays["label"]} for arrays in clients([9, 5])]
+    cohort = cohort_of(data, batch=1, fn=switched)
+    reference = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort])
+    for engine in ("auto", "cohort"):
+        assert_agree(rounds(BUILDERS["sgd"](toy_model, engine=engine), [cohort]), reference)
+
+
 def test_a_map_that_uses_its_memory_again():
     memory = np.empty((5, 4), np.float32)
 
