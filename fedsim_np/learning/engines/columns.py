@@ -16,7 +16,7 @@ subtracts the batch's mean, or draws random numbers), every row of every batch i
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class ClientColumns(NamedTuple):
     num_own_examples: int
     key: Hashable | None = None
     order_key: Hashable | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClientColumns, self[:5]  # a key stands for memory of this process
 
 
 def stacks(model: Model) -> bool:
