@@ -523,8 +523,8 @@ def test_a_map_that_leaves_nothing():
     def without_the_first(element):
         return {name: array[1:] for name, array in flatten(element).items()}
 
-    for sizes in ([1, 7], [1]):
-        cohort = cohort_of(clients(sizes), epochs=1, batch=3, fn=without_the_first)
+    for sizes, batch in (([1, 7], 3), ([1], 3), ([2, 3], 1)):
+        cohort = cohort_of(clients(sizes), epochs=1, batch=batch, fn=without_the_first)
         for name, make in BUILDERS.items():
             reference = rounds(make(toy_model, engine="loop"), [cohort] * 2)
             for engine in FAST[name]:

@@ -174,7 +174,6 @@ def _plan(
     row_labels = np.zeros((k, num_rows), np.intp)
     for of_client, client in zip(row_labels, columns, strict=True):
         of_client[: len(client.y)] = client.y.reshape(-1)
-    # Only a chunk that comes again is worth it: of clients that are drawn anew, the Gram matrices are kept alone.
     key = tuple((client.key, client.order_key) for client in columns), "plan"
     kept: _Plan | tuple[()] | None = cache.find(key)
     if kept and np.array_equal(kept.fingerprints, fingerprints) and np.array_equal(kept.row_labels, row_labels):
@@ -198,8 +197,11 @@ def _plan(
         fingerprints=fingerprints.copy(),
     )
     if all(client.order_key is not None for client in columns):
-        arrays = [leaf for _, leaf in trees.leaves(plan) if isinstance(leaf, np.ndarray)]
-        cache.put(key, *((), 128 * k) if kept is None else (plan, sum(array.nbytes for array in arrays)))
+        # Only a chunk that comes again is worth it: of clients that are drawn anew, the Gram matrices are kept alone.
+        if kept is None:
+            cache.put(key, (), 128 * k)
+        else:
+            cache.put(key, plan, sum(leaf.nbytes for _, leaf in trees.leaves(plan) if isinstance(leaf, np.ndarray)))
     return plan
 
 
@@ -243,14 +245,14 @@ def _take_steps(
     z, predictions, errors : ndarray, shape (T, c, k b)
         Of all steps. Of z there is but the last step's where nobody will look at it.
     """
-    (c, k, num_rows), (num_steps, places) = logits.shape, plan.rows.shape
+    (c, k, num_rows), (num_steps, _, b) = logits.shape, plan.schedule.rows.shape
     rate, momentum, pull = np.float32(steps.learning_rate), np.float32(steps.momentum), np.float32(steps.pull)
     scale = rate / np.maximum(plan.schedule.lengths, 1).astype(np.float32)
-    scale = np.repeat(scale, places // k, axis=1)
+    scale = np.repeat(scale, b, axis=1)
     first, velocity = logits.copy() if pull else None, np.zeros_like(logits) if momentum else None
-    moved, gram_rows = np.empty_like(logits), np.empty((places, num_rows), np.float32)
-    z = np.empty((num_steps if head.needs_outputs else 1, c, places), np.float32)
-    predictions, errors = (np.empty((num_steps, c, places), np.float32) for _ in range(2))
+    moved, gram_rows = np.empty_like(logits), np.empty((k * b, num_rows), np.float32)
+    z = np.empty((num_steps if head.needs_outputs else 1, c, k * b), np.float32)
+    predictions, errors = (np.empty((num_steps, c, k * b), np.float32) for _ in range(2))
     for t, (p, e) in enumerate(zip(predictions, errors, strict=True)):
         here = z[t % len(z)]
         logits.reshape(c, -1).take(plan.rows[t], axis=1, out=here, mode="clip")
@@ -262,8 +264,8 @@ def _take_steps(
         if plan.grams is None or t + 1 == num_steps:
             break
         plan.grams.take(plan.rows[t], axis=0, out=gram_rows, mode="clip")
-        by_client = e.reshape(c, k, -1).transpose(1, 0, 2)
-        np.matmul(by_client, gram_rows.reshape(k, -1, num_rows), out=moved.transpose(1, 0, 2))
+        by_client = e.reshape(c, k, b).transpose(1, 0, 2)
+        np.matmul(by_client, gram_rows.reshape(k, b, num_rows), out=moved.transpose(1, 0, 2))
         if movement is not None:
             moved += movement
         if first is not None:
@@ -298,14 +300,14 @@ def _measured(
 
 def _update(steps: SGDSteps, drift: Arrays | None, errors: Array, plan: _Plan, xs: Sequence[Array]) -> Arrays:
     """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c)."""
-    longest, c, places = errors.shape
-    k, num_rows = plan.fingerprints.shape
+    longest, k, b = plan.schedule.rows.shape
+    c, num_rows = errors.shape[1], plan.fingerprints.shape[1]
     num_steps, response = plan.schedule.num_steps, _impulse_response(steps, longest)
     if steps.momentum or steps.pull:
         # Step t of a client with T batches is followed by T - 1 - t others.
         age = num_steps - 1 - np.arange(longest)[:, np.newaxis]
         weight = response[np.maximum(age, 0)].astype(np.float32)
-        errors = errors * np.repeat(weight, places // k, axis=1)[:, np.newaxis]
+        errors = errors * np.repeat(weight, b, axis=1)[:, np.newaxis]
     coefficients = _sums_by_row(errors, plan.rows, k * num_rows).reshape(c, k, num_rows)
     kernels, biases = np.empty((k, c, xs[0].shape[1]), np.float32), np.empty((k, c), np.float32)
     for i, x in reversed(list(enumerate(xs))):  # the last one's data are still in the cache

@@ -140,6 +140,7 @@ class Lazy(Mapping[str, Any]):
         return len(self._names)
 
 
+@dataclass(frozen=True, eq=False)
 class Stack:
     """Clients side by side: what a `LocalTraining` may know of them, their batches, and what they send.
 
@@ -153,45 +154,41 @@ class Stack:
     schedule : Schedule
     """
 
-    def __init__(
-        self,
-        engine: LockstepEngine,
-        sent: Broadcast,
-        tasks: Sequence[Task],
-        columns: Sequence[ClientColumns],
-        schedule: Schedule,
-    ) -> None:
-        self._engine, self._sent, self._tasks, self._columns, self._schedule = engine, sent, tasks, columns, schedule
-        self._x, self._y = [client.x for client in columns], [client.y for client in columns]
+    engine: LockstepEngine
+    sent: Broadcast
+    tasks: Sequence[Task]
+    columns: Sequence[ClientColumns]
+    schedule: Schedule
 
     def client(self) -> Client:
         """Return what the clients know; all arrays have their axis in front, those of the server without copies."""
-        k = len(self._tasks)
+        k = len(self.tasks)
 
         def of_each(leaf: Any) -> Any:
             return np.broadcast_to(leaf, (k, *leaf.shape)) if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
 
-        kept = [task.kept for task in self._tasks]
         return Client(
-            weights=tuple(np.broadcast_to(w, (k, *w.shape)) for w in self._sent.weights.trainable),
-            state=trees.map(of_each, self._sent.state),
-            kept=None if kept[0] is None else trees.stack(kept),
-            round_num=self._sent.round_num,
-            ids=tuple(task.client_id for task in self._tasks),
+            weights=tuple(np.broadcast_to(w, (k, *w.shape)) for w in self.sent.weights.trainable),
+            state=trees.map(of_each, self.sent.state),
+            kept=trees.stack([task.kept for task in self.tasks]),
+            round_num=self.sent.round_num,
+            ids=tuple(task.client_id for task in self.tasks),
             is_many=True,
-            _count_own_examples=lambda: np.array([client.num_own_examples for client in self._columns], np.int64),
-            _objective=self._objective if self._engine.work.reads_all_data else None,
+            _count_own_examples=lambda: np.array([client.num_own_examples for client in self.columns], np.int64),
+            _objective=self._objective if self.engine.work.reads_all_data else None,
         )
 
     def batch(self, t: int, count: int) -> tuple[Array, Array, Array]:
         """Return x, y and the mask of step t, of the first clients."""
-        rows = self._schedule.rows[t, :count]
-        return _gathered(self._x, rows), _gathered(self._y, rows), self._schedule.mask[t, :count]
+        rows = self.schedule.rows[t, :count]
+        x = _gathered([client.x for client in self.columns], rows)
+        y = _gathered([client.y for client in self.columns], rows)
+        return x, y, self.schedule.mask[t, :count]
 
     def compute(self, weights: Arrays, x: Array, y: Array, mask: Array) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each client, forward and backward."""
-        output, gradients = self._engine.stacked.stacked_forward_and_gradient(weights, x, y, mask)
-        name = f"stacked_forward_and_gradient of {type(self._engine.model).__name__}"
+        output, gradients = self.engine.stacked.stacked_forward_and_gradient(weights, x, y, mask)
+        name = f"stacked_forward_and_gradient of {type(self.engine.model).__name__}"
         check_shapes(name, gradients, [w.shape for w in weights])
         return output, gradients
 
@@ -200,29 +197,29 @@ class Stack:
         return self.compute(weights, *batch)[1]
 
     def _objective(self, weights: Arrays) -> tuple[Array, Arrays]:
-        k, count, sent = len(self._tasks), np.maximum(self._schedule.num_examples, 1), self._sent.weights
+        k, count, sent = len(self.tasks), np.maximum(self.schedule.num_examples, 1), self.sent.weights
         total, loss = trees.map(lambda w: np.zeros(w.shape, w.dtype), weights), np.zeros(k)
-        for t, n in enumerate(self._schedule.lengths):
+        for t, n in enumerate(self.schedule.lengths):
             output, gradients = self.compute(weights, *self.batch(t, k))
             # A client that has no batch left has no gradient either, but perhaps one of the penalty.
             total = trees.map(lambda s, g, n=n: s + trees.along(n, g) * g, total, gradients)
             loss += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
         here = (sent._replace(trainable=trees.take(weights, i)) for i in range(k))
-        penalty = np.array([self._engine.model.penalty(one) for one in here])
+        penalty = np.array([self.engine.model.penalty(one) for one in here])
         return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
 
     def end(
         self, client: Client, local: Local, update: Callable[[], Arrays], measured: Sequence[metrics.Unfinalized]
     ) -> ChunkResult:
         """Return what the clients send, after their steps; beside the model's metrics those that the work adds."""
-        work, schedule, trainable = self._engine.work, self._schedule, self._sent.weights.trainable
+        work, schedule, trainable = self.engine.work, self.schedule, self.sent.weights.trainable
         num_steps, num_examples = schedule.num_steps, schedule.num_examples
         result = work.end(client, local, Trained(num_steps, num_examples, update))
         wanted = [(len(measured), *w.shape) for w in trainable]
         check_shapes(f"update of {type(work).__name__}", result.update, wanted)
         for i, sums in enumerate(measured if result.metrics else ()):
             sums.update(trees.take(result.metrics, i))
-        return chunk_result(self._tasks, trainable, result, measured, num_examples.tolist(), num_steps.tolist())
+        return chunk_result(self.tasks, trainable, result, measured, num_examples.tolist(), num_steps.tolist())
 
 
 def _gathered(columns: Sequence[Array], rows: Array) -> Array:
