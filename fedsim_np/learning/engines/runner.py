@@ -215,9 +215,16 @@ def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
     first = next(results)
     if len(first.norms) == k:
         return first
+
+    def placed(whole: Array, part: Array) -> Array:
+        # What is kept, or a message, may be integers in one chunk and floats in another.
+        whole = whole.astype(np.result_type(whole.dtype, part.dtype), copy=False)
+        whole[start:end] = part
+        return whole
+
     joined: ChunkResult = trees.map(lambda part: np.empty_like(part, shape=(k, *part.shape[1:])), first)
     end = 0
     for result in itertools.chain([first], results):
         start, end = end, end + len(result.norms)
-        trees.map(np.copyto, trees.take(joined, slice(start, end)), result)
+        joined = trees.map(placed, joined, result)
     return joined
