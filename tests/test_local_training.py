@@ -196,6 +196,29 @@ def test_clients_must_be_known_where_something_is_kept_of_them(data, message):
             process.next(process.initialize(), data())
 
 
+class Halving(LocalTraining):
+    """Sends 1, and from the ninth client on a half."""
+
+    def begin(self, client):
+        return {"weights": client.weights}
+
+    def step(self, local, gradients, batch):
+        return local
+
+    def end(self, client, local, trained):
+        return ClientResult(trained.update, 1.0, message={"share": 1 if int(client.ids[0][1:]) < 8 else 0.5})
+
+    def finish_round(self, state, cohort):
+        return state, {"shares": cohort.messages["share"].tolist()}
+
+
+def test_messages_of_several_chunks_may_be_of_several_types():
+    process = compose_learning_process(toy_model, Halving(), MEAN, optimizers.build_sgdm(1.0), engine="loop")
+    data = [Dataset.from_arrays(arrays, client).batch(4) for client, arrays in population().items()]
+    metrics = process.next(process.initialize(), data).metrics
+    assert metrics["client_work"]["shares"] == [1] * 8 + [0.5] * 4
+
+
 # --- what hides state
 
 

@@ -554,7 +554,7 @@ def test_finalizers_may_return_tuples_and_sums_may_be_nested():
 
 
 def test_weights_of_clients_are_numbers():
-    for wrong in (float("nan"), -1.0, "3"):
+    for wrong in (float("nan"), -1.0, "3", None):
         process = compose((np.ones((4, 3)), np.ones(3)))
         process.client_work.run = lambda *_, w=wrong: ClientResult((np.ones((4, 3)), np.ones(3)), w, {})
         with pytest.raises(ValueError, match="'weight of client c0' must be a finite float >= 0"):

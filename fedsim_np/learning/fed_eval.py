@@ -35,9 +35,10 @@ class EvaluationProcess(LearningProcess):
     def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
         """Evaluate the weights in a state on a cohort, and add to the totals in it."""
         results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
-        current = metrics.total(results.metrics)
+        unfinalized = results.metrics.tolist()
+        current = metrics.total(unfinalized)
         sums = metrics.add(state.client_work[1], current)
-        clients = functools.partial(clients_table, cohort_of(datasets, results), results.metrics, updates=False)
+        clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized, updates=False)
         return state._replace(client_work=((), sums)), self._metrics(current, sums), clients
 
     def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:

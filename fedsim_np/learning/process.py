@@ -129,7 +129,7 @@ class TrainingProcess(LearningProcess):
         self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult
     ) -> tuple[Cohort, Arrays, list[Unfinalized]]:
         """Zero the update and the metrics of each client whose update is not finite, and all that do not count send."""
-        bad, unfinalized = ~np.isfinite(results.norms), results.metrics
+        bad, unfinalized = ~np.isfinite(results.norms), results.metrics.tolist()
         if bad.any():
             for update in results.updates:
                 update[bad] = 0

@@ -4,12 +4,12 @@
 ``loop``    one client after the other: the reference, for everything
 ``cohort``  all clients of a chunk in lockstep, for a `LocalTraining` of a model that is `Stackable`
 ``gram``    lockstep in the span of the data, for softmax regression and `SGDSteps`
-``auto``    the fastest of them that is valid, chosen by the shapes of each chunk
+``auto``    the fastest of them that is valid; instead of gram, cohort for chunks whose shapes do not suit it
 ==========  ======================================================================================================
 
 `choose_engine` decides when a process is built, by what work and model declare. To read them: `engine`, `loop`;
-`columns`, `schedule`, `lockstep`, `gram`, `auto`, `evaluation`; then `cache`, `runner`, `host`; last `maps`, where what
-cannot be declared is found out.
+`columns`, `schedule`, `lockstep`, `gram`, `evaluation`; then `cache`, `runner`, `host`; last `maps`, where what cannot
+be declared is found out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 
 from fedsim_np.errors import argument_error
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
-from fedsim_np.learning.engines.auto import AutoEngine
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
 from fedsim_np.learning.engines.evaluation import ColumnEvaluation, LoopEvaluation
@@ -61,19 +60,17 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
-    checked_engine(engine)
-    built = {"gram": _gram(work, model), "cohort": _lockstep(work, model), "loop": LoopEngine(work, model)}
-    if engine != "auto":
-        found = built[engine]
-        if isinstance(found, str):
-            raise ValueError(f"engine='{engine}' cannot {found}: use engine='auto'.")
-        return found
-    fastest = tuple(found for found in built.values() if isinstance(found, Engine))
-    # The loop takes batches, and the others columns: it is for what none of them can do.
-    return fastest[0] if len(fastest) < 3 else AutoEngine(fastest[:2])
+    is_auto, lockstep = checked_engine(engine) == "auto", _lockstep(work, model)
+    built = {"gram": _gram(lockstep, is_auto), "cohort": lockstep, "loop": LoopEngine(work, model)}
+    if is_auto:
+        return next(found for found in built.values() if isinstance(found, Engine))
+    found = built[engine]
+    if isinstance(found, str):
+        raise ValueError(f"engine='{engine}' cannot {found}: use engine='auto'.")
+    return found
 
 
-def _lockstep(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
+def _lockstep(work: LocalTraining | ClientWork, model: Model) -> LockstepEngine | str:
     """Return lockstep for a work and a model, or what of them it cannot do."""
     if not isinstance(work, LocalTraining):
         return f"do the client work {type(work).__name__}, which is no LocalTraining"
@@ -85,11 +82,11 @@ def _lockstep(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
     return LockstepEngine(work, model, model, chunk_size_for(trainable))
 
 
-def _gram(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
-    """Return the engine in the span of the data for a work and a model, or what of them it cannot do."""
-    lockstep = _lockstep(work, model)
-    if not isinstance(lockstep, LockstepEngine):
+def _gram(lockstep: LockstepEngine | str, is_auto: bool) -> GramEngine | str:
+    """Return the engine in the span of the data for what lockstep can do, or what of it this cannot."""
+    if isinstance(lockstep, str):
         return lockstep
+    work, model = lockstep.work, lockstep.model
     if not isinstance(model, IsSoftmaxRegression) or model.declared_metrics is None:
         return f"use {type(model).__name__}, which has no softmax_head of its own"
     trainable = initial_weights(model).trainable
@@ -97,7 +94,7 @@ def _gram(work: LocalTraining | ClientWork, model: Model) -> Engine | str:
         return "compute in float64"
     if not isinstance(work, TakesSGDSteps) or work.as_sgd(lockstep.work.initialize(trainable)) is None:
         return f"take the steps of {type(work).__name__}, only gradient descent's"
-    return GramEngine(lockstep.work, model, lockstep.stacked, model, work)
+    return GramEngine(work, model, lockstep.stacked, softmax=model, sgd=work, is_auto=is_auto)
 
 
 def evaluation_engine(model: Model, engine: EngineName = "auto") -> Engine:

@@ -41,7 +41,7 @@ class Cache:
         self.budget, self._bytes = budget, 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._of_objects: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
@@ -60,17 +60,10 @@ class Cache:
         if size > self.budget:
             return
         with self._lock:
-            self.drop(key)
+            self._bytes += size - self._entries.pop(key, (None, 0))[1]
             self._entries[key] = value, size
-            self._bytes += size
             while self._bytes > self.budget:
                 self._bytes -= self._entries.popitem(last=False)[1][1]
-
-    def drop(self, key: Hashable) -> None:
-        """Forget a key."""
-        with self._lock:
-            if key in self._entries:
-                self._bytes -= self._entries.pop(key)[1]
 
     def find_of(self, owner: Any) -> Any:
         """Return what was kept for as long as an object lives, or None."""

@@ -16,7 +16,7 @@ subtracts the batch's mean, or draws random numbers), every row of every batch i
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class ClientColumns(NamedTuple):
     num_own_examples: int
     key: Hashable | None = None
     order_key: Hashable | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClientColumns, self[:5]  # a key stands for memory of this process
 
 
 def stacks(model: Model) -> bool:
@@ -97,17 +100,16 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     if parts is None:
         # Copies: whoever makes the batches may use the same memory again.
         batches = [(np.array(b["x"]), np.array(b["y"])) for b in read_batches(model, dataset)]
-        return _of_places(batches, model, dataset.num_own_examples)
+        return _of_batches(batches, model, dataset.num_own_examples)
     order_key = parts.order_key, parts.batch_size, parts.drop_remainder
     rows, lengths = _order(parts, order_key, cache)
-    names = _renaming(parts, lengths, cache)
+    columns, maps = parts.source.columns(), tuple(map(function_key, parts.maps))
     # A kept Gram matrix knows its rows: what this key leaves out it will notice.
-    functions = tuple(function_key(fn) or getattr(fn, "__code__", type(fn)) for fn in parts.maps)
-    columns = parts.source.columns()
-    key = tuple((name, WeakKey(column)) for name, column in columns.items()), functions
+    key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
+    names = _renaming(parts, maps, lengths, cache)
     if names is None:
         batches = _mapped_batches(model, dataset, parts, rows, lengths)
-        return _of_rows(batches, rows, lengths, key, model, dataset.num_own_examples)
+        return _of_batches(batches, model, dataset.num_own_examples, rows, key)
     x, y = (columns[name].reshape(len(columns[name]), *shape) for name, shape in names)
     check_batch(model.input_spec, {"x": x, "y": y}, dataset.client_id)
     return ClientColumns(x, y, rows, lengths, len(x), key, order_key)
@@ -129,21 +131,17 @@ def _order(parts: RowBatches, key: Hashable, cache: Cache) -> tuple[Array, Array
     return found
 
 
-def _renaming(parts: RowBatches, lengths: Array, cache: Cache) -> Renaming | None:
-    """Return where a dataset's x and y are in its columns, if its maps do no more than that."""
-    spec = parts.source.spec
-    if not parts.maps:
-        fields = {name: tuple(n or 0 for n in array.shape) for name, array in spec.items()}
-        return Renaming(("x", fields["x"]), ("y", fields["y"])) if {"x", "y"} <= set(fields) else None
-    structure = tuple((name, array.shape, array.dtype) for name, array in spec.items())
-    keys, sizes = tuple(map(function_key, parts.maps)), frozenset(lengths.tolist())
-    if None in keys or not sizes:
+def _renaming(parts: RowBatches, keys: tuple[Hashable | None, ...], lengths: Array, cache: Cache) -> Renaming | None:
+    """Return where a dataset's x and y are in its columns, if its maps, of these keys, do no more than that."""
+    if None in keys:
         return None
-    found: list[Renaming | None] | None = cache.find((keys, structure, sizes))
+    spec, sizes = parts.source.spec, frozenset(lengths.tolist())
+    key = keys, tuple((name, array.shape, array.dtype) for name, array in spec.items()), sizes
+    found: list[Renaming | None] | None = cache.find(key)
     if found is None:
-        of_sizes = {renaming(parts.maps, spec, size) for size in sizes}
+        of_sizes = {renaming(parts.maps, spec, size) for size in sizes or {1}}  # no batch is as good as any
         found = [of_sizes.pop() if len(of_sizes) == 1 else None]
-        cache.put((keys, structure, sizes), found, _SMALL)
+        cache.put(key, found, _SMALL)
     return found[0]
 
 
@@ -165,40 +163,23 @@ def _mapped_batches(
     return batches
 
 
-def _of_places(batches: list[tuple[Array, Array]], model: Model, num_own_examples: int) -> ClientColumns:
-    """Return every place of the order as a row of its own."""
-    x, y = _joined(batches, model)
-    lengths = np.array([len(b[0]) for b in batches], np.intp)
-    return ClientColumns(x, y, np.arange(len(x), dtype=np.intp), lengths, num_own_examples)
-
-
-def _of_rows(
+def _of_batches(
     batches: list[tuple[Array, Array]],
-    rows: Array,
-    lengths: Array,
-    key: Hashable,
     model: Model,
     num_own_examples: int,
+    rows: Array | None = None,
+    key: Hashable | None = None,
 ) -> ClientColumns:
-    """Return each row once, if it is the same wherever it is read."""
-    if [len(x) for x, _ in batches] != lengths.tolist():
-        return _of_places(batches, model, num_own_examples)
-    x, y = _joined(batches, model)
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    one_x, one_y = x[first], y[first]
-    inverse = inverse.reshape(-1).astype(np.intp)
-    if len(first) == len(rows) or (_same_bits(one_x[inverse], x) and _same_bits(one_y[inverse], y)):
-        return ClientColumns(one_x, one_y, inverse, lengths, num_own_examples, key)
-    return _of_places(batches, model, num_own_examples)
-
-
-def _joined(batches: list[tuple[Array, Array]], model: Model) -> tuple[Array, Array]:
-    if batches:
-        return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
-    spec = model.input_spec
-    x, y = (np.empty((0, *(d or 0 for d in spec[name].shape[1:])), spec[name].dtype) for name in ("x", "y"))
-    return x, y
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    """Return each row once, if it is known which row is where and all its copies are the same; else every place."""
+    specs = (model.input_spec[name] for name in ("x", "y"))
+    empty = (np.empty((0, *(n or 0 for n in spec.shape[1:])), spec.dtype) for spec in specs)
+    x, y = map(np.concatenate, zip(*batches, strict=True)) if batches else empty
+    lengths = np.array([len(x) for x, _ in batches], np.intp)
+    if rows is not None and len(rows) == len(x):
+        _, first, places = np.unique(rows, return_index=True, return_inverse=True)
+        once = x[first], y[first]
+        # Compared by their bits: NaN is equal to NaN, and 0 is not to -0.
+        same = (a[places].tobytes() == b.tobytes() for a, b in zip(once, (x, y), strict=True))
+        if len(first) == len(rows) or all(same):
+            return ClientColumns(*once, places, lengths, num_own_examples, key)
+    return ClientColumns(x, y, np.arange(len(x)), lengths, num_own_examples)

@@ -8,19 +8,17 @@ computes it, in whatever order, on however many cores.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, check_float
 from fedsim_np.learning.client import Broadcast, ClientResult
+from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
-from fedsim_np.learning.metrics import Unfinalized
 from fedsim_np.learning.models.model import Model
 from fedsim_np.trees import Array, Arrays
 
@@ -48,7 +46,7 @@ class Task(NamedTuple):
 
 
 class ChunkResult(NamedTuple):
-    """What k clients send to the server.
+    """What k clients send to the server: a tree of arrays, each with the clients' axis in front.
 
     Attributes
     ----------
@@ -58,28 +56,30 @@ class ChunkResult(NamedTuple):
         0 for a client whose update is not finite.
     norms : ndarray, shape (k,), float64
         l2 norm of each update over all tensors; not finite just if the update is not.
-    metrics : list of OrderedDict
-        Unfinalized, one per client.
-    num_examples : list of int or None
+    metrics : ndarray of OrderedDict, shape (k,)
+        Unfinalized.
+    num_examples : ndarray of int or None, shape (k,)
         Examples that each has read; None stands for all that its dataset has.
-    num_steps : list of int or None
+    num_steps : ndarray of int or None, shape (k,)
     kept, messages : tree of arrays (k, ...), or None
     """
 
     updates: Arrays
     client_weights: Array
     norms: Array
-    metrics: list[Unfinalized]
-    num_examples: list[int | None]
-    num_steps: list[int | None]
+    metrics: Array
+    num_examples: Array
+    num_steps: Array
     kept: Any = None
     messages: Any = None
 
 
 def chunk_result(
-    tasks: Sequence[Task], trainable: Arrays, result: ClientResult, client_weights: npt.ArrayLike, **columns: Any
+    tasks: Sequence[Task], trainable: Arrays, result: ClientResult, *of_each: Sequence[Any]
 ) -> ChunkResult:
     """Measure the updates that k clients send, the clients' axis in front of every array, and check their weights.
+
+    What is said client by client is given beside that: metrics, numbers of examples and numbers of steps.
 
     Raises
     ------
@@ -89,12 +89,18 @@ def chunk_result(
     with np.errstate(over="ignore"):
         updates = tuple(np.asarray(u, w.dtype) for u, w in zip(result.update, trainable, strict=True))
     norms = update_norms(updates, len(tasks))
-    weights, finite = np.asarray(client_weights), np.isfinite(norms)
+    weights, finite = np.broadcast_to(result.weight, len(tasks)), np.isfinite(norms)
     if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0) | ~finite).all():
         for i in np.flatnonzero(finite).tolist():
-            check_float(f"weight of {tasks[i].name}", weights[i].item(), minimum=0.0)
+            check_float(f"weight of {tasks[i].name}", weights.tolist()[i], minimum=0.0)
     weights = np.where(finite, weights.astype(np.float64), 0.0)
-    return ChunkResult(updates, weights, norms, kept=result.kept, messages=result.message, **columns)
+    metrics, num_examples, num_steps = map(objects, of_each)
+    return ChunkResult(updates, weights, norms, metrics, num_examples, num_steps, result.kept, result.message)
+
+
+def objects(values: Sequence[Any]) -> Array:
+    """Return an array (k,) of these."""
+    return np.fromiter(values, np.object_, len(values))
 
 
 def check_shapes(name: str, arrays: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -125,6 +131,8 @@ class Engine(abc.ABC):
 
     Attributes
     ----------
+    work : LocalTraining or ClientWork or None
+        None for an evaluation.
     model : Model
     name : str
     chunk_size : int
@@ -133,6 +141,7 @@ class Engine(abc.ABC):
         Whether a client that was read already, as `ClientColumns`, is taken as well as a dataset.
     """
 
+    work: LocalTraining | ClientWork | None
     model: Model
     name: str
     chunk_size: int
@@ -141,15 +150,11 @@ class Engine(abc.ABC):
     @property
     def parts(self) -> Mapping[str, Any]:
         """What of the user's is in it: it must not change in a round."""
-        return {"model": self.model}
+        return {"client work": self.work, "model": self.model}
 
     @abc.abstractmethod
     def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Do the work of a chunk."""
-
-    def suits(self, sent: Broadcast, clients: Sequence[ClientColumns]) -> bool:
-        """Return whether this is a good way for a chunk with this state and these shapes."""
-        return True
 
 
 def columns_of(model: Model, tasks: Sequence[Task], cache: Cache) -> list[ClientColumns]:
@@ -157,28 +162,3 @@ def columns_of(model: Model, tasks: Sequence[Task], cache: Cache) -> list[Client
     return [
         task.data if isinstance(task.data, ClientColumns) else read_columns(model, task.data, cache) for task in tasks
     ]
-
-
-class Lazy(Mapping[str, Any]):
-    """What local training leaves behind, each part made when it is asked for: most works ask for none of it."""
-
-    def __init__(self, parts: Mapping[str, Callable[[], Any]]) -> None:
-        self._parts = parts
-
-    def __getitem__(self, name: str) -> Any:
-        return self._parts[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-
-def with_more(of_model: Sequence[Unfinalized], of_work: Mapping[str, Any]) -> list[Unfinalized]:
-    """Return each client's metrics of the model, and those that the work adds, whose sums have the clients' axis."""
-    if not of_work:
-        return list(of_model)
-    for i, sums in enumerate(of_model):
-        sums.update(trees.take(of_work, i))
-    return list(of_model)

@@ -11,7 +11,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.errors import naming_client
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of, objects
 from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
 from fedsim_np.learning.models.evaluation import unfinalized_evaluation
 from fedsim_np.learning.models.model import Model
@@ -19,9 +19,9 @@ from fedsim_np.learning.shortcuts import EndsInHead
 from fedsim_np.trees import Array
 
 
-def _evaluated(sums: list[Unfinalized], num_examples: list[int | None]) -> ChunkResult:
+def _evaluated(sums: Sequence[Unfinalized], num_examples: Sequence[int]) -> ChunkResult:
     nothing = np.zeros(len(sums))
-    return ChunkResult((), nothing, nothing, sums, num_examples, [None] * len(sums))
+    return ChunkResult((), nothing, nothing, objects(sums), objects(num_examples), objects([None] * len(sums)))
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class LoopEvaluation(Engine):
     """The reference: batch by batch, one client after the other."""
 
     model: Model
+    work = None
     name = "loop"
     chunk_size = 8
     takes_columns = False
@@ -40,7 +41,7 @@ class LoopEvaluation(Engine):
             assert isinstance(task.data, Dataset)
             with naming_client(task.client_id):
                 evaluated.append(unfinalized_evaluation(self.model, sent.weights, task.data))
-        return _evaluated([sums for sums, _ in evaluated], [n for _, n in evaluated])
+        return _evaluated(*zip(*evaluated, strict=True))
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ColumnEvaluation(Engine):
     model: Model
     layers: EndsInHead
     metrics: ExampleMetrics
+    work = None
     name = "columns"
     chunk_size = 50
     takes_columns = True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -34,37 +33,22 @@ class LoopEngine(Engine):
     chunk_size = 8
     takes_columns = False
 
-    @property
-    def parts(self) -> Mapping[str, Any]:
-        """The work and the model."""
-        return {"client work": self.work, "model": self.model}
-
     def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Run client by client."""
         # An update that overflows is found, left out and reported by the server.
         with np.errstate(all="ignore"):
             results = [self._run(sent, task) for task in tasks]
-        first, trainable = results[0], sent.weights.trainable
+        trainable = sent.weights.trainable
         for task, result in zip(tasks, results, strict=True):
             check_shapes(f"update of {task.name}", result.update, [w.shape for w in trainable])
-        with np.errstate(over="ignore"):
-            updates = tuple(
-                np.stack([np.asarray(result.update[i], w.dtype) for result in results]) for i, w in enumerate(trainable)
-            )
-        together = first._replace(
-            update=updates,
-            kept=None if first.kept is None else trees.stack([result.kept for result in results]),
-            message=None if first.message is None else trees.stack([result.message for result in results]),
+        updates, weights, metrics, num_examples, kept, messages, num_steps = zip(*results, strict=True)
+        together = ClientResult(
+            update=tuple(map(np.stack, zip(*updates, strict=True))),
+            weight=weights,
+            kept=trees.stack(kept),
+            message=trees.stack(messages),
         )
-        return chunk_result(
-            tasks,
-            trainable,
-            together,
-            [result.weight for result in results],
-            metrics=[result.metrics for result in results],
-            num_examples=[result.num_examples for result in results],
-            num_steps=[result.num_steps for result in results],
-        )
+        return chunk_result(tasks, trainable, together, metrics, num_examples, num_steps)
 
     def _run(self, sent: Broadcast, task: Task) -> ClientResult:
         assert isinstance(task.data, Dataset)

@@ -13,13 +13,13 @@ arrays otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import pickle
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -80,8 +80,7 @@ class Runner:
             raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
         self.engine, self._executor = engine, executor
         self._cache = Cache(check_int("cache_bytes", cache_bytes, minimum=0))
-        self._threads: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
+        self._threads: dict[int, ThreadPoolExecutor] = {}  # by process: a forked child has none of its parent's
 
     def __reduce__(self) -> tuple[Any, ...]:
         executor = self._executor if self._executor == "serial" else None  # an executor cannot travel
@@ -97,53 +96,42 @@ class Runner:
         of_each = itertools.repeat(None) if kept is None else kept
         tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(datasets, of_each, strict=False)]
         chunks = cut(tasks, self.engine.chunk_size)
-        executor = self._executor_for(chunks)
-        in_threads = isinstance(executor, ThreadPoolExecutor)
+        executor = self._workers(len(chunks))
         keep_freed_memory()
-        with one_blas_thread(), quick_switching() if in_threads else contextlib.nullcontext():
-            return _joined(self._results(executor, sent, chunks), len(tasks))
+        with one_blas_thread(), quick_switching() if isinstance(executor, ThreadPoolExecutor) else nullcontext():
+            if executor is None:
+                return _joined((self.engine.run_chunk(sent, chunk, self._cache) for chunk in chunks), len(tasks))
+            submitted = self._pickled_tasks if self.sends_pickles else self._thread_tasks
+            return _joined(_finished(submitted(executor, sent, chunks), executor), len(tasks))
 
-    def _executor_for(self, chunks: Sequence[Sequence[Task]]) -> Executor | None:
-        if self._executor is None and len(chunks) > 1 and self.engine.takes_columns and _cores() > 1:
-            return self._own_threads()
-        return self._executor if isinstance(self._executor, Executor) else None
-
-    def _results(
-        self, executor: Executor | None, sent: Broadcast, chunks: Sequence[Sequence[Task]]
-    ) -> Iterator[ChunkResult]:
-        if executor is None:
-            return (self.engine.run_chunk(sent, chunk, self._cache) for chunk in chunks)
-        in_threads = isinstance(executor, ThreadPoolExecutor)
-        tasks = (self._thread_tasks if in_threads else self._pickled_tasks)(executor, sent, chunks)
-        return _finished(tasks, executor)
-
-    def _own_threads(self) -> ThreadPoolExecutor:
-        if self._threads is None or self._process != os.getpid():  # a forked child has none of its parent's threads
-            self._process = os.getpid()
-            self._threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
-            weakref.finalize(self, self._threads.shutdown, wait=False)
-        return self._threads
+    def _workers(self, num_chunks: int) -> Executor | None:
+        if isinstance(self._executor, Executor):
+            return self._executor
+        if self._executor == "serial" or num_chunks == 1 or not self.engine.takes_columns or _cores() == 1:
+            return None
+        process = os.getpid()
+        if process not in self._threads:
+            threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
+            self._threads = {process: threads}
+            weakref.finalize(self, threads.shutdown, wait=False)
+        return self._threads[process]
 
     def _thread_tasks(
         self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[Future[ChunkResult]]:
-        loads = self._load_ahead(executor, chunks) if self.engine.takes_columns else iter(())
-        next(loads, None)
-        for chunk in chunks:
-            next(loads, None)
-            ready = [Task(self._read(task), task.client_id, task.kept) for task in chunk]
+        self._load_ahead(executor, chunks[0])
+        for chunk, following in zip(chunks, [*chunks[1:], ()], strict=True):
+            self._load_ahead(executor, following)
+            ready = [task._replace(data=self._read(task)) for task in chunk]
             yield executor.submit(self.engine.run_chunk, sent, ready, self._cache)
 
-    def _load_ahead(self, executor: Executor, chunks: Sequence[Sequence[Task]]) -> Iterator[None]:
-        """Have the columns of the chunks loaded by the executor; each `next` starts one chunk more."""
-        for chunk in chunks:
-            for data, *_ in chunk:
-                is_new = isinstance(data, Dataset) and self._cache.find_of(data) is None
-                parts = data.row_batches() if is_new and isinstance(data, Dataset) else None
-                if parts is not None:
-                    with contextlib.suppress(Exception):  # it is raised again where the client is read, in order
-                        parts.source.load_ahead(executor.submit)
-            yield
+    def _load_ahead(self, executor: Executor, chunk: Sequence[Task]) -> None:
+        """Have the executor load the columns of a chunk that are not here yet."""
+        for data, *_ in chunk if self.engine.takes_columns else ():
+            parts = data.row_batches() if isinstance(data, Dataset) and self._cache.find_of(data) is None else None
+            if parts is not None:
+                with suppress(Exception):  # it is raised again where the client is read, in order
+                    parts.source.load_ahead(executor.submit)
 
     def _read(self, task: Task) -> Dataset | ClientColumns:
         """Return a client read, by this thread and in order; for an engine of batches, what its maps make of it."""
@@ -154,7 +142,7 @@ class Runner:
 
     def _pickled_tasks(
         self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
-    ) -> Iterator[Future[ChunkResult]]:
+    ) -> Iterator[Future[bytes]]:
         try:
             work = pickle.dumps((self.engine, sent))
         except Exception as error:  # pickling runs code of the user's: anything may be raised
@@ -171,11 +159,9 @@ class Runner:
         assert isinstance(task.data, Dataset)
         if not changes(task.data):
             # A lambda, a local function, an open file: each has an error of its own.
-            with contextlib.suppress(Exception):
+            with suppress(Exception):
                 return pickle.dumps(task)
         data = self._read(task) if self.engine.takes_columns else _applied(task.data)
-        if isinstance(data, ClientColumns):
-            data = data._replace(key=None, order_key=None)
         return pickle.dumps(task._replace(data=data))
 
 
@@ -185,43 +171,35 @@ def _applied(dataset: Dataset) -> Dataset:
     return Dataset.from_batches(batches, dataset.client_id)
 
 
-def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> ChunkResult:
-    """Run a chunk in another process; return its result, with arrays that keep their memory order."""
+def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> bytes:
+    """Run a chunk in another process; return its pickled result."""
     engine, sent = pickle.loads(work)
     keep_freed_memory()
     with one_blas_thread(), unchanged(engine.parts):
-        result: ChunkResult = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
-    return result._replace(**{name: trees.map(_Travelling, getattr(result, name)) for name in _ARRAYS})
-
-
-_ARRAYS = ("updates", "kept", "messages")
+        result = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
+    return pickle.dumps(trees.map(_Travelling, result))
 
 
 class _Travelling:
-    """An array that keeps its memory order when it is pickled: sums over it have the same bits everywhere."""
+    """An array that arrives in its memory order: sums over it have the same bits everywhere."""
 
     def __init__(self, array: Array) -> None:
-        axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-        self._array, self._axes = np.ascontiguousarray(array.transpose(axes)), np.argsort(axes).tolist()
+        self._array = array
 
-    def arrived(self) -> Array:
-        """Return the array."""
-        return np.asarray(self._array.transpose(self._axes))
+    def __reduce__(self) -> tuple[Any, ...]:
+        axes = sorted(range(self._array.ndim), key=lambda axis: -self._array.strides[axis])
+        return np.transpose, (np.ascontiguousarray(self._array.transpose(axes)), np.argsort(axes).tolist())
 
 
-def _finished(futures_to_be: Iterator[Future[ChunkResult]], executor: Executor) -> Iterator[ChunkResult]:
-    """Yield results in order; if one fails, the others are cancelled."""
-    futures: list[Future[ChunkResult]] = []
-
-    def arrived(leaf: Any) -> Any:
-        return leaf.arrived() if isinstance(leaf, _Travelling) else leaf
-
+def _finished(futures_to_be: Iterator[Future[Any]], executor: Executor) -> Iterator[ChunkResult]:
+    """Yield results, pickled ones or not, in order; if one fails, the others are cancelled."""
+    futures: list[Future[Any]] = []
     try:
         futures.extend(futures_to_be)
         futures.reverse()
         while futures:
             result = futures.pop().result()
-            yield result._replace(**{name: trees.map(arrived, getattr(result, name)) for name in _ARRAYS})
+            yield pickle.loads(result) if isinstance(result, bytes) else result
     except BrokenExecutor as error:
         raise RuntimeError(
             f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "
@@ -235,30 +213,18 @@ def _finished(futures_to_be: Iterator[Future[ChunkResult]], executor: Executor) 
 def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
     """Join the results of all chunks as they arrive, so that no update is held twice."""
     first = next(results)
-    if len(first.client_weights) == k:
+    if len(first.norms) == k:
         return first
 
-    def whole(part: Array) -> Array:
-        return np.empty_like(part, shape=(k, *part.shape[1:]))
+    def placed(whole: Array, part: Array) -> Array:
+        # What is kept, or a message, may be integers in one chunk and floats in another.
+        whole = whole.astype(np.result_type(whole.dtype, part.dtype), copy=False)
+        whole[start:end] = part
+        return whole
 
-    def place(all_of_them: Array, part: Array) -> None:
-        all_of_them[start:end] = part
-
-    arrays = ("client_weights", "norms", *_ARRAYS)
-    joined = first._replace(
-        **{name: trees.map(whole, getattr(first, name)) for name in arrays},
-        metrics=[],
-        num_examples=[],
-        num_steps=[],
-    )
-    start, result = 0, first
-    while True:
-        end = start + len(result.client_weights)
-        for name in arrays:
-            trees.map(place, getattr(joined, name), getattr(result, name))
-        joined.metrics.extend(result.metrics)
-        joined.num_examples.extend(result.num_examples)
-        joined.num_steps.extend(result.num_steps)
-        if end == k:
-            return joined
-        start, result = end, next(results)
+    joined: ChunkResult = trees.map(lambda part: np.empty_like(part, shape=(k, *part.shape[1:])), first)
+    end = 0
+    for result in itertools.chain([first], results):
+        start, end = end, end + len(result.norms)
+        joined = trees.map(placed, joined, result)
+    return joined

@@ -24,19 +24,16 @@ class Schedule(NamedTuple):
         The row that is read at each place, in its client.
     lengths : ndarray of intp, shape (T, k)
         Places that count; the others are padding.
+    mask : ndarray of bool, shape (T, k, b)
+        Which places count.
     num_steps : ndarray of int64, shape (k,)
         Batches of each client; one may be empty, and is a step all the same.
     """
 
     rows: Array
     lengths: Array
+    mask: Array
     num_steps: Array
-
-    @property
-    def mask(self) -> Array:
-        """Which places count, (T, k, b) bool."""
-        counted: Array = np.less(np.arange(self.rows.shape[2]), self.lengths[:, :, np.newaxis])
-        return counted
 
     @property
     def num_examples(self) -> Array:
@@ -55,17 +52,16 @@ def schedule_of(clients: Sequence[ClientColumns]) -> Schedule:
     >>> schedule_of([ann, bob]).rows.tolist(), schedule_of([ann, bob]).lengths.tolist()
     ([[[2, 0], [1, 2]], [[1, 0], [0, 0]]], [[2, 2], [1, 0]])
     """
-    k = len(clients)
-    steps = max(len(client.lengths) for client in clients)
-    b = max((int(client.lengths.max(initial=0)) for client in clients), default=0)
-    rows = np.zeros((k, steps, b), np.intp)
-    lengths = np.zeros((k, steps), np.intp)
-    for i, client in enumerate(clients):
-        v, n = len(client.rows), len(client.lengths)
-        lengths[i, :n] = client.lengths
-        if v and (client.lengths[:-1] == b).all():  # all batches are full but the last
-            rows[i].reshape(-1)[:v] = client.rows
-        elif v:
-            rows[i, :n][np.arange(b) < client.lengths[:, np.newaxis]] = client.rows
     num_steps = np.array([len(client.lengths) for client in clients], np.int64)
-    return Schedule(np.ascontiguousarray(rows.transpose(1, 0, 2)), np.ascontiguousarray(lengths.T), num_steps)
+    lengths, _ = _padded(num_steps, [client.lengths for client in clients])
+    rows, mask = _padded(lengths, [client.rows for client in clients])
+    rows, lengths, mask = (np.ascontiguousarray(array.swapaxes(0, 1)) for array in (rows, lengths, mask))
+    return Schedule(rows, lengths, mask, num_steps)
+
+
+def _padded(counts: Array, values: Sequence[Array]) -> tuple[Array, Array]:
+    """Return values laid out (..., longest), so many at each place of `counts` (...), and where they are."""
+    mask: Array = np.arange(counts.max(initial=0)) < counts[..., np.newaxis]
+    padded = np.zeros(mask.shape, np.intp)
+    padded[mask] = np.concatenate(values)
+    return padded, mask
