@@ -155,8 +155,8 @@ def checked_result(work: LocalTraining, result: ClientResult, kept: Any, k: int 
         rule = f"of the names that initial_metrics gives, {sorted(own)}"
         raise argument_error(f"metrics of the ClientResult of {name}", rule, sorted(result.metrics))
     clients = () if k is None else (k,)
-    wanted = {path: (*clients, *np.shape(leaf)) for path, leaf in trees.leaves(kept)}
-    given = {path: np.shape(leaf) for path, leaf in trees.leaves(result.kept)}
+    wanted = {path: (*clients, *np.shape(leaf)) for path, leaf in trees.leaves(kept) if leaf is not None}
+    given = {path: np.shape(leaf) for path, leaf in trees.leaves(result.kept) if leaf is not None}
     if wanted != given:
         rule = f"what initialize_client gives, of the shapes {wanted}"
         raise argument_error(f"kept of the ClientResult of {name}", rule, given)
@@ -228,6 +228,10 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         local = checked_local(work, "step", stepped)
         measured.append(model.unfinalized_metrics(batch, output))
         steps, examples = steps + 1, examples + n
+    dtypes, got = ([w.dtype.name for w in tensors] for tensors in (weights.trainable, local["weights"]))
+    if got != dtypes:
+        rule = f"of the model's dtypes, {dtypes} (numbers of np.float64 widen what they multiply, float() does not)"
+        raise argument_error(f"weights of {type(work).__name__}", rule, got)
     trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
     result = checked_result(work, work.end(client, local, trained), kept)
     sums = OrderedDict(metrics.total(measured), **result.metrics)

@@ -133,7 +133,7 @@ class TakesSGDSteps(Protocol):
 
 @runtime_checkable
 class DeclaresElementwise(Protocol):
-    """A local training that says whether its steps are elementwise; where one does not say, it is tested as it runs."""
+    """A local training that says whether its steps are elementwise. The first round finds out whether that is so."""
 
     def is_elementwise(self, state: Any) -> bool:
         """Return whether each weight moves by its own gradient and by what belongs to it alone."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, check_float
 from fedsim_np.learning.client import Broadcast, ClientResult
@@ -89,6 +90,9 @@ def chunk_result(
     with np.errstate(over="ignore"):
         updates = tuple(np.asarray(u, w.dtype) for u, w in zip(result.update, trainable, strict=True))
     norms = update_norms(updates, len(tasks))
+    for _, leaf in trees.leaves((result.kept, result.message)):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":  # it would be passed on with a good update
+            norms[~np.isfinite(leaf).reshape(len(tasks), -1).all(axis=1)] = np.nan
     weights, finite = np.broadcast_to(result.weight, len(tasks)), np.isfinite(norms)
     if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0) | ~finite).all():
         for i in np.flatnonzero(finite).tolist():

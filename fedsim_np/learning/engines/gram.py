@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np import trees
+from fedsim_np.errors import argument_error
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
@@ -77,7 +78,10 @@ class GramEngine(LockstepEngine):
         plan = _plan(self.model, columns, xs, fingerprints, cache)
         stack = Stack(self, sent, tasks, columns, plan.schedule)
         client, l2 = stack.client(), self.softmax.l2
-        local, server = self.work.begin(client), client.weights
+        local, server = self._begin(client), client.weights
+        if any(a is not b for a, b in zip(local["weights"], server, strict=True)):
+            rule = "where begin leaves them, at client.weights, or as_sgd return None"
+            raise argument_error(f"weights of {type(self.work).__name__}", rule, "other arrays")
         # In float32, as optimizers have it.
         rate, momentum, pull = (float(np.float32(h)) for h in (steps.learning_rate, steps.momentum, steps.pull + l2))
         steps = steps._replace(learning_rate=rate, momentum=momentum, pull=pull)

@@ -1,8 +1,7 @@
 """All clients of a chunk in lockstep: one step of the model and the work where the loop takes k.
 
 The arithmetic is the loop's, with the clients' axis in front of every array. It serves every `Stackable` model, and
-every `LocalTraining` whose steps are elementwise. Whether they are, a work may declare; if it does not, each step is
-also taken for one of the clients alone, and has to come to the same.
+every `LocalTraining` whose steps are elementwise, which the first round finds out (`audit`).
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from fedsim_np import trees
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
-from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.client_work import Local, LocalTraining, checked_local, checked_result
+from fedsim_np.learning.engines.audit import audit, is_due
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, check_shapes, chunk_result, columns_of
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.models.model import BatchOutput, Model
-from fedsim_np.learning.shortcuts import DeclaresElementwise, Stackable
+from fedsim_np.learning.shortcuts import Stackable
 from fedsim_np.trees import Array, Arrays
 
 _CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor
@@ -55,6 +55,9 @@ class LockstepEngine(Engine):
         """Train a chunk of clients in lockstep."""
         columns = columns_of(self.model, tasks, cache)
         with np.errstate(all="ignore"):  # an update that overflows is found and left out by the server
+            if is_due(self.work, sent):
+                apart = functools.partial(self._train, cache=Cache(0))
+                audit(apart, self.work, self.model, sent, tasks, columns)
             return self._train(sent, tasks, columns, cache)
 
     def _train(
@@ -65,8 +68,8 @@ class LockstepEngine(Engine):
         columns = [columns[i] for i in order]
         schedule = schedule_of(columns)
         stack = Stack(self, sent, [tasks[i] for i in order], columns, schedule)
-        measure, is_declared = Measure(self.model, schedule), isinstance(self.work, DeclaresElementwise)
-        client, active, server = stack.client(), len(tasks), sent.weights.trainable
+        client, measure = stack.client(), Measure(self.model, schedule)
+        active, server = len(tasks), sent.weights.trainable
         local = self._begin(client)
         parts: list[Local] = []
         for t in range(len(schedule.rows)):
@@ -78,10 +81,7 @@ class LockstepEngine(Engine):
             output, gradients = stack.compute(local["weights"], *batch)
             measure.step(t, output, *batch)
             of_step = StepBatch(schedule.lengths[t, :active], functools.partial(stack.gradient_at, batch))
-            stepped = self.work.step(local, gradients, of_step)
-            if not is_declared and active > 1:
-                self._check_first(stack, local, gradients, batch, stepped)
-            local = stepped
+            local = checked_local(self.work, "step", self.work.step(local, gradients, of_step))
         parts.insert(0, local)
         sizes = np.unique(-schedule.num_steps, return_counts=True)[1].tolist()  # a part took as many steps
         left = Lazy(local, lambda name: trees.concatenate([part[name] for part in parts], sizes))
@@ -89,29 +89,12 @@ class LockstepEngine(Engine):
         return trees.take(result, np.argsort(order))
 
     def _begin(self, client: Client) -> Local:
-        local, k = self.work.begin(client), len(client.ids)
+        local, k = checked_local(self.work, "begin", self.work.begin(client)), len(client.ids)
         for path, leaf in trees.leaves(local):
             if isinstance(leaf, np.ndarray) and leaf.shape[:1] not in ((), (k,)):
                 rule = f"with the clients' axis in front, as all that begin is given: ({k}, ...)"
                 raise argument_error(f"{path} of {type(self.work).__name__}.begin", rule, leaf.shape)
         return local
-
-    def _check_first(
-        self, stack: Stack, local: Local, gradients: Arrays, batch: tuple[Array, Array, Array], stepped: Local
-    ) -> None:
-        """Raise a ValueError unless the first client's step comes to the same if it is taken for this client alone."""
-
-        def gradient_at(weights: Arrays) -> Arrays:
-            stacked = trees.map(lambda w: np.expand_dims(w, 0), weights)
-            return trees.take(stack.gradient_at(trees.take(batch, slice(1)), stacked), 0)
-
-        of_first = StepBatch(int(batch[2][0].sum()), gradient_at)
-        alone = self.work.step(trees.take(local, 0), trees.take(gradients, 0), of_first)
-        for (path, a), (_, b) in zip(trees.leaves(trees.take(stepped, 0)), trees.leaves(alone), strict=True):
-            if isinstance(a, np.ndarray | np.generic) and not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
-                rule = f"elementwise, or is_elementwise return False: '{path}' is another one if a client is stepped"
-                found = f"off by {float(np.abs(a - b).max()):.2g}"
-                raise argument_error(f"step of {type(self.work).__name__}", f"{rule} alone", found)
 
 
 def chunk_size_for(trainable: Arrays) -> int:
@@ -215,7 +198,8 @@ class Stack:
         """Return what the clients send, after their steps; beside the model's metrics those that the work adds."""
         work, schedule, trainable = self.engine.work, self.schedule, self.sent.weights.trainable
         num_steps, num_examples = schedule.num_steps, schedule.num_examples
-        result = work.end(client, local, Trained(num_steps, num_examples, update))
+        trained = Trained(num_steps, num_examples, update)
+        result = checked_result(work, work.end(client, local, trained), self.tasks[0].kept, len(self.tasks))
         wanted = [(len(measured), *w.shape) for w in trainable]
         check_shapes(f"update of {type(work).__name__}", result.update, wanted)
         for i, sums in enumerate(measured if result.metrics else ()):
