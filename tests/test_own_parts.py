@@ -202,7 +202,7 @@ class StateAlone(Right):
         (NoWeights, ["loop", "auto"], "'begin of NoWeights' must be a mapping with 'weights' in it. Got {'weight'"),
         (TupleOfLocal, ["loop", "auto"], "'step of TupleOfLocal' must be a mapping with 'weights' in it"),
         (NoResult, ["loop", "auto"], "'end of NoResult' must be a ClientResult. Got {'update'"),
-        (WideRate, ["loop", "auto"], r"'weights of WideRate' must be of the model's dtypes, .'float32', 'float32'. "),
+        (WideRate, ["loop", "auto"], r"'weights of WideRate' must be float32, as the model's .* Got 'float64'"),
         (
             KeptOfAnotherShape,
             ["loop", "auto"],

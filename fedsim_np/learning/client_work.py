@@ -137,7 +137,7 @@ class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
 
 def checked_local(work: LocalTraining, method: str, local: Local) -> Local:
     """Return what `begin` or `step` gives, or raise if it is no mapping with weights."""
-    if not isinstance(local, Mapping) or "weights" not in local:
+    if not (type(local) is dict or isinstance(local, Mapping)) or "weights" not in local:
         raise argument_type_error(f"{method} of {type(work).__name__}", "a mapping with 'weights' in it", local)
     return local
 
@@ -154,14 +154,14 @@ def checked_result(work: LocalTraining, result: ClientResult, kept: Any, k: int 
     if set(result.metrics) != set(own):
         rule = f"of the names that initial_metrics gives, {sorted(own)}"
         raise argument_error(f"metrics of the ClientResult of {name}", rule, sorted(result.metrics))
+    if kept is None and result.kept is None:
+        return result
     clients = () if k is None else (k,)
     wanted = {path: (*clients, *np.shape(leaf)) for path, leaf in trees.leaves(kept) if leaf is not None}
     given = {path: np.shape(leaf) for path, leaf in trees.leaves(result.kept) if leaf is not None}
     if wanted != given:
         rule = f"what initialize_client gives, of the shapes {wanted}"
         raise argument_error(f"kept of the ClientResult of {name}", rule, given)
-    if kept is None:
-        return result
     return result._replace(kept=trees.map(lambda old, new: np.asarray(new, np.asarray(old).dtype), kept, result.kept))
 
 
@@ -228,10 +228,10 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         local = checked_local(work, "step", stepped)
         measured.append(model.unfinalized_metrics(batch, output))
         steps, examples = steps + 1, examples + n
-    dtypes, got = ([w.dtype.name for w in tensors] for tensors in (weights.trainable, local["weights"]))
-    if got != dtypes:
-        rule = f"of the model's dtypes, {dtypes} (numbers of np.float64 widen what they multiply, float() does not)"
-        raise argument_error(f"weights of {type(work).__name__}", rule, got)
+    for w0, w in zip(weights.trainable, local["weights"], strict=True):
+        if w.dtype != w0.dtype:
+            rule = f"{w0.dtype}, as the model's (numbers of np.float64 widen what they multiply, float() does not)"
+            raise argument_error(f"weights of {type(work).__name__}", rule, w.dtype.name)
     trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
     result = checked_result(work, work.end(client, local, trained), kept)
     sums = OrderedDict(metrics.total(measured), **result.metrics)
