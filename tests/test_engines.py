@@ -191,7 +191,7 @@ def test_auto_says_which_engine_it_is():
             "gram",
             "adam",
             toy_model,
-            "engine='gram' cannot take the steps of FedAvgTraining, only gradient descent's: use engine='auto'.",
+            "engine='gram' cannot take the steps of FedAvgTraining, only gradient descent's that as_sgd declares: use",
         ),
         ("gram", "sgd", "Plain", "engine='gram' cannot use Plain, which has no stacked_forward_and_grad"),
         ("cohort", "sgd", "Plain", "engine='cohort' cannot use Plain, which has no stacked_forward_and_grad"),

@@ -1,5 +1,7 @@
 """Parts of one's own that are wrong, each as somebody would get it wrong: told by name, with what was found."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from conftest import random_cohort, toy_model
@@ -262,3 +264,21 @@ def test_what_is_kept_has_the_dtypes_of_the_first():
     for engine in ("loop", "cohort"):
         kept = run(Wide(), engine)[0].client_work.clients
         assert {w.dtype.name for of_client in kept.values() for w in of_client} == {"float32"}
+
+
+class Pair(NamedTuple):
+    lamb: np.ndarray
+    count: int
+
+
+@pytest.mark.parametrize("first", [Pair(np.zeros(2), 0), {"name": "ann"}, object()])
+def test_what_is_kept_is_what_a_checkpoint_restores(first):
+    class Odd(Right):
+        def initialize_client(self, weights):
+            return first
+
+        def end(self, client, local, trained):
+            return super().end(client, local, trained)._replace(kept=client.kept)
+
+    with pytest.raises(TypeError, match="'what initialize_client gives' must be None, or arrays and numbers in tuples"):
+        run(Odd())

@@ -145,7 +145,10 @@ class TrainingProcess(LearningProcess):
         return self.metrics_aggregator(finalizers)(unfinalized)
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
-        """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are."""
+        """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.
+
+        Aggregator and client work have moved on by then, as in TFF: they do not hear of it.
+        """
         trainable, finalizer_state = state.global_model_weights.trainable, state.finalizer
         check_shapes(f"aggregate of {type(self.aggregator).__name__}", update, [w.shape for w in trainable])
         with np.errstate(all="ignore"):

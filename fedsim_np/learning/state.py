@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedsim_np import trees
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import argument_error, argument_type_error
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.models.model import ModelWeights
 
@@ -57,9 +58,14 @@ class ClientWorkState(NamedTuple):
         ------
         ValueError
             If something is kept, and a client has no id or is there twice.
+        TypeError
+            If what is kept of a new client is no tree that a checkpoint can restore without one to go by.
         """
         if first is None:
             return None
+        if not trees.fold(_is_number, _is_plain, first):
+            rule = "None, or arrays and numbers in tuples, lists and dicts"
+            raise argument_type_error("what initialize_client gives", rule, first)
         if None in ids:
             raise argument_error(
                 "data", "of clients with ids (Dataset.with_client_id), since something is kept of each", None
@@ -85,3 +91,11 @@ def frozen(state: LearningAlgorithmState) -> LearningAlgorithmState:
     work = ClientWorkState.of(state)
     rest = trees.freeze(state._replace(client_work=work.server))
     return rest._replace(client_work=work._replace(server=rest.client_work).stored())
+
+
+def _is_number(leaf: Any) -> bool:
+    return leaf is None or np.asarray(leaf).dtype.kind in "biufc"
+
+
+def _is_plain(node: Any, parts: list[tuple[str | None, bool]]) -> bool:
+    return type(node) in (tuple, list, dict, OrderedDict) and all(fits for _, fits in parts)

@@ -198,11 +198,7 @@ def _array(about: Description, content: bytes, like: Any, path: str) -> Any:
     native = dtype.newbyteorder("=")
     found = f"{native.name} of shape {tuple(shape)}"
     if isinstance(like, np.ndarray | np.generic):
-        if (
-            native != like.dtype.newbyteorder("=")
-            or tuple(shape) != like.shape
-            or isinstance(like, np.generic) != (about["kind"] == "scalar")
-        ):
+        if native != like.dtype.newbyteorder("=") or tuple(shape) != like.shape:
             raise _unfit(path, f"{like.dtype.name} of shape {like.shape}", found)
     elif not _is_open(like):
         raise _unfit(path, _kind_of(like), found)
@@ -213,7 +209,9 @@ def _array(about: Description, content: bytes, like: Any, path: str) -> Any:
         values = np.frombuffer(content, dtype, math.prod(shape), place).reshape(shape).astype(native)
     except ValueError as error:  # too many axes, or one too long for NumPy although there is nothing in it
         raise _unfit(path, "of a shape that NumPy has", str(shape)[:50]) from error
-    return values[()] if about["kind"] == "scalar" else values
+    # NumPy's arithmetic makes scalars of arrays without axes: the given state says which of the two it is.
+    is_scalar = not isinstance(like, np.ndarray) and (about["kind"] == "scalar" or isinstance(like, np.generic))
+    return values[()] if is_scalar else values
 
 
 def _number(about: Description, like: Any, path: str) -> Any:

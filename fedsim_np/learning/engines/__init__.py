@@ -93,7 +93,7 @@ def _gram(lockstep: LockstepEngine | str, is_auto: bool) -> GramEngine | str:
     if any(w.dtype != np.float32 for w in trainable):
         return "compute in float64"
     if not isinstance(work, TakesSGDSteps) or work.as_sgd(lockstep.work.initialize(trainable)) is None:
-        return f"take the steps of {type(work).__name__}, only gradient descent's"
+        return f"take the steps of {type(work).__name__}, only gradient descent's that as_sgd declares"
     return GramEngine(work, model, lockstep.stacked, softmax=model, sgd=work, is_auto=is_auto)
 
 
