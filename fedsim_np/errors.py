@@ -11,7 +11,7 @@ import contextlib
 import math
 import numbers
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _LONGEST = 200  # characters of a value in a message
@@ -172,7 +172,7 @@ def check_int(name: str, value: Any, *, minimum: int | None = None) -> int:
 
 
 def check_parts(name: str, value: Any, *parts: str) -> Any:
-    """Return a tuple of these parts, or raise if it has others.
+    """Return a tuple of these parts, of which metrics are a mapping, or raise if it is none.
 
     Examples
     --------
@@ -181,7 +181,8 @@ def check_parts(name: str, value: Any, *parts: str) -> Any:
     ...
     TypeError: 'next of Mean' must be (state, aggregate, metrics). Got ({}, 4).
     """
-    if not isinstance(value, tuple | list) or len(value) != len(parts):
+    fits = isinstance(value, tuple | list) and len(value) == len(parts)
+    if not fits or (parts[-1] == "metrics" and not isinstance(value[-1], Mapping)):
         raise argument_type_error(name, f"({', '.join(parts)})", value)
     return value
 

@@ -113,6 +113,64 @@ def test_what_is_not_the_same_for_one_client_and_for_many_is_found_in_the_first_
     run(type("Fixed", (work,), {"is_elementwise": lambda self, state: False})())
 
 
+class Scaffold(Right):
+    """SCAFFOLD's drift, which is 0 in round 1."""
+
+    def initialize(self, weights):
+        return trees.map(np.zeros_like, weights)
+
+    def initialize_client(self, weights):
+        return trees.map(np.zeros_like, weights)
+
+    def begin(self, client):
+        return {"weights": client.weights, "d": trees.map(np.subtract, client.state, client.kept)}
+
+    def step(self, local, gradients, batch):
+        return super().step(local, trees.map(np.add, gradients, local["d"]), batch)
+
+    def end(self, client, local, trained):
+        by = np.float32(0.1) * np.maximum(trained.num_steps, 1)
+        moved = trees.map(lambda u, d: u / trees.along(by, u) - d, trained.update, local["d"])
+        kept = trees.map(lambda d, c, m: m - c + 0 * d, local["d"], client.state, moved)
+        return ClientResult(trained.update, weight=1.0, kept=kept, message=moved)
+
+    def finish_round(self, state, cohort):
+        return trees.map(lambda c, m: c + m.mean(axis=0), state, cohort.messages), {}
+
+
+class ForgottenDrift(Scaffold):
+    def as_sgd(self, state):
+        return SGDSteps(0.1)
+
+    begin, step = Scaffold.begin, Scaffold.step
+
+
+def test_a_drift_that_as_sgd_forgets_is_found_in_the_second_round():
+    run(ForgottenDrift(), "loop")
+    run(ForgottenDrift(), rounds=1)
+    with pytest.raises(ValueError, match="client work ForgottenDrift must come to the same"):
+        run(ForgottenDrift())
+
+
+class WideServer(Scaffold):
+    def finish_round(self, state, cohort):
+        return trees.map(lambda c, m: m.sum(axis=0, dtype=np.float64), state, cohort.messages), {}
+
+
+class UncountedRounds(Scaffold):
+    counts_rounds = False
+
+
+class NoMessage(Scaffold):
+    def end(self, client, local, trained):
+        return super().end(client, local, trained)._replace(message=None)
+
+
+class ManyStates(Scaffold):
+    def finish_round(self, state, cohort):
+        return state
+
+
 def test_what_is_right_passes_also_where_rounding_leads_astray():
     class Wild(Right):
         """A map that stretches a last digit to all, and a last digit that is another one in lockstep."""
@@ -204,6 +262,22 @@ class StateAlone(Right):
         (NoWeights, ["loop", "auto"], "'begin of NoWeights' must be a mapping with 'weights' in it. Got {'weight'"),
         (TupleOfLocal, ["loop", "auto"], "'step of TupleOfLocal' must be a mapping with 'weights' in it"),
         (NoResult, ["loop", "auto"], "'end of NoResult' must be a ClientResult. Got {'update'"),
+        (
+            WideServer,
+            ["loop", "auto"],
+            r"'0 that finish_round gives' must be float32, as what initialize gives. Got 'floa",
+        ),
+        (
+            UncountedRounds,
+            ["loop", "auto"],
+            "'counts_rounds of UncountedRounds' must be True for a local training that",
+        ),
+        (
+            NoMessage,
+            ["loop", "auto"],
+            "'message' must be given in the ClientResult of a work that asks for cohort.messa",
+        ),
+        (ManyStates, ["loop", "auto"], r"'finish_round of ManyStates' must be \(state, metrics\)"),
         (WideRate, ["loop", "auto"], r"'weights of WideRate' must be float32, as the model's .* Got 'float64'"),
         (
             KeptOfAnotherShape,

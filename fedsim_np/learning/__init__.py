@@ -2,11 +2,11 @@
 
 To read a round of federated averaging in the order of the computation: `models.model`, `metrics`, `losses`,
 `models.layers`, `models.linear`, `optimizers.optimizer`, `optimizers.sgdm`, `client`, `client_work`, `cohort`,
-`aggregators.aggregator`, `aggregators.mean`, `state`, `process`, `builders`, `fed_avg`.
+`aggregators.aggregator`, `aggregators.mean`, `state`, `learning_process`, `process`, `builders`, `fed_avg`.
 
-Beside that path: `learning_process` is what users call and get, `models.checks` is what is asked of their models and
-data, `type_signatures` tells its types, `shortcuts` is what engines may ask for, and `inspection` shows what a round
-sums away. Then `fed_eval`, `fed_prox`, `fed_sgd`, `fed_avg_schedule`, and the models, optimizers and
+Beside that path: `engines.engine` has what engines give (`ChunkResult`), `models.checks` is what is asked of users'
+models and data, `type_signatures` tells types, `shortcuts` is what engines may ask for, and `inspection` shows what a
+round sums away. Then `fed_eval`, `fed_prox`, `fed_sgd`, `fed_avg_schedule`, and the models, optimizers and
 aggregators beside the tutorial's. `engines` does the same faster, and is read last.
 
 An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.

@@ -18,7 +18,7 @@ from fedsim_np.trees import Array, Arrays
 
 
 class ClientWeighting(enum.Enum):
-    """What a client's update counts for in a weighted mean."""
+    """What a client's update counts for in a weighted mean: the examples that it has read, or 1."""
 
     NUM_EXAMPLES = "num_examples"
     UNIFORM = "uniform"
@@ -142,8 +142,9 @@ class ClientResult(NamedTuple):
     Attributes
     ----------
     update : tuple of ndarray
-        Initial minus final weights, one array per trainable tensor.
-    weight : float
+        What the server's optimizer takes for a gradient, one array per trainable tensor: mostly `Trained.update`,
+        initial minus final weights; in FedSGD a gradient.
+    weight : float; of k clients ndarray (k,), or one number for all
         What the update counts for.
     metrics : mapping of str to list of sums
         Unfinalized. Of a `LocalTraining` those that it adds to the model's.

@@ -15,8 +15,17 @@ at once: every array that they are given may have the clients' axis in front, an
 many steps it took, what it weighs) are then an array of them, which `trees.along` lays beside such an array. What they
 make elementwise, with NumPy's operators, `trees.map` and an elementwise optimizer, is right for both.
 
-What has to be remembered from round to round, of a client or of all, is in the state that the server has. Nothing is to
-be kept in ``self``, which travels to other threads, processes and machines and is in no checkpoint.
+What has to be remembered from round to round, of a client or of all, is in the state that the server has. In SCAFFOLD
+(Karimireddy et al. 2020), for example:
+
+.. code-block:: text
+
+    c          initialize;  read as client.state, moved by finish_round
+    c_i        initialize_client;  read as client.kept, moved by ClientResult(kept=...)
+    delta c_i  ClientResult(message=...);  read as cohort.messages in finish_round, where |S| is len(cohort)
+    N          unknown to a round: an argument of one's own
+
+Nothing is to be kept in ``self``, which travels to other threads, processes and machines and is in no checkpoint.
 
 A work that is no sequence of steps is a `ClientWork`, with a loop of its own.
 """
@@ -119,12 +128,15 @@ class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
         return ()
 
     def initialize_client(self, weights: Arrays) -> Any:
-        """Return what is kept of a client that has not been seen yet, at the server's weights; None to keep nothing."""
+        """Return what is kept of a client that has not been seen yet, at the server's weights; None to keep nothing.
+
+        Arrays and numbers in tuples, lists and dicts; a work that keeps something counts rounds (`counts_rounds`).
+        """
         return None
 
     @abc.abstractmethod
     def begin(self, client: Client) -> Local:
-        """Return what moves during local training: arrays and numbers, among them ``weights``."""
+        """Return what moves during local training, ``weights`` among it: arrays and numbers, or anything to pass on."""
 
     @abc.abstractmethod
     def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
@@ -140,6 +152,14 @@ def checked_local(work: LocalTraining, method: str, local: Local) -> Local:
     if not (type(local) is dict or isinstance(local, Mapping)) or "weights" not in local:
         raise argument_type_error(f"{method} of {type(work).__name__}", "a mapping with 'weights' in it", local)
     return local
+
+
+def check_dtypes(work: LocalTraining, before: Arrays, after: Arrays) -> None:
+    """Raise if steps have changed a weight's dtype."""
+    for w0, w in zip(before, after, strict=True):
+        if w.dtype != w0.dtype:
+            rule = f"{w0.dtype}, as the model's (numbers of np.float64 widen what they multiply, float() does not)"
+            raise argument_error(f"weights of {type(work).__name__}", rule, w.dtype.name)
 
 
 def checked_result(work: LocalTraining, result: ClientResult, kept: Any, k: int | None = None) -> ClientResult:
@@ -228,10 +248,7 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         local = checked_local(work, "step", stepped)
         measured.append(model.unfinalized_metrics(batch, output))
         steps, examples = steps + 1, examples + n
-    for w0, w in zip(weights.trainable, local["weights"], strict=True):
-        if w.dtype != w0.dtype:
-            rule = f"{w0.dtype}, as the model's (numbers of np.float64 widen what they multiply, float() does not)"
-            raise argument_error(f"weights of {type(work).__name__}", rule, w.dtype.name)
+    check_dtypes(work, weights.trainable, local["weights"])
     trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
     result = checked_result(work, work.end(client, local, trained), kept)
     sums = OrderedDict(metrics.total(measured), **result.metrics)

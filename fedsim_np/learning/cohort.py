@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np import trees
+from fedsim_np.errors import argument_error
 from fedsim_np.trees import Array
 
 
@@ -65,9 +66,17 @@ class Cohort:
 
     @cached_property
     def messages(self) -> Any:
-        """What clients sent to the server's half of the client work, (k, ...): zeros where one does not count."""
+        """What clients sent to the server's half of the client work, (k, ...): zeros where one does not count.
+
+        Raises
+        ------
+        ValueError
+            If they sent none.
+        """
+        if self._sent is None:
+            raise argument_error("message", "given in the ClientResult of a work that asks for cohort.messages", None)
 
         def counted(sent: Array) -> Array:
             return np.where(trees.along(self.counts, sent).astype(np.bool_), sent, np.zeros((), sent.dtype))
 
-        return self._sent if self._sent is None or self.counts.all() else trees.map(counted, self._sent)
+        return self._sent if self.counts.all() else trees.map(counted, self._sent)

@@ -5,11 +5,14 @@ r"""Federated averaging (McMahan et al. 2017), generalised to any server optimiz
     w = initial weights
     each round:
         each client i of the cohort, on its own data:
-            w_i = w after local training;   u_i = w - w_i;   n_i = number of examples
+            w_i = w after local training;   u_i = w - w_i;   n_i = number of examples read
         u = sum_i n_i u_i / sum_i n_i
         w = server optimizer's step on w with u as the gradient
 
 With the server's default, SGD at rate 1, the new weights are the mean of the clients'.
+
+Of the paper's letters, eta is the client optimizer's rate; E and B are a dataset's ``repeat`` and ``batch``; the C K
+clients of a round are the list that `next` is given, and n is the sum of their n_i: E times their examples.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class FedAvgTraining(LocalTraining):
             raise argument_type_error("client_weighting", "a member of ClientWeighting", self.client_weighting)
 
     def initialize(self, weights: Arrays) -> Any:
-        """Return the optimizer's hyperparameters, which the server may change between rounds."""
+        """Return the optimizer's hyperparameters, which do not depend on weights and may change between rounds."""
         return self.optimizer.get_hparams(self.optimizer.initialize(()))
 
     def begin(self, client: Client) -> Local:

@@ -53,13 +53,13 @@ class ScheduledTraining(LocalTraining):
 
     def begin(self, client: Client) -> Local:
         """Start at the server's weights, with a fresh optimizer of this round."""
-        rule = self.optimizer(client.state)
-        return {"weights": client.weights, "optimizer": rule.initialize(client.weights), "rule": rule}
+        optimizer = self.optimizer(client.state)
+        return {"weights": client.weights, "state": optimizer.initialize(client.weights), "optimizer": optimizer}
 
     def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
         """Let the optimizer take a step."""
-        state, weights = local["rule"].next(local["optimizer"], local["weights"], gradients)
-        return {**local, "weights": weights, "optimizer": state}
+        state, weights = local["optimizer"].next(local["state"], local["weights"], gradients)
+        return {**local, "weights": weights, "state": state}
 
     def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
         """Send the update, weighted by the examples."""

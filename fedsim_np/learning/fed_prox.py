@@ -1,11 +1,11 @@
-r"""FedProx (Li et al. 2018): federated averaging whose clients are held near the server's model.
+r"""FedProx (Li et al. 2020): federated averaging whose clients are held near the server's model.
 
 ::
 
-    each client i minimises  F_i(w) + mu/2 |w - w0|^2  instead of  F_i(w)
-    so each local gradient gets  + mu * (w - w0)
+    each client i minimises  F_i(w_i) + mu/2 |w_i - w|^2  instead of  F_i(w_i)
+    so each local gradient gets  + mu * (w_i - w)
 
-With mu = 0 it is federated averaging, bit for bit. TFF 0.87.0 adds ``mu * (w0 - w)`` (``proximal_client_work.py``,
+With mu = 0 it is federated averaging, bit for bit. TFF 0.87.0 adds ``mu * (w - w_i)`` (``proximal_client_work.py``,
 line 90), which pushes away from the server's model; here the sign is the paper's.
 """
 
@@ -65,11 +65,11 @@ class FedProxTraining(FedAvgTraining):
         """Add the gradient of the proximal term."""
         mu = np.float32(self.proximal_strength)
         if mu:
-            gradients = trees.map(lambda g, w, w0: g + mu * (w - w0), gradients, local["weights"], local["start"])
+            gradients = trees.map(lambda g, w_i, w: g + mu * (w_i - w), gradients, local["weights"], local["start"])
         return super().step(local, gradients, batch)
 
     def is_elementwise(self, state: Any) -> bool:
-        """As the optimizer."""
+        """As the optimizer; said anew, since what a class says of its steps does not hold for another `step`."""
         return super().is_elementwise(state)
 
     def as_sgd(self, state: Any) -> SGDSteps | None:
@@ -96,7 +96,7 @@ def build_weighted_fed_prox(
 ) -> LearningProcess:
     r"""Build FedProx with clients weighted by their examples.
 
-    .. math:: g \leftarrow \nabla F_i(w) + \mu (w - w_0)
+    .. math:: g \leftarrow \nabla F_i(w_i) + \mu (w_i - w)
 
     Parameters
     ----------

@@ -5,6 +5,9 @@ r"""FedSGD (McMahan et al. 2017): one step of gradient descent a round, on the g
     each client i:  u_i = sum_b n_b g_b / sum_b n_b     over its batches b, all at the server's weights
     u = sum_i n_i u_i / sum_i n_i
     w = server optimizer's step on w with u as the gradient
+
+The paper's special case E = 1, B = infinity, for any cohort and any batches: these only part the sum. The server's rate
+is the paper's eta.
 """
 
 from __future__ import annotations

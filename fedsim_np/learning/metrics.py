@@ -120,7 +120,8 @@ def is_correct(predictions: Array, y: Array) -> Array:
     # is no largest one (NaN).
     at_top = predictions == predictions.max(axis=-1, keepdims=True)
     label_at_top = LabelEntries(labels).of(at_top)
-    unclear = at_top.view(np.uint8).sum(axis=-1, dtype=np.uint32) != 1
+    narrow = np.uint8 if predictions.shape[-1] < 256 else np.uint32
+    unclear = at_top.view(np.uint8).sum(axis=-1, dtype=narrow) != 1
     if unclear.any():
         label_at_top[unclear] = predictions[unclear].argmax(axis=-1) == labels[unclear]
     return np.asarray(label_at_top)

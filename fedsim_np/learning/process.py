@@ -259,6 +259,11 @@ def compose_learning_process(
     if own != finalizers or own & set(model.metric_finalizers()):
         rule = "with initial_metrics and metric_finalizers of the same names, which the model's metrics do not have"
         raise argument_error("client_work", rule, f"{sorted(own)} and {sorted(finalizers)}")
+    if isinstance(client_work, LocalTraining) and not client_work.counts_rounds:
+        first = client_work.initialize_client(initial_weights(model).trainable)
+        if first is not None:
+            rule = "True for a local training that keeps something of its clients (initialize_client)"
+            raise argument_error(f"counts_rounds of {type(client_work).__name__}", rule, False)
     return TrainingProcess(
         model=model,
         runner=Runner(choose_engine(engine, client_work, model), executor, cache_bytes),

@@ -133,7 +133,10 @@ class TakesSGDSteps(Protocol):
 
 @runtime_checkable
 class DeclaresElementwise(Protocol):
-    """A local training that says whether its steps are elementwise. The first round finds out whether that is so."""
+    """A local training that says whether its steps are elementwise.
+
+    Where its state counts the rounds, the first two find out whether that is so.
+    """
 
     def is_elementwise(self, state: Any) -> bool:
         """Return whether each weight moves by its own gradient and by what belongs to it alone."""

@@ -43,12 +43,12 @@ class ClientWorkState(NamedTuple):
 
     @classmethod
     def of(cls, state: LearningAlgorithmState) -> ClientWorkState:
-        """Return what a state has of the client work."""
+        """Return what a state has of the client work, in this form; the inverse of `stored`."""
         stored = state.client_work
         return stored if isinstance(stored, ClientWorkState) else cls(None, stored, {})
 
     def stored(self) -> Any:
-        """Return what a state holds: this, or the work's own state alone where rounds are not counted."""
+        """Return what ``state.client_work`` holds: all of this, or `server` alone where rounds are not counted."""
         return self.server if self.round_num is None else self
 
     def kept_of(self, ids: Sequence[str | None], first: Any) -> list[Any] | None:
@@ -76,7 +76,19 @@ class ClientWorkState(NamedTuple):
         return [trees.freeze(self.clients.get(str(client_id), first)) for client_id in ids]
 
     def after(self, server: Any, cohort: Cohort, kept: Any) -> ClientWorkState:
-        """Return the state after a round: of clients that count, what they sent to be kept, (k, ...), by their ids."""
+        """Return the state after a round: of clients that count, what they sent to be kept, (k, ...), by their ids.
+
+        Raises
+        ------
+        ValueError
+            If an array of the server's has changed its dtype: it would widen what clients compute with it.
+        """
+        before = dict(trees.leaves(self.server))
+        for path, leaf in trees.leaves(server):
+            old = before.get(path)
+            if isinstance(leaf, np.ndarray) and isinstance(old, np.ndarray) and leaf.dtype != old.dtype:
+                rule = f"{old.dtype}, as what initialize gives"
+                raise argument_error(f"{path or 'state'} that finish_round gives", rule, leaf.dtype.name)
         if self.round_num is None:
             return self._replace(server=server)
         clients = dict(self.clients)

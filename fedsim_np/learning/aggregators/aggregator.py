@@ -5,8 +5,8 @@ along the first axis in cohort order, ``client_weights`` (k,) is what each clien
 remember between rounds is its state. Sums over clients are float64, taken in cohort order.
 
 A client that does not count (it had no examples, or its update is not finite) has an update of zeros. A mean may take
-it for one; a rule that is no mean must not, and is not shown it, unless it says `Aggregator.sees_all_clients`. A rule
-that wants to know who the clients are is a `CohortAggregator`. `aggregate` asks all kinds.
+it for one; a median must not, and is not shown it, unless it says `Aggregator.sees_all_clients`. One that wants to know
+who the clients are is a `CohortAggregator`. `aggregate` asks all kinds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fedsim_np.trees import Array, Arrays
 
 
 class Aggregator(abc.ABC):
-    """The protocol for an aggregation rule of one's own.
+    """The protocol for an aggregator of one's own.
 
     Attributes
     ----------
     is_weighted : bool or None
-        Whether the rule is for the weighted builders alone (True) or for the unweighted ones (False); None: for both.
+        Whether it is for the weighted builders alone (True) or for the unweighted ones (False); None: for both.
     sees_all_clients : bool
-        Whether the rule is given the clients that do not count too, as updates of zeros with weights of zero.
+        Whether it is given the clients that do not count too, as updates of zeros with weights of zero.
     """
 
     is_weighted: bool | None = None
@@ -50,7 +50,7 @@ class Aggregator(abc.ABC):
         state
             From `initialize`, or from the round before.
         updates : tuple of ndarray, each (k, ...), read-only
-            The clients' updates (initial - final weights), one array per weight tensor, of its dtype.
+            The clients' updates, see `ClientResult`: one array per weight tensor, of its dtype.
         client_weights : ndarray, shape (k,), float64
             What each client counts for.
 
@@ -69,7 +69,7 @@ class Aggregator(abc.ABC):
 
 
 class CohortAggregator(Aggregator):
-    """The protocol for a rule that knows its clients: `next_of_cohort` instead of `Aggregator.next`.
+    """The protocol for an aggregator that knows its clients: `next_of_cohort` instead of `Aggregator.next`.
 
     It is given all clients; ``cohort.counts`` says which count.
     """
@@ -84,7 +84,7 @@ class CohortAggregator(Aggregator):
 
 
 def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
-    """Have an aggregator of any kind aggregate a round. Where nobody counts for a rule, the aggregate is NaN."""
+    """Have an aggregator of any kind aggregate a round. Where nobody counts for one, the aggregate is NaN."""
     if isinstance(aggregator, CohortAggregator):
         got = aggregator.next_of_cohort(state, updates, cohort)
     elif aggregator.sees_all_clients or cohort.counts.all():

@@ -25,6 +25,8 @@ def _mean(updates: Arrays, weights: Array, total: Any) -> Arrays:
 class MeanFactory(Aggregator):
     r"""The weighted mean, :math:`\sum_i n_i u_i / \sum_i n_i` (McMahan et al. 2017).
 
+    The name is TFF's; it is the aggregator itself.
+
     Parameters
     ----------
     no_nan_division : bool
@@ -34,7 +36,8 @@ class MeanFactory(Aggregator):
     Examples
     --------
     >>> updates, weights = (np.float32([[1.0], [4.0]]),), np.array([2.0, 1.0])
-    >>> MeanFactory().next(MeanFactory().initialize(updates), updates, weights)[1]
+    >>> state = MeanFactory().initialize((np.zeros(1, np.float32),))
+    >>> MeanFactory().next(state, updates, weights)[1]
     (array([2.], dtype=float32),)
     """
 

@@ -1,7 +1,7 @@
 """All clients of a chunk in lockstep: one step of the model and the work where the loop takes k.
 
 The arithmetic is the loop's, with the clients' axis in front of every array. It serves every `Stackable` model, and
-every `LocalTraining` whose steps are elementwise, which the first round finds out (`audit`).
+every `LocalTraining` whose steps are elementwise, which the first rounds find out (`audit`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fedsim_np import trees
 from fedsim_np.errors import argument_error
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
-from fedsim_np.learning.client_work import Local, LocalTraining, checked_local, checked_result
-from fedsim_np.learning.engines.audit import audit, is_due
+from fedsim_np.learning.client_work import Local, LocalTraining, check_dtypes, checked_local, checked_result
+from fedsim_np.learning.engines.audit import audit, rounds_to_audit
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, check_shapes, chunk_result, columns_of
@@ -51,11 +51,15 @@ class LockstepEngine(Engine):
     name = "cohort"
     takes_columns = True
 
+    @functools.cached_property
+    def _audited(self) -> tuple[int | None, ...]:
+        return rounds_to_audit(self.work)
+
     def run_chunk(self, sent: Broadcast, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Train a chunk of clients in lockstep."""
         columns = columns_of(self.model, tasks, cache)
         with np.errstate(all="ignore"):  # an update that overflows is found and left out by the server
-            if is_due(self.work, sent):
+            if sent.round_num in self._audited:
                 apart = functools.partial(self._train, cache=Cache(0))
                 audit(apart, self.work, self.model, sent, tasks, columns)
             return self._train(sent, tasks, columns, cache)
@@ -82,6 +86,7 @@ class LockstepEngine(Engine):
             measure.step(t, output, *batch)
             of_step = StepBatch(schedule.lengths[t, :active], functools.partial(stack.gradient_at, batch))
             local = checked_local(self.work, "step", self.work.step(local, gradients, of_step))
+        check_dtypes(self.work, server, local["weights"])
         parts.insert(0, local)
         sizes = np.unique(-schedule.num_steps, return_counts=True)[1].tolist()  # a part took as many steps
         left = Lazy(local, lambda name: trees.concatenate([part[name] for part in parts], sizes))
