@@ -49,7 +49,7 @@ from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.models.checks import forward_and_gradient, num_examples, read_batches
 from fedsim_np.learning.models.evaluation import objective
 from fedsim_np.learning.models.model import Batch, Model, ModelWeights
-from fedsim_np.learning.shortcuts import WithShortcuts
+from fedsim_np.learning.shortcuts import SGDSteps, WithShortcuts
 from fedsim_np.trees import Arrays
 
 Local = Mapping[str, Any]
@@ -145,6 +145,10 @@ class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
     @abc.abstractmethod
     def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
         """Return what the client sends back."""
+
+    def as_sgd(self, state: Any) -> SGDSteps | None:
+        """Return what the steps are, where they are gradient descent's in this state; None where they are others."""
+        return None
 
 
 def checked_local(work: LocalTraining, method: str, local: Local) -> Local:

@@ -30,7 +30,7 @@ from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
-from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
+from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, as_optimizer
 from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
 
@@ -87,7 +87,7 @@ class FedAvgTraining(LocalTraining):
 
     def as_sgd(self, state: Any) -> SGDSteps | None:
         """As the optimizer."""
-        return self.optimizer.as_sgd(state) if isinstance(self.optimizer, TakesSGDSteps) else None
+        return self.optimizer.as_sgd(state)
 
     def get_hparams(self, state: Any) -> Mapping[str, Any]:
         """Return the optimizer's hyperparameters."""

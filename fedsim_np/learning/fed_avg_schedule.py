@@ -17,7 +17,7 @@ from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, Executor
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.metrics import as_float32_prints
 from fedsim_np.learning.models.model import ModelFn
-from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, TakesSGDSteps, as_optimizer
+from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, SGDSteps, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import ScheduleFn, scheduled_rate
 from fedsim_np.learning.process import MetricsAggregator, compose_learning_process
 from fedsim_np.trees import Arrays
@@ -72,7 +72,7 @@ class ScheduledTraining(LocalTraining):
     def as_sgd(self, state: Any) -> SGDSteps | None:
         """As the optimizer of the round."""
         rule = self.optimizer(state)
-        return rule.as_sgd(rule.initialize(())) if isinstance(rule, TakesSGDSteps) else None
+        return rule.as_sgd(rule.initialize(()))
 
     def finish_round(self, state: Any, cohort: Cohort) -> tuple[Any, Mapping[str, Any]]:
         """Return the next round's number, and this round's rate."""

@@ -75,9 +75,10 @@ def softmax(z: Array, out: Array | None = None) -> Array:
     >>> softmax(np.zeros((1, 4), np.float32))
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    p: Array = np.subtract(z, z.max(axis=-1, keepdims=True), out=out)
+    # The ufuncs' own reductions: on a batch, the methods take half as long again.
+    p: Array = np.subtract(z, np.maximum.reduce(z, axis=-1, keepdims=True), out=out)
     np.exp(p, out=p)
-    p /= p.sum(axis=-1, keepdims=True)
+    p /= np.add.reduce(p, axis=-1, keepdims=True)
     return p
 
 
@@ -110,7 +111,7 @@ def _clip(p: Array) -> Array:
 
 def _keras_factors(p: Array, p_y: Array) -> Array | None:
     inside: Array = (p_y >= EPSILON) & (p_y <= _ONE_LESS)
-    return None if inside.all() else inside.astype(p.dtype)
+    return None if np.logical_and.reduce(inside, axis=None) else inside.astype(p.dtype)
 
 
 def _stable(z: Array, z_y: Array) -> Array:

@@ -124,14 +124,6 @@ class SGDSteps(NamedTuple):
 
 
 @runtime_checkable
-class TakesSGDSteps(Protocol):
-    """What may declare its steps to be gradient descent's: an optimizer, a local training."""
-
-    def as_sgd(self, state: Any) -> SGDSteps | None:
-        """Return what the steps are in this state, or None where they are others."""
-
-
-@runtime_checkable
 class DeclaresElementwise(Protocol):
     """A local training that says whether its steps are elementwise.
 
@@ -142,6 +134,6 @@ class DeclaresElementwise(Protocol):
         """Return whether each weight moves by its own gradient and by what belongs to it alone."""
 
 
-_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, TakesSGDSteps, DeclaresElementwise
+_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, DeclaresElementwise
 _METHODS = [name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")]
-SHORTCUTS = ("forward_and_gradient", *_METHODS)
+SHORTCUTS = ("forward_and_gradient", "as_sgd", *_METHODS)

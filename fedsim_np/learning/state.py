@@ -83,8 +83,8 @@ class ClientWorkState(NamedTuple):
         ValueError
             If an array of the server's has changed its dtype: it would widen what clients compute with it.
         """
-        before = dict(trees.leaves(self.server))
-        for path, leaf in trees.leaves(server):
+        before = {} if server is self.server else dict(trees.leaves(self.server))
+        for path, leaf in trees.leaves(server) if before else ():
             old = before.get(path)
             if isinstance(leaf, np.ndarray) and isinstance(old, np.ndarray) and leaf.dtype != old.dtype:
                 rule = f"{old.dtype}, as what initialize gives"

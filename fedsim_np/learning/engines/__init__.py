@@ -29,7 +29,7 @@ from fedsim_np.learning.engines.loop import LoopEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
 from fedsim_np.learning.models.checks import initial_weights
 from fedsim_np.learning.models.model import Model
-from fedsim_np.learning.shortcuts import DeclaresElementwise, EndsInHead, IsSoftmaxRegression, Stackable, TakesSGDSteps
+from fedsim_np.learning.shortcuts import DeclaresElementwise, EndsInHead, IsSoftmaxRegression, Stackable
 
 EngineName = Literal["auto", "loop", "cohort", "gram"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -92,9 +92,9 @@ def _gram(lockstep: LockstepEngine | str, is_auto: bool) -> GramEngine | str:
     trainable = initial_weights(model).trainable
     if any(w.dtype != np.float32 for w in trainable):
         return "compute in float64"
-    if not isinstance(work, TakesSGDSteps) or work.as_sgd(lockstep.work.initialize(trainable)) is None:
+    if work.as_sgd(work.initialize(trainable)) is None:
         return f"take the steps of {type(work).__name__}, only gradient descent's that as_sgd declares"
-    return GramEngine(work, model, lockstep.stacked, softmax=model, sgd=work, is_auto=is_auto)
+    return GramEngine(work, model, lockstep.stacked, softmax=model, is_auto=is_auto)
 
 
 def evaluation_engine(model: Model, engine: EngineName = "auto") -> Engine:

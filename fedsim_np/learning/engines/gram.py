@@ -39,7 +39,7 @@ from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.losses import SoftmaxHead
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
 from fedsim_np.learning.models.model import Model
-from fedsim_np.learning.shortcuts import IsSoftmaxRegression, SGDSteps, TakesSGDSteps
+from fedsim_np.learning.shortcuts import IsSoftmaxRegression, SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 
@@ -51,15 +51,12 @@ class GramEngine(LockstepEngine):
     ----------
     softmax : Model
         The model, as what it offers.
-    sgd : LocalTraining
-        The work, as what it declares.
     is_auto : bool
         Whether a chunk whose state or shapes this does not suit is trained on stacked weights instead. It depends on
         configuration, state and shapes alone: so it is the same on every machine.
     """
 
     softmax: IsSoftmaxRegression
-    sgd: TakesSGDSteps
     is_auto: bool
     chunk_size: int = 100
     name = "gram"
@@ -67,7 +64,7 @@ class GramEngine(LockstepEngine):
     def _train(
         self, sent: Broadcast, tasks: Sequence[Task], columns: Sequence[ClientColumns], cache: Cache
     ) -> ChunkResult:
-        steps = self.sgd.as_sgd(sent.state)
+        steps = self.work.as_sgd(sent.state)
         if self.is_auto and (steps is None or not self._pays(sent, columns)):
             return super()._train(sent, tasks, columns, cache)
         if steps is None:  # a schedule by round may change from it

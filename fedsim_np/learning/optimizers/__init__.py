@@ -7,7 +7,7 @@ from fedsim_np.learning.optimizers.adaptive import build_adagrad, build_adam, bu
 from fedsim_np.learning.optimizers.optimizer import LEARNING_RATE_KEY, Optimizer, OptimizerFn, as_optimizer
 from fedsim_np.learning.optimizers.scheduling import schedule_learning_rate
 from fedsim_np.learning.optimizers.sgdm import SGDM, build_sgdm
-from fedsim_np.learning.shortcuts import SGDSteps, TakesSGDSteps
+from fedsim_np.learning.shortcuts import SGDSteps
 
 __all__ = [
     "LEARNING_RATE_KEY",
@@ -15,7 +15,6 @@ __all__ = [
     "Optimizer",
     "OptimizerFn",
     "SGDSteps",
-    "TakesSGDSteps",
     "as_optimizer",
     "build_adagrad",
     "build_adam",

@@ -24,7 +24,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, argument_type_error, check_float
-from fedsim_np.learning.shortcuts import WithShortcuts
+from fedsim_np.learning.shortcuts import SGDSteps, WithShortcuts
 from fedsim_np.trees import Arrays
 
 State = OrderedDict[str, Any]
@@ -80,6 +80,10 @@ class Optimizer(WithShortcuts, abc.ABC):
     @abc.abstractmethod
     def next(self, state: State, weights: Arrays, gradients: Arrays) -> tuple[State, Arrays]:
         """Take a step: return the next state and the next weights, and change neither argument."""
+
+    def as_sgd(self, state: State) -> SGDSteps | None:
+        """Return what the steps are, where they are gradient descent's in this state; None where they are others."""
+        return None
 
     @property
     @abc.abstractmethod
