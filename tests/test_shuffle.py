@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim_np.datasets import Dataset
-from fedsim_np.datasets.shuffle import fixed_key, iteration_key, random_words, shuffled
+from fedsim_np.datasets.shuffle import fixed_key, iteration_key, random_words, shuffled, shuffled_array
 
 CASES = json.loads((GOLDENS / "tf_data_orders.json").read_text(encoding="utf-8"))["cases"]
 
@@ -96,3 +96,9 @@ def test_words_are_a_function_of_key_and_position(seed, iteration):
 def test_an_iterations_key_is_its_two_words_of_the_seed_generators_stream():
     words = random_words(fixed_key(7), 20).tolist()
     assert [iteration_key(7, i) for i in range(10)] == list(zip(words[::2], words[1::2], strict=True))
+
+
+@given(n=st.integers(0, 300), buffer_size=st.integers(1, 320), seed=st.integers(0, 99))
+def test_a_whole_array_is_shuffled_as_a_stream_is(n, buffer_size, seed):
+    key = iteration_key(seed, seed % 3)
+    assert shuffled_array(np.arange(n), buffer_size, key).tolist() == list(shuffled(range(n), buffer_size, key))

@@ -49,9 +49,11 @@ from fedsim_np.datasets.stages import (
     Shuffle,
     Stage,
     Take,
+    counted,
     is_infinite,
     split_order,
     start,
+    start_rows,
 )
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
 
@@ -453,8 +455,7 @@ class Dataset:
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
         order = self._orders.get(key)
         if order is None:
-            rows = range(self._source.num_rows)
-            order = list(start(self._stages[:depth], Reader(lambda: iter(rows), stack, _apply, draw)))
+            order = _order(self._stages[:depth], self._source.num_rows, draw).tolist()
             self._orders.clear()
             self._orders[key] = order
         return self._read(draw, order)
@@ -480,8 +481,7 @@ class Dataset:
         rows = range(self._source.num_rows)
 
         def make_order() -> npt.NDArray[np.intp]:
-            read = start(order, Reader(lambda: iter(rows), stack, _apply, _counter({})))
-            return np.fromiter(read, np.intp)
+            return _order(order, len(rows), _counter({}))
 
         functions = tuple(stage.fn for stage in maps if isinstance(stage, Map))
         return RowBatches(
@@ -503,14 +503,18 @@ class Dataset:
         if not iteration:
             return {}
         # Every iteration starts each shuffle equally often: where this one begins is a product.
-        after_one: dict[SeedGenerator, int] = {}
-        self._count(after_one)
-        return {shuffle: shuffle.first + iteration * (n - shuffle.first) for shuffle, n in after_one.items()}
+        return {shuffle: shuffle.first + iteration * n for shuffle, n in self._counted()[1].items()}
 
-    def _count(self, numbers: dict[SeedGenerator, int]) -> int:
-        """Count the examples of one whole iteration, and with `numbers` how often it starts each shuffle."""
+    def _counted(self) -> tuple[int, dict[SeedGenerator, int]]:
+        """Return the number of examples of one whole iteration, and how often it starts each shuffle."""
         self._check_finite()
-        return sum(start(self._stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+        source = self._source
+        known = None if isinstance(source, ElementSource) else counted(self._stages, source.num_rows)
+        if known is not None:
+            return known
+        numbers: dict[SeedGenerator, int] = {}
+        count = sum(start(self._stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+        return count, {shuffle: n - shuffle.first for shuffle, n in numbers.items()}
 
     def _lengths(self) -> Iterator[int]:
         """Return how many examples each of the source's elements holds."""
@@ -526,7 +530,7 @@ class Dataset:
     @property
     def num_examples(self) -> int:
         """Number of examples that the first iteration reads, repetitions included."""
-        return self._count({})
+        return self._counted()[0]
 
     @property
     def num_own_examples(self) -> int:
@@ -633,6 +637,15 @@ def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int
         return number
 
     return draw
+
+
+def _order(stages: Sequence[Stage], num_rows: int, draw: Callable[[SeedGenerator], int]) -> npt.NDArray[np.intp]:
+    """Return the rows that stages give one iteration, which only reorder them."""
+    reordering = [stage for stage in stages if isinstance(stage, Repeat | Shuffle)]
+    if len(reordering) == len(stages):
+        return start_rows(reordering, np.arange(num_rows), draw)()
+    rows = range(num_rows)  # a chain that is cut short does not use up what it does not read
+    return np.fromiter(start(stages, Reader(lambda: iter(rows), stack, _apply, draw)), np.intp)
 
 
 def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:

@@ -74,6 +74,11 @@ def random_words(key: tuple[int, int], count: int, start: int = 0) -> npt.NDArra
     return np.stack(words, axis=1).reshape(-1)[:count]
 
 
+@functools.lru_cache(maxsize=16)
+def _words_at_least(key: tuple[int, int], blocks: int) -> npt.NDArray[np.int64]:
+    return random_words(key, 4 * blocks).astype(np.int64)
+
+
 @functools.lru_cache(maxsize=64)
 def _some_words(key: tuple[int, int], start: int) -> list[int]:
     """Return the words of `_CHUNK` blocks; the clients of a cohort are shuffled with one seed, and share them."""
@@ -81,6 +86,7 @@ def _some_words(key: tuple[int, int], start: int) -> list[int]:
     return words
 
 
+@functools.lru_cache(maxsize=1024)
 def iteration_key(seed: int, iteration: int) -> tuple[int, int]:
     """Return the key of a shuffle's stream in its iteration number `iteration` (from 0).
 
@@ -149,3 +155,34 @@ def shuffled(elements: Iterable[T], buffer_size: int, key: tuple[int, int]) -> I
             held -= exhausted
             front = (front + 1) % size
             yield element
+
+
+def shuffled_array(elements: npt.NDArray[np.intp], buffer_size: int, key: tuple[int, int]) -> npt.NDArray[np.intp]:
+    """Return a whole array in the order of tf.data's buffered shuffle.
+
+    Laid out as a tape, the buffer is a window that moves on by one place a step: the ring's front is the window's first
+    place, what refills it is what comes into view. So step t swaps place t with one of those that follow, all known
+    beforehand, and what has left the window is the order.
+
+    Parameters
+    ----------
+    elements : ndarray, shape (n,)
+    buffer_size, key
+        As for `shuffled`.
+
+    Examples
+    --------
+    >>> shuffled_array(np.arange(7), 100, iteration_key(1, 0)).tolist()
+    [4, 6, 3, 0, 5, 2, 1]
+    """
+    n = len(elements)
+    places = np.arange(n)
+    picks = places + _first_words(key, n) % np.minimum(buffer_size, n - places)
+    tape = elements.tolist()
+    for t, pick in enumerate(picks.tolist()):
+        tape[t], tape[pick] = tape[pick], tape[t]
+    return np.array(tape, np.intp)
+
+
+def _first_words(key: tuple[int, int], count: int) -> npt.NDArray[np.int64]:
+    return _words_at_least(key, max(_CHUNK, 1 << (count // 4).bit_length()))[:count]

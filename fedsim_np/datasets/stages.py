@@ -14,9 +14,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedsim_np.datasets.shuffle import fixed_key, iteration_key, shuffled
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.datasets.shuffle import fixed_key, iteration_key, shuffled, shuffled_array
 
 Start = Callable[[], Iterator[Any]]
+Rows = npt.NDArray[np.intp]
 
 
 class SeedGenerator:
@@ -40,6 +44,10 @@ class SeedGenerator:
         return SeedGenerator, (self.first,)
 
 
+Draw = Callable[[SeedGenerator], int]
+"""The number of the iteration that starts now, of a shuffle's generator."""
+
+
 class Reader(NamedTuple):
     """What the stages act on.
 
@@ -58,7 +66,7 @@ class Reader(NamedTuple):
     begin: Start
     combine: Callable[[list[Any]], Any]
     apply: Callable[[Callable[..., Any], Any], Any]
-    draw: Callable[[SeedGenerator], int]
+    draw: Draw
 
 
 class Repeat(NamedTuple):
@@ -66,6 +74,14 @@ class Repeat(NamedTuple):
 
     times: int | None
     after_shuffle: bool
+
+    @property
+    def starts_once_more(self) -> bool:
+        """Whether the input is started once more than it is read.
+
+        TensorFlow does so, but for a lone repetition and where it fuses shuffle and repeat.
+        """
+        return self.times is not None and self.times > 1 and not self.after_shuffle
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start the first repetition."""
@@ -80,12 +96,27 @@ class Repeat(NamedTuple):
             if self.times is None and empty:
                 return
             if repetition == self.times:
-                # TensorFlow starts its input once more than it reads it, but for a lone repetition and where it
-                # fuses shuffle and repeat.
-                if self.times > 1 and not self.after_shuffle:
+                if self.starts_once_more:
                     upstream()
                 return
             elements = upstream()
+
+    def start_rows(self, upstream: Callable[[], Callable[[], Rows]], draw: Draw) -> Callable[[], Rows]:
+        """Start the first repetition."""
+        if self.times == 0:
+            return lambda: np.empty(0, np.intp)
+        first = upstream()
+
+        def read() -> Rows:
+            parts = [first()]
+            if self.times is None:  # of nothing
+                return parts[0]
+            parts += [upstream()() for _ in range(self.times - 1)]
+            if self.starts_once_more:
+                upstream()
+            return np.concatenate(parts)
+
+        return read
 
 
 class Shuffle(NamedTuple):
@@ -98,8 +129,16 @@ class Shuffle(NamedTuple):
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start an iteration."""
-        key = iteration_key(self.seed, reader.draw(self.generator)) if self.reshuffle else fixed_key(self.seed)
+        key = self._key(reader.draw)
         return shuffled(upstream(), self.buffer_size, key)
+
+    def start_rows(self, upstream: Callable[[], Callable[[], Rows]], draw: Draw) -> Callable[[], Rows]:
+        """Start an iteration."""
+        key, rows = self._key(draw), upstream()
+        return lambda: shuffled_array(rows(), self.buffer_size, key)
+
+    def _key(self, draw: Draw) -> tuple[int, int]:
+        return iteration_key(self.seed, draw(self.generator)) if self.reshuffle else fixed_key(self.seed)
 
 
 class Batch(NamedTuple):
@@ -155,6 +194,50 @@ def start(stages: Sequence[Stage], reader: Reader) -> Iterator[Any]:
         return reader.begin()
     *before, last = stages
     return last.start(lambda: start(before, reader), reader)
+
+
+def start_rows(stages: Sequence[Repeat | Shuffle], rows: Rows, draw: Draw) -> Callable[[], Rows]:
+    """Start a finite chain that only reorders rows; return what reads it whole, faster than `start` row by row.
+
+    Examples
+    --------
+    >>> start_rows([Repeat(2, False), Shuffle(9, 1, True, SeedGenerator())], np.arange(3), SeedGenerator.draw)()
+    array([1, 2, 1, 2, 0, 0])
+    """
+    if not stages:
+        return lambda: rows
+    *before, last = stages
+    return last.start_rows(lambda: start_rows(before, rows, draw), draw)
+
+
+def counted(stages: Sequence[Stage], num_rows: int) -> tuple[int, dict[SeedGenerator, int]] | None:
+    """Return how many rows a finite chain reads, and how many iterations of each shuffle that uses up.
+
+    None where it takes reading to tell: where a chain is cut short, or batches are batched.
+
+    Examples
+    --------
+    >>> generator = SeedGenerator()
+    >>> count, used = counted([Shuffle(9, 1, True, generator), Repeat(2, True), Batch(4, True)], 5)
+    >>> count, used[generator]
+    (8, 2)
+    """
+    if any(isinstance(stage, Take) for stage in stages) or sum(isinstance(stage, Batch) for stage in stages) > 1:
+        return None
+    count, used = num_rows, dict[SeedGenerator, int]()
+    for stage in stages:
+        if isinstance(stage, Repeat):
+            count *= 1 if stage.times is None else stage.times
+        elif isinstance(stage, Batch) and stage.drop_remainder:
+            count -= count % stage.batch_size
+    read, only_started = 1, 0  # how often that is done to a stage
+    for stage in reversed(stages):
+        if isinstance(stage, Shuffle) and stage.reshuffle:
+            used[stage.generator] = used.get(stage.generator, 0) + read + only_started
+        elif isinstance(stage, Repeat) and stage.times is not None:
+            only_started = 0 if stage.times == 0 else only_started + read * stage.starts_once_more
+            read *= stage.times
+    return count, used
 
 
 def is_infinite(stages: Sequence[Stage]) -> bool:
