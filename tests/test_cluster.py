@@ -45,7 +45,7 @@ class Slow(Stacked):
         return super().stacked_forward_and_gradient(weights, x, y, mask)
 
 
-@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
 def test_the_same_bits_on_a_cluster(engine, cluster):
     cohorts = [cohort_of(clients(SIZES))] * 2
     make = BUILDERS["momentum"]

@@ -52,7 +52,7 @@ BUILDERS = {
         client_optimizer_fn=optimizers.schedule_learning_rate(optimizers.build_adagrad(1.0), lambda t: 0.1 / (1 + t)),
     ),
 }
-FAST = {name: ["cohort"] if "ada" in name else ["cohort", "gram"] for name in BUILDERS}
+FAST = {name: ["cohort"] if "ada" in name else ["cohort", "gram", "presorted"] for name in BUILDERS}
 
 
 def clients(sizes, seed=0, features=4, classes=3):
@@ -309,7 +309,7 @@ def test_maps_that_do_not_work_row_by_row(fn):
     plain = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort_of(data)] * 3)
     difference = reference[0].state.global_model_weights.trainable[0] - plain[0].state.global_model_weights.trainable[0]
     assert np.abs(difference).max() > 1e-4
-    for engine in ("auto", "cohort", "gram"):
+    for engine in ("auto", "cohort", "gram", "presorted"):
         assert_agree(rounds(BUILDERS["sgd"](toy_model, engine=engine), cohorts), reference)
 
 
@@ -328,7 +328,7 @@ def test_a_map_that_draws_random_numbers_is_called_as_the_loop_calls_it(epochs, 
         return rounds(BUILDERS["sgd"](toy_model, engine=engine), [cohort_of(data, epochs, fn=noisy)] * 3)
 
     reference = outputs("loop")
-    for engine in ("auto", "cohort", "gram"):
+    for engine in ("auto", "cohort", "gram", "presorted"):
         assert_agree(outputs(engine), reference)
 
 
@@ -461,7 +461,7 @@ def test_labels_that_are_not_read_may_be_anything():
     data["label"][8] = -1
     cohort = [Dataset.from_arrays(data).take(5).batch(5).map(flatten)]
     reference = rounds(BUILDERS["sgd"](toy_model, engine="loop"), [cohort] * 2)
-    for engine in ("cohort", "gram"):
+    for engine in ("cohort", "gram", "presorted"):
         assert_agree(rounds(BUILDERS["sgd"](toy_model, engine=engine), [cohort] * 2), reference)
     results = []
     for engine in ("loop", "auto"):
@@ -501,7 +501,7 @@ def test_clients_that_diverge_are_left_out_by_every_engine():
     cohort = cohort_of([clients([8])[0], bad, *clients([0, 3])])
     reference = rounds(BUILDERS["momentum"](toy_model, engine="loop"), [cohort] * 2)
     assert reference[0].clients["status"] == ["ok", "non-finite update", "empty", "ok"]
-    for engine in ("cohort", "gram"):
+    for engine in ("cohort", "gram", "presorted"):
         assert_agree_but_norms(rounds(BUILDERS["momentum"](toy_model, engine=engine), [cohort] * 2), reference)
 
 
@@ -536,7 +536,7 @@ def test_labels_that_are_not_batched_row_by_row():
     shuffled = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2).shuffle(3, seed=2).repeat(2)
     cohort = [dataset, shuffled]
     reference = rounds(BUILDERS["momentum"](toy_model, engine="loop"), [cohort] * 2)
-    for engine in ("cohort", "gram"):
+    for engine in ("cohort", "gram", "presorted"):
         assert_agree(rounds(BUILDERS["momentum"](toy_model, engine=engine), [cohort] * 2), reference)
 
 
@@ -546,7 +546,7 @@ def test_clients_with_many_rows_are_stepped_under_auto():
     assert_agree(rounds(BUILDERS["momentum"](toy_model), [cohort]), reference)
     assert_same_bits(
         rounds(BUILDERS["momentum"](toy_model), [cohort]),
-        rounds(BUILDERS["momentum"](toy_model, engine="cohort"), [cohort]),
+        rounds(BUILDERS["momentum"](toy_model, engine="presorted"), [cohort]),
     )
 
 
@@ -611,7 +611,7 @@ def test_a_weak_key_does_not_keep_its_array():
     assert key != WeakKey(np.zeros(5))
 
 
-@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
 def test_clients_are_not_kept_by_a_process(engine):
     process = BUILDERS["sgd"](toy_model, engine=engine)
     data = clients([8, 9])
@@ -627,7 +627,7 @@ def test_clients_are_not_kept_by_a_process(engine):
         gc.enable()
 
 
-@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
 def test_the_same_bits_whatever_is_kept(engine):
     data = clients([1 + i % 40 for i in range(60)])
     cohorts = [cohort_of(data), cohort_of(data[:30]), cohort_of(data), cohort_of(data[:30]), cohort_of(data)]
@@ -699,7 +699,7 @@ class Noise:
         return {"x": batch["x"] + self.rng.rand(*batch["x"].shape).astype(np.float32), "y": batch["y"]}
 
 
-@pytest.mark.parametrize("engine", ["loop", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "gram", "presorted"])
 def test_a_map_that_changes_is_called_here(engine, two_processes):
     results = []
     with ThreadPoolExecutor(4) as threads:
@@ -716,7 +716,7 @@ def two_processes():
         yield executor
 
 
-@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
 @pytest.mark.parametrize("fn", [flatten, lambda element: {**flatten(element)}, minus_the_mean])
 def test_the_same_bits_whoever_computes(engine, fn, two_processes):
     cohorts = [cohort_of(clients(SIZES), fn=fn)] * 2

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 
 import h5py
@@ -12,7 +13,7 @@ import pytest
 from conftest import digits
 
 import fedsim_np as fed
-from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, write_hdf5
+from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, hdf5, write_hdf5
 from fedsim_np.datasets.hdf5 import SCHEMA
 
 
@@ -413,3 +414,35 @@ def test_an_attribute_of_somebody_else_changes_nothing(folder, value):
         file.attrs[SCHEMA] = value
     with pytest.raises(fed.DataError, match=r"values must lie in \[0, 61\]. Got 99"):
         list(HDF5ClientData(path).create_dataset_for_client("ann"))
+
+
+def test_what_has_been_read_is_kept_within_a_budget(folder, monkeypatch):
+    path = write_file(folder / "a.h5", {name: good() for name in ("ann", "bob", "cem")})
+    one = sum(column.nbytes for column in HDF5ClientData(path).create_dataset_for_client("ann").to_arrays().values())
+
+    def columns(data, name):
+        return data.create_dataset_for_client(name).to_arrays()["pixels"]
+
+    data = HDF5ClientData(path)
+    first = {name: columns(data, name) for name in data.client_ids}
+    checked = []
+    monkeypatch.setattr(hdf5, "_check_stored", lambda *arguments, **place: checked.append(place))
+    assert all(columns(data, name) is first[name] for name in data.client_ids)
+    data = HDF5ClientData(path, cache_bytes=2 * (one + 2000))
+    first = {name: columns(data, name) for name in ("ann", "bob", "ann", "cem")}  # bob is out
+    assert [columns(data, name) is first[name] for name in ("ann", "cem", "bob")] == [True, True, False]
+    assert len(checked) == 2 * 3  # each client's two fields once
+    data = HDF5ClientData(path, cache_bytes=0)
+    assert columns(data, "ann") is not columns(data, "ann")
+    assert pickle.loads(pickle.dumps(HDF5ClientData(path, cache_bytes=5)))._kept.budget == 5
+    with pytest.raises(ValueError, match="'cache_bytes' must be an integer >= 0"):
+        HDF5ClientData(path, cache_bytes=-1)
+
+
+def test_what_is_kept_goes_with_its_client_data(folder):
+    data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good()}))
+    data.create_dataset_for_client("ann").to_arrays()
+    source = weakref.ref(data.create_dataset_for_client("ann")._source)
+    assert source() is not None
+    del data
+    assert source() is None

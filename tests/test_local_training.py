@@ -20,7 +20,7 @@ from fedsim_np.learning import ClientResult, LocalTraining, SGDSteps, compose_le
 from fedsim_np.program import FileProgramStateManager, run_training_process
 
 N, ETA, ROUNDS = 12, 0.1, 10
-ENGINES = ("loop", "cohort", "gram", "auto")
+ENGINES = ("loop", "cohort", "gram", "presorted", "auto")
 MEAN = fed.learning.aggregators.MeanFactory()
 
 
@@ -117,7 +117,7 @@ def two_processes():
         yield executor
 
 
-@pytest.mark.parametrize("engine", ["loop", "cohort", "gram"])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
 def test_the_same_bits_whoever_computes_and_wherever_it_stops(engine, two_processes, folder):
     reference = bits(run(process_of(engine=engine, executor="serial")))
     assert bits(run(process_of(engine=engine))) == reference
@@ -499,12 +499,12 @@ class Pulled(LocalTraining):
 def test_momentum_pull_and_drift_in_the_span(momentum, pull, l2):
     model = fed.learning.models.SoftmaxRegression(4, 3, l2=l2)
     states = {}
-    for engine in ("loop", "cohort", "gram"):
+    for engine in ("loop", "cohort", "gram", "presorted"):
         process = compose_learning_process(
             model, Pulled(momentum, pull), MEAN, optimizers.build_sgdm(1.0), engine=engine
         )
         states[engine] = run(process, 3)
-    for engine in ("cohort", "gram"):
+    for engine in ("cohort", "gram", "presorted"):
         for (path, a), (_, b) in zip(trees.leaves(states[engine]), trees.leaves(states["loop"]), strict=True):
             np.testing.assert_allclose(a, b, atol=2e-6, err_msg=f"{engine} {path}")
 

@@ -100,7 +100,7 @@ def test_every_engine_runs_every_model(name):
         cohort.append(fed.datasets.Dataset.from_arrays(arrays, f"c{i}").repeat(3).shuffle(9, seed=1).batch(4))
     trained, evaluated = {}, {}
     is_softmax = isinstance(model, models.SoftmaxRegression)
-    engines = ("loop", "cohort", "auto", "gram") if is_softmax else ("loop", "cohort", "auto")
+    engines = ("loop", "cohort", "auto", "gram", "presorted") if is_softmax else ("loop", "cohort", "auto")
     for engine in engines:
         process = fed.learning.build_weighted_fed_avg(
             model, fed.learning.optimizers.build_sgdm(0.05, 0.5), engine=engine
@@ -407,7 +407,7 @@ def test_metrics_on_top_are_measured_by_every_engine():
 
     cohort = [toy_batches(), toy_batches(size=5), []]
     found = {}
-    for engine in ("loop", "cohort", "gram", "auto"):
+    for engine in ("loop", "cohort", "gram", "presorted", "auto"):
         process = fed.learning.build_weighted_fed_avg(
             lambda: Confident(4, 3), fed.learning.optimizers.build_sgdm(0.5), engine=engine
         )

@@ -258,7 +258,11 @@ class StateAlone(Right):
 @pytest.mark.parametrize(
     ("work", "engines", "message"),
     [
-        (Elsewhere, ["auto", "gram"], "'weights of Elsewhere' must be where begin leaves them, at client.weights"),
+        (
+            Elsewhere,
+            ["auto", "gram", "presorted"],
+            "'weights of Elsewhere' must be where begin leaves them, at client.weights",
+        ),
         (NoWeights, ["loop", "auto"], "'begin of NoWeights' must be a mapping with 'weights' in it. Got {'weight'"),
         (TupleOfLocal, ["loop", "auto"], "'step of TupleOfLocal' must be a mapping with 'weights' in it"),
         (NoResult, ["loop", "auto"], "'end of NoResult' must be a ClientResult. Got {'update'"),

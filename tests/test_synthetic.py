@@ -269,3 +269,13 @@ def test_a_box_is_not_pushed_off_the_paper_by_its_centre_of_mass():
         x, y = handwriting._boxed(across[np.newaxis], down[np.newaxis], np.ones(1), np.ones((1, SAMPLES)))
         assert min(x.min(), y.min()) > -0.5
         assert max(x.max(), y.max()) < 27.5
+
+
+def test_writers_that_have_been_drawn_are_kept_within_a_budget():
+    def pixels(data):
+        return data.create_dataset_for_client(data.client_ids[3]).to_arrays()["pixels"]
+
+    kept, unkept = SyntheticClientData(5), synthetic.SyntheticClientData(5, cache_bytes=0)
+    assert pixels(kept) is pixels(kept)
+    assert pixels(unkept) is not pixels(unkept)
+    assert np.array_equal(pixels(kept), pixels(unkept))

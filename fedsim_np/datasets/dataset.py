@@ -14,6 +14,7 @@ thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes th
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -455,7 +456,7 @@ class Dataset:
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
         order = self._orders.get(key)
         if order is None:
-            order = _order(self._stages[:depth], self._source.num_rows, draw).tolist()
+            order = _order(self._stages[:depth], self._source.num_rows, numbers).tolist()
             self._orders.clear()
             self._orders[key] = order
         return self._read(draw, order)
@@ -469,29 +470,27 @@ class Dataset:
         >>> parts.make_order().tolist(), parts.batch_size
         ([1, 2, 1, 2, 0, 0], 4)
         """
-        depth = next((i for i, stage in enumerate(self._stages) if isinstance(stage, Batch | Map)), None)
-        if isinstance(self._source, ElementSource) or depth is None:
+        source = self._source
+        if isinstance(source, ElementSource):
             return None
-        batch, *maps = self._stages[depth:]
-        order = self._stages[:depth]
-        if not isinstance(batch, Batch) or not all(isinstance(stage, Map) for stage in maps) or is_infinite(order):
+        order: list[Stage] = []
+        key: list[Any] = [source.num_rows]
+        batch, maps = None, list[Callable[..., Any]]()
+        for stage in self._stages:
+            if isinstance(stage, Map) and batch is not None:
+                maps.append(stage.fn)
+            elif batch is not None or isinstance(stage, Map):
+                return None
+            elif isinstance(stage, Batch):
+                batch = stage
+            else:
+                order.append(stage)
+                # Of a shuffle's generator the number of its first iteration is all that counts here.
+                key += (type(stage), (*stage[:3], stage.generator.first) if isinstance(stage, Shuffle) else stage)
+        if batch is None or is_infinite(order):
             return None
-        # Of a shuffle's generator the number of its first iteration is all that counts here.
-        key = tuple((*stage[:3], stage.generator.first) if isinstance(stage, Shuffle) else stage for stage in order)
-        rows = range(self._source.num_rows)
-
-        def make_order() -> npt.NDArray[np.intp]:
-            return _order(order, len(rows), _counter({}))
-
-        functions = tuple(stage.fn for stage in maps if isinstance(stage, Map))
-        return RowBatches(
-            self._source,
-            (len(rows), tuple(map(type, order)), key),
-            make_order,
-            batch.batch_size,
-            batch.drop_remainder,
-            functions,
-        )
+        make_order = functools.partial(_order, order, source.num_rows)
+        return RowBatches(source, tuple(key), make_order, batch.batch_size, batch.drop_remainder, tuple(maps))
 
     @staticmethod
     def mapped(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
@@ -639,12 +638,15 @@ def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int
     return draw
 
 
-def _order(stages: Sequence[Stage], num_rows: int, draw: Callable[[SeedGenerator], int]) -> npt.NDArray[np.intp]:
-    """Return the rows that stages give one iteration, which only reorder them."""
+def _order(
+    stages: Sequence[Stage], num_rows: int, numbers: dict[SeedGenerator, int] | None = None
+) -> npt.NDArray[np.intp]:
+    """Return the rows that stages give one iteration, which only reorder them; count up their shuffles' numbers."""
+    draw, rows = _counter({} if numbers is None else numbers), range(num_rows)
     reordering = [stage for stage in stages if isinstance(stage, Repeat | Shuffle)]
     if len(reordering) == len(stages):
         return start_rows(reordering, np.arange(num_rows), draw)()
-    rows = range(num_rows)  # a chain that is cut short does not use up what it does not read
+    # A chain that is cut short does not use up what it does not read.
     return np.fromiter(start(stages, Reader(lambda: iter(rows), stack, _apply, draw)), np.intp)
 
 

@@ -1,8 +1,9 @@
 """Client data in HDF5 files, in the layout of TFF's EMNIST files: ``examples/<client id>/<field>``.
 
 Reading is lazy at every step. Opening a file reads the clients' ids; making a client's dataset reads its arrays'
-headers (fields, shapes, dtypes) and checks them; the values are read, and checked, when they are first needed. A
-client's dataset keeps them for as long as it lives.
+headers (fields, shapes, dtypes) and checks them, once; the values are read, and checked, when they are first needed. A
+client's dataset keeps them for as long as it lives, and the `HDF5ClientData` those of the clients that were read last:
+drawing them again costs nothing.
 
 An HDF5 handle cannot travel: none can be pickled, and a forked process should not read through its parent's. So a
 `HDF5ClientData` opens its file anew in every process, and its pickle is the path.
@@ -14,6 +15,7 @@ import contextlib
 import math
 import os
 import threading
+import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,8 +30,9 @@ import numpy.typing as npt
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import CHARACTERS, Schema
-from fedsim_np.datasets.sources import Columns, ElementSpec
-from fedsim_np.errors import DataError, argument_type_error, data_error
+from fedsim_np.datasets.sources import DEFAULT_CACHE_BYTES, Columns, ElementSpec, keep
+from fedsim_np.errors import DataError, argument_type_error, check_int, data_error
+from fedsim_np.lru import LRU
 
 GROUP = "examples"
 SCHEMA, GENERIC = "fedsim_np_schema", "generic"
@@ -234,11 +237,13 @@ class _ClientSource:
         client_id: str,
         num_rows: int,
         headers: Mapping[str, _Header] | None = None,
+        kept: LRU | None = None,
     ) -> None:
         self._file, self._schema, self._client_id, self._num_rows = file, schema, client_id, num_rows
         self._headers = headers, os.getpid()
         self._unpacked: dict[str, Callable[[], npt.NDArray[Any]]] | None = None
         self._columns: Columns | None = None
+        self._kept = None if kept is None else weakref.ref(kept)
 
     def __reduce__(self) -> tuple[type[_ClientSource], tuple[_File, Schema, str, int]]:
         return _ClientSource, (self._file, self._schema, self._client_id, self._num_rows)
@@ -287,6 +292,7 @@ class _ClientSource:
                 values.flags.writeable = False
                 columns[name] = values
             self._columns, self._headers, self._unpacked = columns, (None, 0), None
+            keep(self, self._client_id, self._kept, columns)
         return self._columns
 
 
@@ -301,6 +307,9 @@ class HDF5ClientData(ClientData):
         What every client's arrays must look like. By default a file with ``pixels`` and ``label`` is held to
         `emnist.CHARACTERS`, unless `write_hdf5` made it of others; any other is held to the generic rules, with the
         first client's structure for all.
+    cache_bytes : int
+        How much of what has been read is kept, decoded, the clients that were read last: 1.25 GiB by default, which is
+        all of EMNIST's digits. It is memory that fills as clients are read; 0 keeps none.
 
     Raises
     ------
@@ -319,7 +328,10 @@ class HDF5ClientData(ClientData):
     (['ann', 'bob'], [1, 2])
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: Schema | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], schema: Schema | None = None, cache_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> None:
+        self._kept, self._checked = LRU(check_int("cache_bytes", cache_bytes, minimum=0)), dict[str, int]()
         if schema is not None and not isinstance(schema, Schema):
             raise argument_type_error("schema", "a Schema or None", schema)
         self._file = _File(os.path.abspath(os.fspath(path)))
@@ -349,8 +361,8 @@ class HDF5ClientData(ClientData):
             schema.check_structure(fields, **place)
         return schema
 
-    def __reduce__(self) -> tuple[type[HDF5ClientData], tuple[str, Schema]]:
-        return HDF5ClientData, (self._file.path, self._schema)
+    def __reduce__(self) -> tuple[type[HDF5ClientData], tuple[str, Schema, int]]:
+        return HDF5ClientData, (self._file.path, self._schema, self._kept.budget)
 
     @property
     def path(self) -> str:
@@ -379,6 +391,16 @@ class HDF5ClientData(ClientData):
         """
         if client_id not in self._client_ids:
             raise self._unknown(client_id)
+        source: _ClientSource | None = self._kept.find(client_id)
+        if source is None:
+            source = self._source(client_id)
+        return Dataset(source, (), client_id)
+
+    def _source(self, client_id: str) -> _ClientSource:
+        """Return a client's rows, their structure checked once; they are kept as soon as they are read."""
+        parts = self._file, self._schema, client_id
+        if client_id in self._checked:
+            return _ClientSource(*parts, self._checked[client_id], None, self._kept)
         place = {"path": self._file.path, "client_id": client_id}
         with _reading("must have readable arrays", **place):
             fields = self._file.fields(client_id, self._schema.fields)
@@ -387,11 +409,14 @@ class HDF5ClientData(ClientData):
             num_rows = self._schema.check_structure(fields, **place)
             for name, values in fields.items():
                 _check_stored(values, self._size, field=name, **place)
-        return Dataset(_ClientSource(self._file, self._schema, client_id, num_rows, fields), (), client_id)
+        self._checked[client_id] = num_rows
+        return _ClientSource(*parts, num_rows, fields, self._kept)
 
     def close(self) -> None:
-        """Close the file; what has been read stays usable."""
+        """Close the file; datasets that have been read stay usable."""
         self._file.close()
+        self._kept.clear()
+        self._checked.clear()
 
     def __enter__(self) -> HDF5ClientData:
         return self

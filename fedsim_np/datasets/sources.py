@@ -16,8 +16,9 @@ import functools
 import math
 import os
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import argument_error, argument_type_error, check_float, data_error, naming_client
+from fedsim_np.lru import LRU
 
 if TYPE_CHECKING:
     from fedsim_np.datasets.dataset import Dataset
@@ -81,6 +83,17 @@ class Source(Protocol):
 
     def columns(self) -> Columns:
         """Return the read-only arrays, each of shape (n, ...)."""
+
+
+DEFAULT_CACHE_BYTES = 5 * 2**28
+"""Of decoded columns that a `ClientData` keeps: those of EMNIST's 3,383 writers of digits take 1.2 GB."""
+
+
+def keep(source: Source, client_id: Hashable, kept: weakref.ref[LRU] | None, columns: Columns) -> None:
+    """Keep a client's source, whose columns are here now, where its `ClientData` looks for it; if that is there yet."""
+    cache = None if kept is None else kept()
+    if cache is not None:
+        cache.put(client_id, source, sum(column.nbytes for column in columns.values()))
 
 
 class ArraySource(NamedTuple):

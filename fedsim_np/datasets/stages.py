@@ -222,14 +222,15 @@ def counted(stages: Sequence[Stage], num_rows: int) -> tuple[int, dict[SeedGener
     >>> count, used[generator]
     (8, 2)
     """
-    if any(isinstance(stage, Take) for stage in stages) or sum(isinstance(stage, Batch) for stage in stages) > 1:
-        return None
-    count, used = num_rows, dict[SeedGenerator, int]()
+    count, batches, used = num_rows, 0, dict[SeedGenerator, int]()
     for stage in stages:
         if isinstance(stage, Repeat):
             count *= 1 if stage.times is None else stage.times
-        elif isinstance(stage, Batch) and stage.drop_remainder:
-            count -= count % stage.batch_size
+        elif isinstance(stage, Batch):
+            count -= count % stage.batch_size if stage.drop_remainder else 0
+            batches += 1
+        if isinstance(stage, Take) or batches > 1:
+            return None
     read, only_started = 1, 0  # how often that is done to a stage
     for stage in reversed(stages):
         if isinstance(stage, Shuffle) and stage.reshuffle:

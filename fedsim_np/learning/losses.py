@@ -198,10 +198,17 @@ class SoftmaxHead:
         """Whether `losses` looks at z; otherwise any array will do."""
         return LOSSES[self.loss].is_of_outputs
 
+    def is_plain(self, predictions: Array, targets: LabelEntries) -> bool:
+        """Return whether all gradients are p - onehot(y): whether the loss's factors are 1."""
+        return self._factors(predictions, targets.of(predictions)) is None
+
+    def _factors(self, predictions: Array, p_y: Array) -> Array | None:
+        return LOSSES[self.loss].factors(predictions, p_y)
+
     def errors(self, predictions: Array, targets: LabelEntries, scale: Any = ONE, out: Array | None = None) -> Array:
         """Return p - onehot(y), times the loss's factor and the scale."""
         p_y = targets.of(predictions)
-        factors = LOSSES[self.loss].factors(predictions, p_y)
+        factors = self._factors(predictions, p_y)
         weights = scale if factors is None else scale * factors
         errors: Array = np.multiply(predictions, weights[..., np.newaxis], out=out)
         targets.put(errors, (p_y - 1) * weights)  # not p - 1 times the weight, which would be rounded twice

@@ -23,15 +23,15 @@ from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
 from fedsim_np.learning.engines.evaluation import ColumnEvaluation, LoopEvaluation
-from fedsim_np.learning.engines.gram import GramEngine
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
 from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
+from fedsim_np.learning.engines.sgd import SGDEngine
 from fedsim_np.learning.models.checks import initial_weights
 from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import DeclaresElementwise, EndsInHead, IsSoftmaxRegression, Stackable
 
-EngineName = Literal["auto", "loop", "cohort", "gram"]
+EngineName = Literal["auto", "loop", "cohort", "gram", "presorted"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 DEFAULT_CACHE_BYTES = 2**28
 
@@ -60,11 +60,11 @@ def choose_engine(engine: EngineName, work: LocalTraining | ClientWork, model: M
     >>> [choose_engine("auto", FedAvgTraining(o), model).name for o in (build_sgdm(0.1), build_adam(0.1))]
     ['gram', 'cohort']
     """
-    is_auto, lockstep = checked_engine(engine) == "auto", _lockstep(work, model)
-    built = {"gram": _gram(lockstep, is_auto), "cohort": lockstep, "loop": LoopEngine(work, model)}
-    if is_auto:
-        return next(found for found in built.values() if isinstance(found, Engine))
-    found = built[engine]
+    lockstep = _lockstep(work, model)
+    sgd, loop = _sgd(lockstep, checked_engine(engine)), LoopEngine(work, model)
+    if engine == "auto":
+        return next(found for found in (sgd, lockstep, loop) if isinstance(found, Engine))
+    found = {"cohort": lockstep, "loop": loop}.get(engine, sgd)
     if isinstance(found, str):
         raise ValueError(f"engine='{engine}' cannot {found}: use engine='auto'.")
     return found
@@ -82,8 +82,8 @@ def _lockstep(work: LocalTraining | ClientWork, model: Model) -> LockstepEngine 
     return LockstepEngine(work, model, model, chunk_size_for(trainable))
 
 
-def _gram(lockstep: LockstepEngine | str, is_auto: bool) -> GramEngine | str:
-    """Return the engine in the span of the data for what lockstep can do, or what of it this cannot."""
+def _sgd(lockstep: LockstepEngine | str, engine: EngineName) -> SGDEngine | str:
+    """Return the engine of gradient descent for what lockstep can do, or what of it this cannot."""
     if isinstance(lockstep, str):
         return lockstep
     work, model = lockstep.work, lockstep.model
@@ -94,7 +94,8 @@ def _gram(lockstep: LockstepEngine | str, is_auto: bool) -> GramEngine | str:
         return "compute in float64"
     if work.as_sgd(work.initialize(trainable)) is None:
         return f"take the steps of {type(work).__name__}, only gradient descent's that as_sgd declares"
-    return GramEngine(work, model, lockstep.stacked, softmax=model, is_auto=is_auto)
+    name = engine if engine == "presorted" else "gram"
+    return SGDEngine(work, model, lockstep.stacked, softmax=model, name=name, is_auto=engine == "auto")
 
 
 def evaluation_engine(model: Model, engine: EngineName = "auto") -> Engine:

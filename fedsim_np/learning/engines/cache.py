@@ -7,63 +7,21 @@ changes when things are computed and never what comes out.
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
+from fedsim_np.lru import LRU
 from fedsim_np.trees import Array
 
-_OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short order
 
-
-class Cache:
-    """Values by key, the least recently used ones out first; threads may share it.
-
-    Parameters
-    ----------
-    budget : int
-        Bytes to keep at most.
-
-    Examples
-    --------
-    >>> cache = Cache(budget=3000)
-    >>> for key in ("a", "b", "c"):
-    ...     cache.put(key, key.upper(), size=4)
-    >>> cache.find("a"), cache.find("c")
-    (None, 'C')
-    """
+class Cache(LRU):
+    """Values by key, and beside them by the object that they belong to."""
 
     def __init__(self, budget: int) -> None:
-        self.budget, self._bytes = budget, 0
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        super().__init__(budget)
         self._of_objects: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._entries
-
-    def find(self, key: Hashable) -> Any:
-        """Return the value of a key, or None."""
-        with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
-
-    def put(self, key: Hashable, value: Any, size: int) -> None:
-        """Keep a value of so many bytes, if it fits into the budget at all."""
-        size += _OVERHEAD
-        if size > self.budget:
-            return
-        with self._lock:
-            self._bytes += size - self._entries.pop(key, (None, 0))[1]
-            self._entries[key] = value, size
-            while self._bytes > self.budget:
-                self._bytes -= self._entries.popitem(last=False)[1][1]
 
     def find_of(self, owner: Any) -> Any:
         """Return what was kept for as long as an object lives, or None."""

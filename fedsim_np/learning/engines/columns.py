@@ -15,14 +15,14 @@ subtracts the batch's mean, or draws random numbers), every row of every batch i
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.dataset import RowBatches
-from fedsim_np.errors import naming_client
+from fedsim_np.errors import DataError, naming_client
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
 from fedsim_np.learning.models.checks import check_batch, read_batches
@@ -89,7 +89,7 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         return known
     with naming_client(dataset.client_id):
         client = _read(model, dataset, cache)
-        model.check_labels(client.y[client.rows])
+        _check_labels(model, client)
         if client.order_key is not None:
             cache.put_of(dataset, client)
         return client
@@ -102,47 +102,71 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         batches = [(np.array(b["x"]), np.array(b["y"])) for b in read_batches(model, dataset)]
         return _of_batches(batches, model, dataset.num_own_examples)
     order_key = parts.order_key, parts.batch_size, parts.drop_remainder
-    rows, lengths = _order(parts, order_key, cache)
+    rows, lengths, sizes = _order(parts, order_key, cache)
     columns, maps = parts.source.columns(), tuple(map(function_key, parts.maps))
-    # A kept Gram matrix knows its rows: what this key leaves out it will notice.
-    key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
-    names = _renaming(parts, maps, lengths, cache)
+    # A kept Gram matrix knows its rows: what these keys leave out it will notice.
+    names = _renaming(model, dataset, parts, columns, maps, sizes, cache)
     if names is None:
         batches = _mapped_batches(model, dataset, parts, rows, lengths)
+        key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
         return _of_batches(batches, model, dataset.num_own_examples, rows, key)
-    x, y = (columns[name].reshape(len(columns[name]), *shape) for name, shape in names)
-    check_batch(model.input_spec, {"x": x, "y": y}, dataset.client_id)
-    return ClientColumns(x, y, rows, lengths, len(x), key, order_key)
+    x, y = _renamed(columns, names)
+    return ClientColumns(x, y, rows, lengths, len(x), (WeakKey(columns[names.x[0]]), names.x), order_key)
+
+
+def _check_labels(model: Model, client: ClientColumns) -> None:
+    """Raise a `DataError` if a label that is read is no class."""
+    try:
+        model.check_labels(client.y)
+    except DataError:
+        model.check_labels(client.y[client.rows])  # one that nobody reads may be anything
 
 
 _SMALL = 1024  # bytes of an entry without arrays of its own: its key, its objects
 
 
-def _order(parts: RowBatches, key: Hashable, cache: Cache) -> tuple[Array, Array]:
-    """Return rows and lengths of a pipeline: all clients with as many examples share them."""
-    found: tuple[Array, Array] | None = cache.find(key)
+def _order(parts: RowBatches, key: Hashable, cache: Cache) -> tuple[Array, Array, frozenset[int]]:
+    """Return rows, lengths and all sizes of batches of a pipeline: all clients with as many examples share them."""
+    found: tuple[Array, Array, frozenset[int]] | None = cache.find(key)
     if found is None:
         rows = parts.make_order()
         whole, rest = divmod(len(rows), parts.batch_size)
         batches = [parts.batch_size] * whole + [rest] * (rest > 0 and not parts.drop_remainder)
         lengths = np.array(batches, np.intp)
-        found = rows[: lengths.sum()], lengths
+        found = rows[: lengths.sum()], lengths, frozenset(batches)
         cache.put(key, found, found[0].nbytes + lengths.nbytes + _SMALL)
     return found
 
 
-def _renaming(parts: RowBatches, keys: tuple[Hashable | None, ...], lengths: Array, cache: Cache) -> Renaming | None:
-    """Return where a dataset's x and y are in its columns, if its maps, of these keys, do no more than that."""
+def _renaming(
+    model: Model,
+    dataset: Dataset,
+    parts: RowBatches,
+    columns: Mapping[str, Array],
+    keys: tuple[Hashable | None, ...],
+    sizes: frozenset[int],
+    cache: Cache,
+) -> Renaming | None:
+    """Return where a dataset's x and y are in its columns, if its maps, of these keys, do no more than that.
+
+    What they are is checked, and remembered for all columns of this form.
+    """
     if None in keys:
         return None
-    spec, sizes = parts.source.spec, frozenset(lengths.tolist())
-    key = keys, tuple((name, array.shape, array.dtype) for name, array in spec.items()), sizes
+    key = keys, sizes, tuple((name, column.shape[1:], column.dtype) for name, column in columns.items())
     found: list[Renaming | None] | None = cache.find(key)
     if found is None:
-        of_sizes = {renaming(parts.maps, spec, size) for size in sizes or {1}}  # no batch is as good as any
+        of_sizes = {renaming(parts.maps, parts.source.spec, size) for size in sizes or {1}}  # no batch is like any
         found = [of_sizes.pop() if len(of_sizes) == 1 else None]
+        if found[0] is not None:
+            fields = dict(zip(("x", "y"), _renamed(columns, found[0]), strict=True))
+            check_batch(model.input_spec, fields, dataset.client_id)
         cache.put(key, found, _SMALL)
     return found[0]
+
+
+def _renamed(columns: Mapping[str, Array], names: Renaming) -> list[Array]:
+    return [columns[name].reshape(len(columns[name]), *shape) for name, shape in names]
 
 
 def _mapped_batches(

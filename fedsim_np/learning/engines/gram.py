@@ -12,8 +12,7 @@ all errors by row.
 Momentum and a pull towards the server's weights are linear in the past errors and the same for every coordinate: the
 logits follow the same recursion as the weights would, and each step's errors enter A with a factor that depends on how
 long ago it was, the *impulse response* of that recursion. A constant drift d, added to every gradient, is one more
-direction: the logits move by X d as well, and the weights by d times the sum of the responses. So the engine serves
-every local training that declares its steps to be `SGDSteps`, whatever it does before and after them.
+direction: the logits move by X d as well, and the weights by d times the sum of the responses.
 
 In exact terms this is the reference loop's arithmetic; in float32 it agrees to rounding. The Gram matrix G never
 changes, and is kept between rounds. Classes come first in the arrays, (c, k, ...), since NumPy reduces over a first
@@ -23,84 +22,51 @@ axis several times faster than over a short last one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fedsim_np import trees
-from fedsim_np.errors import argument_error
-from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
-from fedsim_np.learning.engines.engine import ChunkResult, Task
-from fedsim_np.learning.engines.lockstep import Lazy, LockstepEngine, Stack
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.losses import SoftmaxHead
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
 from fedsim_np.learning.models.model import Model
-from fedsim_np.learning.shortcuts import IsSoftmaxRegression, SGDSteps
+from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 
-@dataclass(frozen=True, kw_only=True)
-class GramEngine(LockstepEngine):
-    """Lockstep in the span of the data, for `SGDSteps` of softmax regression.
+def train(
+    model: Model,
+    head: SoftmaxHead,
+    steps: SGDSteps,
+    server: Arrays,
+    drift: Arrays | None,
+    columns: Sequence[ClientColumns],
+    cache: Cache,
+) -> tuple[Arrays, list[Unfinalized]]:
+    """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics.
 
     Parameters
     ----------
-    softmax : Model
-        The model, as what it offers.
-    is_auto : bool
-        Whether a chunk whose state or shapes this does not suit is trained on stacked weights instead. It depends on
-        configuration, state and shapes alone: so it is the same on every machine.
+    model : Model
+        For its metrics and labels.
+    head : SoftmaxHead
+    steps : SGDSteps
+    server : tuple of ndarray
+        W0 (d, c) and b0 (c,).
+    drift : tuple of ndarray, shapes (k, d, c) and (k, c), or None
+    columns : sequence of k ClientColumns
+    cache : Cache
+        Keeps Gram matrices, and plans of chunks that come again.
     """
-
-    softmax: IsSoftmaxRegression
-    is_auto: bool
-    chunk_size: int = 100
-    name = "gram"
-
-    def _train(
-        self, sent: Broadcast, tasks: Sequence[Task], columns: Sequence[ClientColumns], cache: Cache
-    ) -> ChunkResult:
-        steps = self.work.as_sgd(sent.state)
-        if self.is_auto and (steps is None or not self._pays(sent, columns)):
-            return super()._train(sent, tasks, columns, cache)
-        if steps is None:  # a schedule by round may change from it
-            raise ValueError("engine='gram' cannot take steps that are not gradient descent's: use engine='auto'.")
-        kernel, bias = sent.weights.trainable
-        xs = [client.x.reshape(len(client.x), len(kernel)) for client in columns]
-        logits, fingerprints = _first_logits(kernel, bias, xs)
-        plan = _plan(self.model, columns, xs, fingerprints, cache)
-        stack = Stack(self, sent, tasks, columns, plan.schedule)
-        client, l2 = stack.client(), self.softmax.l2
-        local, server = self._begin(client), client.weights
-        if any(a is not b for a, b in zip(local["weights"], server, strict=True)):
-            rule = "where begin leaves them, at client.weights, or as_sgd return None"
-            raise argument_error(f"weights of {type(self.work).__name__}", rule, "other arrays")
-        # In float32, as optimizers have it.
-        rate, momentum, pull = (float(np.float32(h)) for h in (steps.learning_rate, steps.momentum, steps.pull + l2))
-        steps = steps._replace(learning_rate=rate, momentum=momentum, pull=pull)
-        drift = None if steps.drift is None else local[steps.drift]
-        if l2:  # l2 w is a pull towards the server's weights, and a drift of l2 times these
-            of_l2 = trees.map(lambda w: np.float32(l2) * w, server)
-            drift = of_l2 if drift is None else trees.map(np.add, drift, of_l2)
-        head = self.softmax.softmax_head()
-        z, p, errors = _take_steps(head, steps, logits, plan, _movement(steps, drift, xs))
-        update = _update(steps, drift, errors, plan, xs)
-
-        def left(name: str) -> Any:
-            return trees.map(np.subtract, server, update) if name == "weights" else local[name]
-
-        measured = _measured(self.model.declared_metrics, head, z, p, plan)
-        return stack.end(client, Lazy(local, left), lambda: update, measured)
-
-    def _pays(self, sent: Broadcast, columns: Sequence[ClientColumns]) -> bool:
-        """Return whether Gram matrices, n^2 d, save more than they cost: 2 v d c, at half that speed."""
-        rows = sum(len(client.x) ** 2 for client in columns)
-        c = sent.weights.trainable[0].shape[1]
-        return bool(rows <= 16 * c * sum(len(client.rows) for client in columns))
+    xs = [client.x.reshape(len(client.x), len(server[0])) for client in columns]
+    kernel, bias = server
+    logits, fingerprints = _first_logits(kernel, bias, xs)
+    plan = _plan(model, columns, xs, fingerprints, cache)
+    z, p, errors = _take_steps(head, steps, logits, plan, _movement(steps, drift, xs))
+    return _update(steps, drift, errors, plan, xs), _measured(model.declared_metrics, head, z, p, plan)
 
 
 def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array, m: int) -> Array:

@@ -70,8 +70,8 @@ class LockstepEngine(Engine):
         """Take all steps; clients with most batches come first, and whoever has finished is cut off the end."""
         order = np.argsort([-len(client.lengths) for client in columns], kind="stable")
         columns = [columns[i] for i in order]
-        schedule = schedule_of(columns)
-        stack = Stack(self, sent, [tasks[i] for i in order], columns, schedule)
+        stack = Stack(self, sent, [tasks[i] for i in order], columns)
+        schedule = stack.schedule
         client, measure = stack.client(), Measure(self.model, schedule)
         active, server = len(tasks), sent.weights.trainable
         local = self._begin(client)
@@ -140,14 +140,17 @@ class Stack:
     tasks : sequence of Task
     columns : sequence of ClientColumns
         The tasks' data.
-    schedule : Schedule
     """
 
     engine: LockstepEngine
     sent: Broadcast
     tasks: Sequence[Task]
     columns: Sequence[ClientColumns]
-    schedule: Schedule
+
+    @functools.cached_property
+    def schedule(self) -> Schedule:
+        """The clients' batches side by side."""
+        return schedule_of(self.columns)
 
     def client(self) -> Client:
         """Return what the clients know; all arrays have their axis in front, those of the server without copies."""
@@ -201,8 +204,9 @@ class Stack:
         self, client: Client, local: Local, update: Callable[[], Arrays], measured: Sequence[metrics.Unfinalized]
     ) -> ChunkResult:
         """Return what the clients send, after their steps; beside the model's metrics those that the work adds."""
-        work, schedule, trainable = self.engine.work, self.schedule, self.sent.weights.trainable
-        num_steps, num_examples = schedule.num_steps, schedule.num_examples
+        work, trainable = self.engine.work, self.sent.weights.trainable
+        num_steps = np.array([len(client.lengths) for client in self.columns], np.int64)
+        num_examples = np.array([len(client.rows) for client in self.columns], np.int64)
         trained = Trained(num_steps, num_examples, update)
         result = checked_result(work, work.end(client, local, trained), self.tasks[0].kept, len(self.tasks))
         wanted = [(len(measured), *w.shape) for w in trainable]

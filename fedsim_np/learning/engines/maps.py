@@ -15,6 +15,7 @@ order: so it is remembered. Any other function is called for every batch, in ord
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -52,6 +53,8 @@ def function_key(function: MapFunction) -> Hashable | None:
 
 
 def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
+    if type(value) is FunctionType:
+        return None if value.__dict__ or value in within else _function_key(value, within)
     if value is None or isinstance(value, str | bytes | int | float | bool | np.generic):
         return type(value), value  # 1 == 1.0 == True
     if isinstance(value, ModuleType):
@@ -64,31 +67,34 @@ def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
         return None if None in parts else parts
     if isinstance(value, Selection):
         return value.fields, value.scale, value.offset, value.batched
-    if not isinstance(value, FunctionType) or value.__dict__ or value in within:
-        return None
-    names = _names(value.__code__)
+    return None
+
+
+def _function_key(function: FunctionType, within: tuple[Any, ...]) -> Hashable | None:
+    names = _names(function.__code__)
     if names & _CHANCE:
         return None
+    if _of_trusted(function.__module__):  # what these do is in their documentation, and they have globals without end
+        return function.__code__, ()
     try:
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # a cell that is not filled yet
         return None
-    found = [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
-    defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    # What these libraries do is in their documentation, and they have globals without end.
-    refers = [] if _of_trusted(value.__module__) else [*cells, *found, *defaults]
-    keys = tuple(_key(reference, (*within, value)) for reference in refers)
-    return None if None in keys else (value.__code__, keys)
+    found = [function.__globals__[name] for name in sorted(names) if name in function.__globals__]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    keys = tuple(_key(reference, (*within, function)) for reference in (*cells, *found, *defaults))
+    return None if None in keys else (function.__code__, keys)
 
 
 def _of_trusted(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _TRUSTED  # code that exec runs has no module
 
 
-def _names(code: CodeType) -> set[str]:
+@functools.lru_cache(maxsize=256)
+def _names(code: CodeType) -> frozenset[str]:
     """Return the global names and attributes that code uses, functions inside it included."""
     inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
+    return frozenset(code.co_names).union(*map(_names, inner))
 
 
 def changes(dataset: Dataset) -> bool:

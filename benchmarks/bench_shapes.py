@@ -1,0 +1,95 @@
+"""A round in every engine, over a grid of shapes, and how near "auto" is to the fastest.
+
+usage: bench_shapes.py [--repeats N] [--json FILE] [--quick] [--only WORD]
+
+Softmax regression by SGD on clients of n rows, d features and c classes, in batches of 20, in one thread. "ragged"
+clients have from n/4 to 2n rows. "warm" is a round whose clients and orders have been seen before, "new" one whose
+orders are new, as when `iteration` is passed, and "first" one of a process that has seen nothing. What would need more
+than a budget of arithmetic or memory is left out, for the loop as well. The ratios are of the medians.
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+
+import common
+import numpy as np
+
+import fedsim_np as fed
+
+ENGINES = ("loop", "cohort", "gram", "presorted", "auto")
+GRID = {"n": (1, 20, 100, 1000, 10000), "d": (5, 60, 784, 10000), "c": (2, 10, 62), "epochs": (1, 5, 20)}
+QUICK = {"n": (20,), "d": (5, 60), "c": (10,), "epochs": (1, 2)}
+MOST_NUMBERS, MOST_WORK = 2e7, 2e10  # of a cohort's x; multiplications of a round
+
+
+def cohort_of(n, d, c, epochs, ragged, k):
+    """Return the clients' datasets."""
+    rng = np.random.default_rng(0)
+    sizes = np.geomspace(max(1, n // 4), 2 * n, k).astype(int) if ragged else [n] * k
+    arrays = [(rng.normal(0, 1, (m, d)).astype(np.float32), rng.integers(0, c, (m, 1), np.int32)) for m in sizes]
+    datasets = [fed.datasets.Dataset.from_arrays({"x": x, "y": y}) for x, y in arrays]
+    return [dataset.repeat(epochs).shuffle(200, seed=1).batch(20) for dataset in datasets]
+
+
+def times_of(cohort, d, c, engine, repeats):
+    """Return the times of rounds in ms, by what has been seen before."""
+    model = fed.learning.models.SoftmaxRegression(num_features=d, num_classes=c)
+    sgd = fed.learning.optimizers.build_sgdm(0.01)
+    times = {"first": [], "warm": [], "new": []}
+    for turn in range(repeats):
+        process = fed.learning.build_weighted_fed_avg(model, sgd, engine=engine, executor="serial")
+        state = process.initialize()
+        # A plan is kept once a chunk has come twice.
+        for what, iteration in (("first", 0), (None, 0), ("warm", 0), ("new", turn + 1)):
+            started = time.perf_counter()
+            process.next(state, cohort, iteration=iteration)
+            if what:
+                times[what].append((time.perf_counter() - started) * 1e3)
+    return times
+
+
+def main():
+    """Measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", help="where to store the result")
+    parser.add_argument("--quick", action="store_true", help="few shapes and turns, to see that it runs")
+    parser.add_argument("--only", default="", help="the shapes with this text in their name, such as 'd=60 '")
+    arguments = parser.parse_args()
+    grid, repeats = (QUICK, 2) if arguments.quick else (GRID, arguments.repeats)
+    shapes, k = {}, 4
+    for (n, d, c, epochs), ragged in itertools.product(itertools.product(*grid.values()), (False, True)):
+        name = f"n={n} d={d} c={c} epochs={epochs} {'ragged' if ragged else 'even'}"
+        numbers = k * n * d
+        if numbers > MOST_NUMBERS or 4 * numbers * c * epochs > MOST_WORK or arguments.only not in name + " ":
+            continue
+        cohort, found = cohort_of(n, d, c, epochs, ragged, k), {}
+        gram_numbers = sum(len(dataset._source.columns()["y"]) ** 2 for dataset in cohort)
+        for engine in ENGINES:
+            if engine != "gram" or (gram_numbers * d < MOST_WORK and gram_numbers < MOST_NUMBERS):
+                times = times_of(cohort, d, c, engine, 2 if k * n * epochs > 2e4 else repeats)
+                found[engine] = {what: round(statistics.median(values), 3) for what, values in times.items()}
+        shapes[name] = found
+        best = {what: min(of_engine[what] for of_engine in found.values()) for what in found["loop"]}
+        share = {what: round(best[what] / found["auto"][what], 2) for what in best}
+        print(name, {engine: of_engine["new"] for engine, of_engine in found.items()}, "best/auto", share, flush=True)
+    verdict = {}
+    for what in ("first", "warm", "new"):
+        shares = [min(f[what] for f in found.values()) / found["auto"][what] for found in shapes.values()]
+        against_loop = [found["loop"][what] / found["auto"][what] for found in shapes.values()]
+        verdict[what] = {
+            "shapes": len(shares),
+            "best/auto, lowest": round(min(shares), 2),
+            "best/auto under 0.9": sum(share < 0.9 for share in shares),
+            "loop/auto, lowest": round(min(against_loop), 2),
+            "loop/auto under 1": sum(ratio < 1 for ratio in against_loop),
+        }
+    what = "median ms of a round of 4 clients, one thread; how near 'auto' is to the fastest engine, and to the loop"
+    result = {"what": what, "repeats": repeats, "verdict": verdict, "shapes": shapes}
+    common.store(result | common.origin(), arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What it costs to train a chunk in each way, by shapes alone, so that every machine makes the same choice.
+
+A way's cost is a sum of counts, each times what one of them took where it was measured: `benchmarks/bench_shapes.py`
+times all ways on a grid of shapes, fits these numbers (``--fit``), and tells how near the choice is to the fastest.
+What matters are their proportions. A way whose arrays would take more than the data allow is not chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.trees import Array
+
+Way = Literal["cohort", "gram", "presorted"]
+
+
+class Shapes(NamedTuple):
+    """What a chunk's cost depends on.
+
+    Attributes
+    ----------
+    rows, visits, steps : ndarray, shape (k,)
+        Of each client: rows, rows that are read (repetitions included), batches.
+    batch_size, num_features, num_classes : int
+    """
+
+    rows: Array
+    visits: Array
+    steps: Array
+    batch_size: int
+    num_features: int
+    num_classes: int
+
+    @classmethod
+    def of(cls, columns: Sequence[ClientColumns], num_features: int, num_classes: int) -> Shapes:
+        """Return the shapes of a chunk."""
+        counts = [(len(client.x), len(client.rows), len(client.lengths)) for client in columns]
+        rows, visits, steps = np.array(counts, np.float64).T
+        largest = max((int(client.lengths.max(initial=0)) for client in columns), default=0)
+        return cls(rows, visits, steps, largest, num_features, num_classes)
+
+
+# Microseconds: of a chunk, and of each of the counts.
+_PRESORTED = {"clients": 30.0, "steps": 10.7, "laid out": 0.000694, "probabilities": 0.00188, "weights": 0.00226}
+_COHORT = {"steps": 105.0, "products": 0.000598, "probabilities": 0.00427, "weights": 0.00296}
+_GRAM = {
+    "chunk": 200.0,
+    "steps": 30.5,
+    "products": 0.00011,
+    "moved": 7.48e-5,
+    "gathered": 0.000249,
+    "probabilities": 0.00413,
+}
+
+
+def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
+    """Return what each way does how often."""
+    rows, visits, steps, b, d, c = shapes
+    k, n, v, t, longest, most = len(rows), rows.sum(), visits.sum(), steps.sum(), steps.max(), rows.max()
+    return {
+        "presorted": {
+            "clients": k,
+            "steps": t,
+            "laid out": (n + v) * (d + 1),  # numbers that are copied
+            "probabilities": v * c,
+            "weights": t * d * c,  # that are moved
+        },
+        "cohort": {"steps": longest, "products": v * d, "probabilities": v * c, "weights": t * d * c},
+        "gram": {
+            "chunk": 1,
+            "steps": longest,
+            "products": n * d * c,
+            "moved": longest * k * b * most * c,  # multiplications that move the logits
+            "gathered": longest * k * b * most,
+            "probabilities": v * c,
+        },
+    }
+
+
+def costs(shapes: Shapes) -> dict[Way, float]:
+    """Return what each way costs, in microseconds on the machine that was measured.
+
+    Examples
+    --------
+    >>> few, many = (Shapes(np.full(10, n), np.full(10, 5 * n), np.full(10, n / 4), 20, 784, 10) for n in (100, 5000))
+    >>> [min(found, key=found.get) for found in (costs(few), costs(many))]
+    ['gram', 'presorted']
+    """
+    of_one = {"presorted": _PRESORTED, "cohort": _COHORT, "gram": _GRAM}
+    return {way: sum(of_one[way][name] * n for name, n in of_way.items()) for way, of_way in counts(shapes).items()}
+
+
+def memory(shapes: Shapes) -> dict[Way, float]:
+    """Return how many numbers of 4 bytes each way's largest arrays have, beside the data and the updates."""
+    rows, visits, steps, b, d, c = shapes
+    k, longest, most = len(rows), steps.max(), rows.max()
+    places = longest * k * b
+    return {
+        "presorted": (rows.max() + 1) * (d + 1) + visits.max() * c,
+        "cohort": 6 * places,
+        "gram": k * most * most + (6 + 2 * c) * places,
+    }
+
+
+def cheapest(columns: Sequence[ClientColumns], num_features: int, num_classes: int) -> Way:
+    """Return the way that costs least, of those that take no more memory than the data twice, or 64 MB."""
+    if not columns or not any(len(client.rows) for client in columns):
+        return "cohort"
+    shapes = Shapes.of(columns, num_features, num_classes)
+    most = max(2 * shapes.rows.sum() * num_features, 2**24)
+    taken = memory(shapes)
+    allowed: dict[Way, float] = {way: cost for way, cost in costs(shapes).items() if taken[way] <= most}
+    return min(allowed, key=lambda way: allowed[way], default="presorted")

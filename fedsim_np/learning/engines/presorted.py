@@ -1,0 +1,177 @@
+r"""Softmax regression client by client: each one's rows are laid out once in the order in which they are read.
+
+On small batches a step of the loop spends its time on being called. Here a step is eight calls on views of what has
+been laid out, a block of batches at a time:
+
+.. code-block:: text
+
+    p = exp(x W);   p /= s = sum(p);   W -= rate / |B| x^T (p - onehot(y))
+
+The bias is one more row of W, for a column of ones beside x. Two things are left for the end of a block, as what they
+guard against is rare: that no exponential has left float32's range, and that the loss's factors are all 1. If one is
+not so, the block is done again, step by step as the loop does it. Metrics are made of the probabilities of a whole
+block.
+
+In exact terms this is the reference loop's arithmetic; in float32 it agrees to rounding. It serves what `gram` serves,
+where clients have many rows or few features, and where they differ much in size: nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.losses import SoftmaxHead
+from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
+from fedsim_np.learning.models.model import Model
+from fedsim_np.learning.shortcuts import SGDSteps
+from fedsim_np.trees import Array, Arrays
+
+_BLOCK_BYTES = 2**20  # of rows that are laid out: they should stay in a core's cache
+_SMALLEST, _LARGEST = np.float32(1e-20), np.float32(1e20)  # of sums of exponentials, with digits to spare
+
+
+def train(
+    model: Model,
+    head: SoftmaxHead,
+    steps: SGDSteps,
+    server: Arrays,
+    drift: Arrays | None,
+    columns: Sequence[ClientColumns],
+) -> tuple[Arrays, list[Unfinalized]]:
+    """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics.
+
+    Parameters
+    ----------
+    model : Model
+        For its metrics.
+    head : SoftmaxHead
+    steps : SGDSteps
+    server : tuple of ndarray
+        W0 (d, c) and b0 (c,).
+    drift : tuple of ndarray, shapes (k, d, c) and (k, c), or None
+    columns : sequence of k ClientColumns
+        x are rows (n, d).
+    """
+    metrics = model.declared_metrics
+    assert metrics is not None
+    start = np.vstack(server).astype(np.float32)
+    k, (d, c) = len(columns), server[0].shape
+    update = np.empty((k, d, c), np.float32), np.empty((k, c), np.float32)
+    sums = np.zeros((1 + len(metrics.means), k))
+    for i, client in enumerate(columns):
+        own = None if drift is None else np.vstack([part[i].reshape(-1, c) for part in drift]) * steps.learning_rate
+        local = _Local(head, steps, start, own)
+        for block in _blocks(client, d):
+            sums[:, i] += local.train(block, metrics)
+        np.subtract(start[:d], local.weights[:d], out=update[0][i])
+        np.subtract(start[d], local.weights[d], out=update[1][i])
+    num_examples = np.array([len(client.rows) for client in columns], np.int64)
+    num_steps = np.array([len(client.lengths) for client in columns], np.int64)
+    return update, metrics.of_clients(list(sums[1:]), sums[0], num_examples, num_steps)
+
+
+class _Block(NamedTuple):
+    """Some of a client's batches, laid out.
+
+    Attributes
+    ----------
+    x : ndarray, shape (m, d + 1)
+        The last column is 1.
+    y : ndarray, shape (m, 1)
+    edges : list of int
+        Where batches begin and end.
+    """
+
+    x: Array
+    y: Array
+    edges: list[int]
+
+
+def _blocks(client: ClientColumns, d: int) -> Iterator[_Block]:
+    n = len(client.x)
+    edges = np.concatenate([[0], np.cumsum(client.lengths)])
+    with_ones = np.ones((n, d + 1), np.float32)
+    with_ones[:, :d] = client.x.reshape(n, d)
+    most, first = max(1, _BLOCK_BYTES // (4 * (d + 1))), 0
+    while first < len(client.lengths):
+        last = max(first + 1, int(np.searchsorted(edges, edges[first] + most, side="right")) - 1)
+        rows = client.rows[edges[first] : edges[last]]
+        yield _Block(
+            with_ones.take(rows, axis=0), client.y.take(rows, axis=0), (edges[first : last + 1] - edges[first]).tolist()
+        )
+        first = last
+
+
+class _Local:
+    """A client's weights (d + 1, c) on their way."""
+
+    def __init__(self, head: SoftmaxHead, steps: SGDSteps, start: Array, drift: Array | None) -> None:
+        self._head, self._start, self._drift = head, start, drift
+        self._rate, self._momentum, self._nesterov = steps.learning_rate, np.float32(steps.momentum), steps.nesterov
+        self._pull = np.float32(steps.learning_rate * steps.pull)
+        self.weights, self._moved = start.copy(), np.empty_like(start)
+        self._velocity = np.zeros_like(start) if steps.momentum else None
+
+    def train(self, block: _Block, metrics: ExampleMetrics) -> list[Any]:
+        """Take a block's steps; return the sum of the losses, and of what each mean is of."""
+        labels = block.y[:, 0]
+        p, entries = np.empty((len(block.y), self._start.shape[1]), np.float32), LabelEntries(labels)
+        z = np.empty_like(p) if self._head.needs_outputs else p
+        before = self.weights.copy(), None if self._velocity is None else self._velocity.copy()
+        fits = self._quickly(block, z, p, labels)
+        if not fits or not self._head.is_plain(p, entries):
+            self.weights, self._velocity = before
+            self._carefully(block, z, p, labels)
+        losses = self._head.losses(z, p, entries)
+        return [values.sum(dtype=np.float64) for values in (losses, *(f(p, block.y) for f in metrics.means.values()))]
+
+    def _quickly(self, block: _Block, z: Array, p: Array, labels: Array) -> bool:
+        """Take steps whose exponentials stay in float32's range; return whether they did."""
+        matmul, exp, add = np.matmul, np.exp, np.add.reduce
+        onehot = np.eye(p.shape[1], dtype=np.float32).take(labels, axis=0)
+        sums, weights, moved, length = np.empty((len(p), 1), np.float32), self.weights, self._moved, -1
+        plain = self._velocity is None and self._drift is None and not self._pull
+        for a, b in zip(block.edges, block.edges[1:], strict=False):
+            x, here, total = block.x[a:b], p[a:b], sums[a:b]
+            if length != b - a:
+                length = b - a
+                errors, rate = np.empty((length, p.shape[1]), np.float32), np.float32(self._rate / max(length, 1))
+            logits = matmul(x, weights, out=z[a:b])
+            exp(logits, out=here)
+            here /= add(here, axis=1, out=total, keepdims=True)
+            np.subtract(here, onehot[a:b], out=errors)
+            errors *= rate
+            matmul(x.T, errors, out=moved)
+            if plain:
+                weights -= moved
+            else:
+                self._move()
+        return bool(((sums > _SMALLEST) & (sums < _LARGEST)).all())
+
+    def _carefully(self, block: _Block, z: Array, p: Array, labels: Array) -> None:
+        """Take the steps as the loop does."""
+        for a, b in zip(block.edges, block.edges[1:], strict=False):
+            x, here = block.x[a:b], p[a:b]
+            self._head.predict(np.matmul(x, self.weights, out=z[a:b]), out=here)
+            scale = np.full(b - a, self._rate / max(b - a, 1), np.float32)
+            errors = self._head.errors(here, LabelEntries(labels[a:b]), scale)
+            np.matmul(x.T, errors, out=self._moved)
+            self._move()
+
+    def _move(self) -> None:
+        """Move the weights by a step's gradient, times the rate, that is in ``_moved``."""
+        moved = self._moved
+        if self._pull:
+            moved += self._pull * (self.weights - self._start)
+        if self._drift is not None:
+            moved += self._drift
+        if self._velocity is None:
+            self.weights -= moved
+            return
+        self._velocity *= self._momentum
+        self._velocity += moved
+        self.weights -= moved + self._momentum * self._velocity if self._nesterov else self._velocity

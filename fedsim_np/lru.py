@@ -1,0 +1,64 @@
+"""Values that are kept within a budget of bytes, the least recently used ones out first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+_OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short array
+
+
+class LRU:
+    """Values by key; threads may share it. Copies and pickles are empty.
+
+    Parameters
+    ----------
+    budget : int
+        Bytes to keep at most.
+
+    Examples
+    --------
+    >>> kept = LRU(budget=3000)
+    >>> for key in ("a", "b", "c"):
+    ...     kept.put(key, key.upper(), size=4)
+    >>> kept.find("a"), kept.find("c")
+    (None, 'C')
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self._bytes = budget, 0
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[LRU], tuple[int]]:
+        return type(self), (self.budget,)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def find(self, key: Hashable) -> Any:
+        """Return the value of a key, or None."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key][0]
+
+    def clear(self) -> None:
+        """Keep nothing of what is here."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keep a value of so many bytes, if it fits into the budget at all."""
+        size += _OVERHEAD
+        if size > self.budget:
+            return
+        with self._lock:
+            self._bytes += size - self._entries.pop(key, (None, 0))[1]
+            self._entries[key] = value, size
+            while self._bytes > self.budget:
+                self._bytes -= self._entries.popitem(last=False)[1][1]
