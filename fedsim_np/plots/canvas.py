@@ -12,7 +12,7 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.errors import argument_error, check_type
 
 Canvas = Figure | SubFigure
 """What a function with several axes draws on."""
@@ -46,8 +46,7 @@ def axes_or_new(axes: Axes | None, width: float, height: float) -> Axes:
     """Return the caller's axes, or those of a new figure of that many inches."""
     if axes is None:
         return new_figure(width, height).subplots()
-    if not isinstance(axes, Axes):
-        raise argument_type_error("axes", "matplotlib Axes or None", axes)
+    check_type("axes", axes, Axes, "matplotlib Axes or None")
     if axes.figure is None:
         raise argument_error("axes", "a part of a figure, not removed from it", axes)
     return axes
@@ -57,9 +56,7 @@ def figure_or_new(figure: Canvas | None, width: float, height: float, layout: st
     """Return the caller's figure or part of a figure, or a new figure of that many inches."""
     if figure is None:
         return new_figure(width, height, layout)
-    if not isinstance(figure, Figure | SubFigure):
-        raise argument_type_error("figure", "a matplotlib Figure, SubFigure or None", figure)
-    return figure
+    return check_type("figure", figure, Canvas, "a matplotlib Figure, SubFigure or None")
 
 
 def whole(part: Axes | Canvas) -> Figure:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import ClientData, Dataset, Description
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import argument_error, argument_type_error, check_type, data_error
 
 Array = npt.NDArray[Any]
 
@@ -44,8 +44,7 @@ def names_or_numbers(names: Iterable[Any] | None, count: int) -> list[str]:
 
 def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int) -> list[str]:
     """Return the ids of the clients to draw; by default those of the first `most`."""
-    if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", "a ClientData", client_data)
+    check_type("client_data", client_data, ClientData, "a ClientData")
     ids = list(client_data.client_ids[:most])
     if client_ids is not None:
         ids = as_list("client_ids", client_ids, "client ids")
@@ -64,11 +63,9 @@ def as_list(name: str, values: Any, of: str) -> list[Any]:
     return list(values)
 
 
-def field_name(name: str, value: Any) -> str:
+def field_name(name: str, value: str) -> str:
     """Return the name of a field, or raise a TypeError."""
-    if not isinstance(value, str):
-        raise argument_type_error(name, "the name of a field", value)
-    return value
+    return check_type(name, value, str, "the name of a field")
 
 
 def read_fields(dataset: Dataset, *fields: str) -> list[Array]:
@@ -90,9 +87,7 @@ def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
 
 def checked_description(description: Description) -> Description:
     """Return what `fedsim_np.datasets.describe` gave, or raise a TypeError."""
-    if not isinstance(description, Description):
-        raise argument_type_error("description", "the result of fedsim_np.datasets.describe", description)
-    return description
+    return check_type("description", description, Description, "the result of fedsim_np.datasets.describe")
 
 
 def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
@@ -56,8 +56,7 @@ def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
     >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10)
     RoundBytes(down=314000, up=314000)
     """
-    if not isinstance(weights, ModelWeights):
-        raise argument_type_error("weights", "ModelWeights", weights)
+    check_type("weights", weights, ModelWeights, "ModelWeights")
     k = check_int("num_clients", num_clients, minimum=0)
     trainable, fixed = (sum(np.asarray(array).nbytes for array in part) for part in weights)
     return RoundBytes(k * (trainable + fixed), k * trainable)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedsim_np.datasets import ClientData, Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
 from fedsim_np.plots.checks import Array, as_list, chosen_clients, field_name, finite_array, flat_labels, read_fields
@@ -95,8 +95,7 @@ def client_images(
     >>> [axes.get_title() for axes in figure.axes[:5]]
     ['2', '5', '3', '2', '8']
     """
-    if not isinstance(dataset, Dataset):
-        raise argument_type_error("dataset", "a Dataset, see ClientData.create_dataset_for_client", dataset)
+    check_type("dataset", dataset, Dataset, "a Dataset, see ClientData.create_dataset_for_client")
     field_name("pixels", pixels)
     rows = check_int("rows", rows, minimum=1)
     columns = check_int("columns", columns, minimum=1)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.errors import argument_type_error, check_bool, check_int
+from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.checks import ClientBatches
@@ -169,8 +169,7 @@ def _evaluated(
     """Return an evaluation's metrics, and its seconds, by their names in a training run."""
     started = time.perf_counter()
     metrics = evaluation_fn(state, data)
-    if not isinstance(metrics, Mapping):
-        raise argument_type_error("evaluation_fn", "a callable that returns a mapping of metrics", metrics)
+    check_type("evaluation_fn", metrics, Mapping, "a callable that returns a mapping of metrics")
     found = {**metrics, EVALUATION_TIME_KEY: time.perf_counter() - started}
     return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in found.items())
 

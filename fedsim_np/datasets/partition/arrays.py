@@ -19,7 +19,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_shards,
 )
 from fedsim_np.datasets.sources import Columns, plain_array
-from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, data_error
+from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, check_type, data_error
 
 Arrays = Mapping[str, npt.ArrayLike]
 
@@ -80,8 +80,7 @@ def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
 
 def _columns(arrays: Arrays) -> Columns:
     """Return fields as arrays of equal length, floats as float32."""
-    if not isinstance(arrays, Mapping):
-        raise argument_type_error("arrays", "a mapping of field names to arrays", arrays)
+    check_type("arrays", arrays, Mapping, "a mapping of field names to arrays")
     if not arrays:
         raise data_error("there must be a field", "none")
     for name in arrays:
@@ -289,14 +288,9 @@ def pool(client_data: ClientData) -> Columns:
     >>> pool(InMemoryClientData({"ann": {"x": [1, 2]}, "bob": {"x": [3]}}))["x"].tolist()
     [1, 2, 3]
     """
-    _check_clients(client_data)
+    check_type("client_data", client_data, ClientData, "a ClientData")
     clients = [client_data.create_dataset_for_client(client_id).to_arrays() for client_id in client_data.client_ids]
     return OrderedDict((name, np.concatenate([arrays[name] for arrays in clients])) for name in clients[0])
-
-
-def _check_clients(client_data: ClientData) -> None:
-    if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", "a ClientData", client_data)
 
 
 def split_examples(
@@ -327,7 +321,7 @@ def split_examples(
     >>> [d.create_dataset_for_client("0").to_arrays()["x"].tolist() for d in (train, test)]
     [[0, 2, 6, 8, 10, 12, 14, 16], [4, 18]]
     """
-    _check_clients(client_data)
+    check_type("client_data", client_data, ClientData, "a ClientData")
     fraction = check_float("test_fraction", test_fraction, minimum=0.0, below=1.0)
     seed = check_int("seed", seed, minimum=0)
     train, test = {}, {}

@@ -20,7 +20,7 @@ from fedsim_np.datasets.client_data import InMemoryClientData
 from fedsim_np.datasets.partition.arrays import from_arrays
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
-from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
+from fedsim_np.errors import DataError, argument_error, argument_type_error, check_type, data_error
 
 _CELLS = 2**19  # of a block of rows
 
@@ -105,8 +105,7 @@ def from_csv(
     >>> data.create_dataset_for_client("north").to_arrays()["x"].tolist()
     [[1.5, 5.0], [2.0, 5.0]]
     """
-    if not isinstance(client, str):
-        raise argument_type_error("client", "a column's name", client)
+    check_type("client", client, str, "a column's name")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
     assert table.client is not None
     try:
@@ -168,11 +167,9 @@ def read_csv(
     if decimal not in (".", ",") or decimal == delimiter:
         raise argument_error("decimal", "'.' or ',', and not the delimiter", decimal)
     for name, column in (("label", label), ("client", client)):
-        if column is not None and not isinstance(column, str):
-            raise argument_type_error(name, "a column's name or None", column)
+        check_type(name, column, str | None, "a column's name or None")
     features, known = _names("features", features), _known_labels(label, label_names)
-    if types is not None and not isinstance(types, Mapping):
-        raise argument_type_error("types", "a mapping of columns' names to dtypes", types)
+    check_type("types", types, Mapping | None, "a mapping of columns' names to dtypes")
     own = {name: _own_type(name, dtype) for name, dtype in (types or {}).items()}
     taken = {"y"} if label is not None else set()
     if taken & set(own) or ("x" in own and features):
