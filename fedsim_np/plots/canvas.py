@@ -8,6 +8,8 @@ a backend has registered a way to show figures, IPython prefers that one, so tha
 from __future__ import annotations
 
 import io
+import math
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -57,6 +59,14 @@ def figure_or_new(figure: Canvas | None, width: float, height: float, layout: st
     if figure is None:
         return new_figure(width, height, layout)
     return check_type("figure", figure, Canvas, "a matplotlib Figure, SubFigure or None")
+
+
+def panels(figure: Canvas, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """Return that many axes, so many in a row."""
+    axes = list(figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).flat)
+    for spare in axes[count:]:
+        spare.remove()
+    return axes[:count]
 
 
 def whole(part: Axes | Canvas) -> Figure:

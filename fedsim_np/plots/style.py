@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
 from matplotlib.ticker import MaxNLocator
+
+from fedsim_np.plots.canvas import whole
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#767676"
@@ -66,9 +71,10 @@ def whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
 
 
-def height_of(texts: Sequence[str]) -> float:
-    """Return the inches that texts below an axis take when they are turned."""
-    return 0.085 * max(min(len(text), _MOST_LETTERS) for text in texts)
+def room_for(texts: Sequence[str], letters: int) -> float:
+    """Return the inches that texts below an axis take when they are turned; 0 if all have so few letters as to stay."""
+    longest = max(map(len, texts), default=0)
+    return 0.085 * min(longest, _MOST_LETTERS) if longest > letters else 0.0
 
 
 def name_ticks(axis: Axis, texts: Sequence[str], most: int) -> None:
@@ -111,3 +117,31 @@ def say(axes: Axes, text: str) -> None:
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, color=GREY, bbox=ground
     )
+
+
+def shares_of_rows(counts: npt.NDArray[Any]) -> np.ma.MaskedArray[Any, Any]:
+    """Return what share of its row each count is; a row of zeros is masked.
+
+    Examples
+    --------
+    >>> shares_of_rows(np.array([[1, 3], [0, 0]])).tolist()
+    [[0.25, 0.75], [None, None]]
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.ma.masked_array(counts / np.where(totals, totals, 1), np.repeat(totals == 0, counts.shape[1], axis=1))
+
+
+def draw_shares(
+    axes: Axes, shares: npt.NDArray[Any], rows: Sequence[str], columns: Sequence[str], turned: bool, **look: Any
+) -> Colorbar:
+    """Draw shares with the names of rows and columns, masked ones blank, and return their colour bar."""
+    colours = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad="none")
+    picture = axes.imshow(shares, cmap=colours, interpolation="nearest", origin="upper", **look)
+    name_ticks(axes.yaxis, rows, 31)
+    name_ticks(axes.xaxis, columns, 31)
+    if turned:
+        axes.tick_params(axis="x", rotation=90)
+    bar = whole(axes).colorbar(picture, ax=axes)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(f"share of the {axes.get_ylabel()}'s examples", fontsize=LABEL)
+    return bar

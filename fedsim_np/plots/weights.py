@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, check_int, data_error
 from fedsim_np.learning.models import ModelWeights
-from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
 from fedsim_np.plots.style import DIVERGING, GREY, LABEL, SMALL, literal
 
@@ -69,11 +69,8 @@ def class_weights(
     tall = cell * min(4.0, max(0.25, height / width))
     drawn = figure_or_new(figure, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
     greatest = float(np.abs(kernel).max()) or 1.0
-    grid = drawn.subplots(rows, columns, squeeze=False)
-    for number, axes in enumerate(grid.flat):
-        if number >= c:
-            axes.remove()
-            continue
+    shown = panels(drawn, c, columns)
+    for number, axes in enumerate(shown):
         picture = axes.imshow(
             kernel[:, number].reshape(height, width),
             cmap=DIVERGING,
@@ -87,7 +84,6 @@ def class_weights(
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_color(GREY)
-    shown = [axes for axes in grid.flat if axes.figure is not None]
     bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
     bar.set_label("weight (logit per brightness)", fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
