@@ -73,15 +73,11 @@ def _page(run: Run, pictures: Sequence[Picture]) -> str:
 
 def _curves(run: Run) -> list[Picture]:
     """Return the learning curves of a run that has no figures of its own."""
-    from fedsim_np import plots
-
+    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
     try:
-        figure = plots.learning_curves({run.name: run.history})
+        return [Picture.of_curves({run.name: run.history}, alt)]
     except ValueError:  # nothing finite to draw
         return []
-    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
-    caption = "Training is measured before each local step, an evaluation after the round."
-    return [Picture.of(figure, "learning_curves", "rounds", alt, caption)]
 
 
 def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
