@@ -28,8 +28,9 @@ from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.losses import LossName
-from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
+from fedsim_np.learning.models import MLP, LinearRegression, Model, ModelWeights, SoftmaxRegression
 from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.program.training import evaluate_weights
 
 ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
@@ -321,8 +322,7 @@ class Experiment:
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
         process.next(process.initialize(), self.cohort(1)[:1])
-        evaluation = self.evaluation_process()
-        evaluation.next(evaluation.initialize(), self.evaluation_cohort[:1])
+        self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""
@@ -351,9 +351,14 @@ class Experiment:
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
+    @functools.cached_property
     def evaluation_process(self) -> LearningProcess:
-        """Return the process that evaluates."""
+        """The process that evaluates."""
         return learning.build_fed_eval(self.model_fn)
+
+    def evaluate(self, weights: ModelWeights) -> Mapping[str, Any]:
+        """Return the metrics of weights on the clients that are evaluated."""
+        return evaluate_weights(self.evaluation_process, weights, self.evaluation_cohort)
 
     def _optimizer(self, who: str) -> optimizers.Optimizer:
         name, rate = getattr(self.config, f"{who}_optimizer"), getattr(self.config, f"{who}_lr")
@@ -363,11 +368,9 @@ class Experiment:
     def cohort(self, round_num: int) -> list[Dataset]:
         """Return the datasets of the clients of a round."""
         chosen = self._sample(round_num, self.config.clients)
-        return [self._training(self._train_dataset(client_id)) for client_id in chosen]
-
-    def _training(self, dataset: Dataset) -> Dataset:
-        shuffled = dataset.repeat(self.config.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.config.seed)
-        return self._batched(shuffled, self.config.batch_size, self.train)
+        repeated = (self._train_dataset(client_id).repeat(self.config.epochs) for client_id in chosen)
+        shuffled = (dataset.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed) for dataset in repeated)
+        return [self._batched(dataset, self.config.batch_size, self.train) for dataset in shuffled]
 
     def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
         x, y = self._fields

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.commands.arguments import CommandError, above_zero, fraction, positive, seed
+from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
@@ -27,7 +27,6 @@ def add_parsers(actions: Any) -> None:
     """Add both actions to a parser's subcommands."""
     convert = actions.add_parser(
         "convert",
-        allow_abbrev=False,
         help="clients from a CSV file, NumPy arrays or LEAF's JSON into HDF5",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the clients of a CSV file (FILE.csv, with --client and "
         "--label), of NumPy arrays (FILE.npz, with --client), or of LEAF's JSON (FILE.json, or a folder of these).",
@@ -35,7 +34,6 @@ def add_parsers(actions: Any) -> None:
     convert.set_defaults(run=functools.partial(_naming_input, _convert))
     deal = actions.add_parser(
         "partition",
-        allow_abbrev=False,
         help="deal examples out to clients that are not i.i.d.",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the examples of a CSV file, of NumPy arrays (FILE.npz), "
         "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients.",
@@ -48,8 +46,7 @@ def add_parsers(actions: Any) -> None:
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
     for action in (convert, deal):
         action.add_argument("input", metavar="FILE", help="where the examples are")
-        action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
-        action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+        add_output(action)
         action.add_argument(
             "--test-fraction",
             metavar="F",

@@ -42,7 +42,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
         "tutorial",
-        allow_abbrev=False,
         help="the tutorial 'Federated Learning for Image Classification' as one command",
         description="Train softmax regression on the first clients by federated averaging, then evaluate it on their "
         "train and test examples: the tutorial, as one command. Without files it uses the sample of simulated "
