@@ -21,7 +21,6 @@ import numpy as np
 
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
-from fedsim_np.commands.outputs import as_json
 from fedsim_np.commands.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -38,7 +37,7 @@ from fedsim_np.commands.run_folder import (
 from fedsim_np.commands.signals import handling
 from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.program import (

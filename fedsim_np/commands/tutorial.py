@@ -17,11 +17,10 @@ import numpy as np
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
-from fedsim_np.commands.outputs import as_json
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import data_error
-from fedsim_np.files import write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
