@@ -17,9 +17,10 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    even_array,
 )
-from fedsim_np.datasets.sources import Columns, plain_array
-from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, check_type, data_error
+from fedsim_np.datasets.sources import Columns
+from fedsim_np.errors import argument_type_error, check_float, check_int, check_type, data_error
 
 Arrays = Mapping[str, npt.ArrayLike]
 
@@ -61,13 +62,8 @@ def from_arrays(arrays: Arrays, client: npt.ArrayLike) -> InMemoryClientData:
 def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return clients as numbers 0..k-1 (n,), and their ids in sorted order."""
     rule = "the 'client' must be integers or texts, one an example"
-    try:
-        # Not by NumPy's own texts, which lose a NUL at the end and cost as much as the longest in every row.
-        ids: list[Any] = plain_array(client, "client", object).tolist()
-    except DataError:
-        raise
-    except ValueError as error:  # lists of different lengths
-        raise data_error(rule, error) from error
+    # Not by NumPy's own texts, which lose a NUL at the end and cost as much as the longest in every row.
+    ids: list[Any] = even_array(client, "client", rule, object).tolist()
     kinds = set(map(type, ids)) if isinstance(ids, list) else {type(ids)}
     whole = all(issubclass(kind, Integral) and not issubclass(kind, bool) for kind in kinds)
     if not isinstance(ids, list) or not kinds or not (whole or all(issubclass(kind, str) for kind in kinds)):
@@ -97,12 +93,7 @@ def _columns(arrays: Arrays) -> Columns:
 
 def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return a field's numbers as an array: floats as float32, 64-bit integers as int32 where they fit."""
-    try:
-        array = plain_array(values, name)
-    except DataError:
-        raise
-    except ValueError as error:  # lists of lists of different lengths
-        raise data_error("must be an array of numbers", error, field=name) from error
+    array: npt.NDArray[Any] = even_array(values, name, "must be an array of numbers", field=name)
     if array.dtype.kind not in "biuf" or not array.ndim:
         found = f"dtype {array.dtype} of shape {array.shape}"
         raise data_error("must hold numbers, one or more an example", found, field=name)

@@ -177,15 +177,13 @@ def read_csv(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = _header(
-                path, reader, delimiter, [c for c in (label, client, *(features or ()), *own) if c is not None]
-            )
+            wanted = [name for name in (label, client, *(features or ()), *own) if name is not None]
+            header = _header(path, reader, delimiter, wanted)
             if features is None:
                 features = [] if own else [name for name in header if name not in (label, client)]
                 if "" in features:
                     raise data_error("a feature's column must have a name, or the features be named", header, path=path)
-            places = {name: place for place, name in enumerate(header)}
-            table = _read(path, reader, header, places, label, client, features, own, decimal, known)
+            return _read(path, reader, header, label, client, features, own, decimal, known)
     except FileNotFoundError as error:
         raise data_error("must exist", "no such file", path=path) from error
     except UnicodeDecodeError as error:
@@ -196,7 +194,6 @@ def read_csv(
         raise data_error("must be a file", "a folder", path=path) from error
     except csv.Error as error:
         raise data_error("must be a CSV file", f"in line {reader.line_num}: {error}", path=path) from error
-    return table
 
 
 def _bad_line(path: str) -> int:
@@ -257,7 +254,6 @@ def _read(
     path: str,
     reader: Any,
     header: list[str],
-    places: Mapping[str, int],
     label: str | None,
     client: str | None,
     features: list[str],
@@ -268,28 +264,21 @@ def _read(
     texts = {name: Texts() for name in (label, client) if name is not None}
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ["x"] * bool(features) + list(own)}
     for lines, rows in _blocks(path, reader, len(header)):
-        columns = list(zip(*rows, strict=True))
-
-        def numbers(
-            name: str, dtype: np.dtype[Any], columns: list[Any] = columns, lines: list[int] = lines
-        ) -> npt.NDArray[Any]:
-            return parsed(path, name, columns[places[name]], lines, dtype, decimal)
-
+        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
         for name, seen in texts.items():
-            seen.add(columns[places[name]], lines)
-            check_texts(path, name, columns[places[name]], lines)
+            seen.add(columns[name], lines)
+            check_texts(path, name, columns[name], lines)
         if features:
             x = np.empty((len(rows), len(features)), np.float32)
             for j, name in enumerate(features):
-                x[:, j] = numbers(name, x.dtype)
+                x[:, j] = parsed(path, name, columns[name], lines, x.dtype, decimal)
             parts["x"].append(x)
         for name, dtype in own.items():
-            parts[name].append(numbers(name, dtype))
+            parts[name].append(parsed(path, name, columns[name], lines, dtype, decimal))
     if not (texts or parts) or not any([*parts.values(), *(seen.codes for seen in texts.values())]):
         raise data_error("must have a row and a column that is wanted", "none", path=path)
     arrays: Columns = OrderedDict((name, np.concatenate(parts.pop(name))) for name in list(parts))
-    label_names: tuple[str, ...] = ()
-    num_classes = 0
+    label_names, num_classes = tuple[str, ...](), 0
     if label is not None:
         arrays["y"], label_names = labels_of(path, label, texts[label], known, decimal)
         num_classes = len(label_names) or int(arrays["y"].max()) + 1
