@@ -59,14 +59,13 @@ class ModelEntry(NamedTuple):
         Number of features, number of outputs (classes, or 1) and configuration -> model.
     classifies : bool
         Whether labels are classes, rather than numbers.
-    has_l2, has_hidden : bool
-        Which choices it takes.
+    unused : tuple of str
+        The choices that it does not take.
     """
 
     make: Callable[[int, int, RunConfig], Model]
     classifies: bool = True
-    has_l2: bool = True
-    has_hidden: bool = False
+    unused: tuple[str, ...] = ("hidden",)
 
 
 def _softmax(loss: LossName) -> ModelEntry:
@@ -77,7 +76,7 @@ MODELS = {
     "softmax": _softmax("keras"),
     "softmax-stable": _softmax("stable"),
     "softmax-tutorial": _softmax("tutorial"),
-    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), has_l2=False, has_hidden=True),
+    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), unused=("l2",)),
     "linear": ModelEntry(lambda d, c, config: LinearRegression(d, c, config.l2), classifies=False),
 }
 """Name -> model."""
@@ -192,11 +191,9 @@ class RunConfig:
 
     def _check_what_belongs_together(self) -> None:
         for who in ("client", "server"):
-            if getattr(self, f"{who}_momentum") and getattr(self, f"{who}_optimizer") != "sgdm":
-                raise argument_error(
-                    f"{who}_momentum", "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
-                )
-
+            name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
+            if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
+                raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
         if not all(unit.strip().isdecimal() and int(unit) > 0 for unit in self.hidden.split(",")):
             raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
         for name in self.unused:
@@ -210,10 +207,9 @@ class RunConfig:
         return tuple(map(int, self.hidden.split(",")))
 
     @property
-    def unused(self) -> list[str]:
+    def unused(self) -> tuple[str, ...]:
         """The choices that the model does not take."""
-        entry = MODELS[self.model]
-        return ["hidden"] * (not entry.has_hidden) + ["l2"] * (not entry.has_l2)
+        return MODELS[self.model].unused
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:

@@ -150,10 +150,7 @@ def run(
     absent = set(client_ids) - set(test.client_ids)
     if absent:
         raise data_error("the train clients that take part must be among the test clients", f"no {sorted(absent)}")
-    data = OrderedDict(
-        train=make_federated_data(train, client_ids),
-        test=make_federated_data(test, client_ids),
-    )
+    data = OrderedDict(train=make_federated_data(train, client_ids), test=make_federated_data(test, client_ids))
     process = build_training_process(loss)
     state, logger, seconds, clients = process.initialize(), MemoryLogger(), [], []
     for round_num in range(1, num_rounds + 1):

@@ -110,13 +110,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
     if kind == "json":
         return _write(paths, partition.from_leaf_json(arguments.input), arguments)
-    if kind == "csv":
-        clients = partition.from_csv(arguments.input, arguments.client, arguments.label, **_csv_format(arguments))
-        _print_labels(clients.label_names)
-        return _write(paths, clients, arguments)
-    arrays = _npz(arguments.input)
-    owners = _without_client(arrays, arguments.client)
-    return _write(paths, partition.from_arrays(arrays, owners), arguments)
+    return _write(paths, partition.from_arrays(*_examples(arguments)), arguments)
 
 
 def _partition(arguments: argparse.Namespace) -> int:
@@ -130,7 +124,7 @@ def _partition(arguments: argparse.Namespace) -> int:
     kind = _kind(arguments.input)
     _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client", "label")}.get(kind, ("label",)))
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
-    arrays = _examples(arguments)
+    arrays, _ = _examples(arguments)
     label = label_field(arrays, arguments.label if kind != "csv" else None)
     if arguments.scheme in ("dirichlet", "shards") and label not in arrays:
         raise CommandError(f"--label must name the field of labels, one of {', '.join(arrays)}.")
@@ -157,12 +151,6 @@ def _refuse_others(arguments: argparse.Namespace, read: tuple[str, ...]) -> None
             raise CommandError(f"{name} must not be an empty name. Got '{value}'.")
 
 
-def _without_client(arrays: dict[str, Any], client: str) -> Any:
-    if client not in arrays:
-        raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{client}'.")
-    return arrays.pop(client)
-
-
 def _kind(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if Path(name).is_dir() or suffix == ".json":
@@ -170,23 +158,23 @@ def _kind(name: str) -> str:
     return {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5"}.get(suffix, "")
 
 
-def _examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return all examples as arrays, whoever had them."""
+def _examples(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
+    """Return all examples as arrays, and whose they are where a file's column or array of clients is named."""
     kind = _kind(arguments.input)
     if kind == "csv":
         table = partition.read_csv(arguments.input, arguments.label, arguments.client, **_csv_format(arguments))
         _print_labels(table.label_names)
-        return table.arrays
+        return table.arrays, table.client
     if kind == "json":
-        return partition.pool(partition.from_leaf_json(arguments.input))
+        return partition.pool(partition.from_leaf_json(arguments.input)), None
     if kind == "hdf5":
         with HDF5ClientData(arguments.input) as client_data:
-            return partition.pool(client_data)
+            return partition.pool(client_data), None
     if kind == "npz":
         arrays = _npz(arguments.input)
-        if arguments.client is not None:
-            _without_client(arrays, arguments.client)
-        return arrays
+        if arguments.client not in (None, *arrays):
+            raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{arguments.client}'.")
+        return arrays, arrays.pop(arguments.client, None)
     raise CommandError(f"FILE must be a .csv, .npz, .h5 or .json file, or a folder of .json. Got '{arguments.input}'.")
 
 

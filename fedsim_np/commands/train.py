@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shlex
@@ -120,12 +121,10 @@ def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
         given = dict(given["choices"])  # a run's own config.json
     try:
-        if "workers" in given:
-            workers = check_int("workers", given.pop("workers"), minimum=1)
-            arguments.workers = arguments.workers or workers
-        if "tensorboard" in given:
-            tensorboard = check_bool("tensorboard", given.pop("tensorboard"))
-            arguments.tensorboard = arguments.tensorboard or tensorboard
+        for name, check in (("workers", functools.partial(check_int, minimum=1)), ("tensorboard", check_bool)):
+            if name in given:
+                value = check(name, given.pop(name))
+                setattr(arguments, name, getattr(arguments, name) or value)
     except (ValueError, TypeError) as error:
         raise data_error("choices must be in range", str(error).rstrip("."), path=arguments.config) from error
     RunConfig.of(given, str(arguments.config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import json
 import shlex
@@ -80,9 +81,8 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in OUTPUT_FILES:
         if (folder / file).is_dir():
-            raise CommandError(
-                f"--out must hold files alone by the names of a run's. Got the folder '{folder / file}'."
-            )
+            rule = "--out must hold files alone by the names of a run's"
+            raise CommandError(f"{rule}. Got the folder '{folder / file}'.")
     with tempfile.TemporaryFile(dir=folder):  # or an OSError that names the folder
         pass
     return folder
@@ -107,11 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(tutorial.build_training_process().initialize.type_signature.formatted_representation(), flush=True)
         if not arguments.verbose:
             print(f"{'round':>5}  {'loss':>9}  {'accuracy':>8}  {'examples':>8}  {'seconds':>7}", flush=True)
-
-        def on_round(this: tutorial.Round) -> None:
-            _print_round(this, arguments.verbose)
-
-        result = tutorial.run(train, test, arguments.clients, arguments.rounds, on_round=on_round)
+        tell = functools.partial(_print_round, verbose=arguments.verbose)
+        result = tutorial.run(train, test, arguments.clients, arguments.rounds, on_round=tell)
         for split, metrics in result.evaluation.items():
             if arguments.verbose:
                 print(f"evaluation on {split}, metrics={metrics}")
@@ -125,8 +122,6 @@ def run(arguments: argparse.Namespace) -> int:
             (folder / "report.html").unlink(missing_ok=True)
             clear_pictures(folder)
             _write_run(folder, _config(arguments, train, test), result)
-            if not arguments.no_figures:
-                print("drawing the figures", flush=True)
             _draw(folder, arguments, train, test, result)
             print(f"written to {folder}: {', '.join(OUTPUT_FILES)}, figures")
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
@@ -215,6 +210,7 @@ def _draw(
 ) -> None:
     """Draw a run's figures and make its report."""
     if not arguments.no_figures:
+        print("drawing the figures", flush=True)
         # Here, and not at the top: matplotlib takes longer to import than a run without figures.
         from fedsim_np.report.tutorial import tutorial_pictures
 

@@ -86,9 +86,11 @@ def _pick(weights: Array, uniform: Array) -> Array:
     return np.minimum(picked, len(weights) - 1)
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> str:
+    """Return `split` if it is one, or raise."""
     if split not in SPLITS:
         raise argument_error("split", f"one of {list(SPLITS)}", split)
+    return split
 
 
 class Style(NamedTuple):
@@ -167,7 +169,7 @@ def num_examples(writer: int, split: str, seed: int = 0) -> int:
     >>> num_examples(0, "train") + num_examples(0, "test") <= 130
     True
     """
-    _check_split(split)
+    check_split(split)
     lost, shared = _uniform(_SIZE, writer, seed, 2).tolist()
     total: int = max(12, 127 - round(-14.0 * math.log1p(-lost)))
     test: int = max(1, round(total * (0.085 + 0.045 * shared)))
@@ -182,7 +184,7 @@ def draw_labels(writer: int, split: str, num_images: int, seed: int = 0) -> Arra
     >>> draw_labels(7, "train", 50)[:20].tolist() == draw_labels(7, "train", 20).tolist()
     True
     """
-    _check_split(split)
+    check_split(split)
     uniform = _uniform(_LABELS[split], writer, seed, num_images)
     return _pick(writer_style(writer, seed).fondness, uniform).astype(np.int32)
 
@@ -211,7 +213,7 @@ def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize
     >>> images.shape, images.dtype, float(images.max())
     ((2, 28, 28), dtype('float32'), 1.0)
     """
-    _check_split(split)
+    check_split(split)
     if len(labels) and not 0 <= labels.min() <= labels.max() <= 9:
         raise argument_error("labels", "digits from 0 to 9", labels)
     forms, style = skeletons(), writer_style(writer, seed)

@@ -95,10 +95,10 @@ def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:
     if rounds is None:
         return range(1, count + 1)
     given = as_list("rounds", rounds, "round numbers")
-    if len(given) != count or not all(map(_is_finite, given)) or len(set(given)) < count:
+    if (
+        len(given) != count
+        or not all(isinstance(r, numbers.Real) and math.isfinite(r) for r in given)
+        or len(set(given)) < count
+    ):
         raise argument_error("rounds", f"{count} different round numbers, one for each round", given)
     return given
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)

@@ -20,7 +20,7 @@ from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
 from fedsim_np.plots.checks import Array, as_list, chosen_clients, field_name, finite_array, flat_labels, read_fields
-from fedsim_np.plots.style import SMALL, dress, say, shortened, whole_numbers
+from fedsim_np.plots.style import PIXELS, SMALL, dress, say, shortened, whole_numbers
 
 
 def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None = None) -> Figure:
@@ -209,4 +209,4 @@ def _checked(pixels: npt.ArrayLike, client_id: str | None = None) -> npt.NDArray
 
 def _show(axes: Axes, picture: npt.NDArray[np.float64]) -> None:
     axes.grid(False)
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest", origin="upper")
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, **PIXELS)

@@ -6,7 +6,7 @@ The colours are Okabe and Ito's, without their yellow, which is lost on white. T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -24,6 +24,9 @@ GREY = "#767676"
 COLOURS = (BLUE, ORANGE, None, SKY, VERMILION, GREEN, PINK)  # None: the text's colour
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
+
+PIXELS: Mapping[str, Any] = {"interpolation": "nearest", "origin": "upper"}
+"""How `imshow` shows a table of numbers: a square for each, as they are written."""
 
 SEQUENTIAL = "viridis"
 DIVERGING = "cividis"  # from blue over grey to yellow, and from dark to light: a print in grey keeps the signs
@@ -136,7 +139,7 @@ def draw_shares(
 ) -> Colorbar:
     """Draw shares with the names of rows and columns, masked ones blank, and return their colour bar."""
     colours = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad="none")
-    picture = axes.imshow(shares, cmap=colours, interpolation="nearest", origin="upper", **look)
+    picture = axes.imshow(shares, cmap=colours, **PIXELS, **look)
     name_ticks(axes.yaxis, rows, 31)
     name_ticks(axes.xaxis, columns, 31)
     if turned:

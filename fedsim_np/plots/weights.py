@@ -13,7 +13,7 @@ from fedsim_np.errors import argument_error, check_int, data_error
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import DIVERGING, GREY, LABEL, SMALL, literal
+from fedsim_np.plots.style import DIVERGING, GREY, LABEL, PIXELS, SMALL, literal
 
 
 def class_weights(
@@ -71,14 +71,8 @@ def class_weights(
     greatest = float(np.abs(kernel).max()) or 1.0
     shown = panels(drawn, c, columns)
     for number, axes in enumerate(shown):
-        picture = axes.imshow(
-            kernel[:, number].reshape(height, width),
-            cmap=DIVERGING,
-            vmin=-greatest,
-            vmax=greatest,
-            interpolation="nearest",
-            origin="upper",
-        )
+        image = kernel[:, number].reshape(height, width)
+        picture = axes.imshow(image, cmap=DIVERGING, vmin=-greatest, vmax=greatest, **PIXELS)
         axes.grid(False)
         axes.set_title(literal(titles[number]), loc="center", fontsize=LABEL if c <= 20 else SMALL, pad=2)
         axes.set_xticks([])

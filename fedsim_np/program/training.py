@@ -170,13 +170,6 @@ def run_training_process(
     return state
 
 
-def evaluate_weights(process: LearningProcess, weights: ModelWeights, datasets: Sequence[Any]) -> Mapping[str, Any]:
-    """Return the metrics of a model's weights on a cohort, by a process of `build_fed_eval`."""
-    state = process.set_model_weights(process.initialize(), weights)
-    metrics: Mapping[str, Any] = process.next(state, datasets).metrics["client_work"]["eval"]["current_round_metrics"]
-    return metrics
-
-
 def _evaluated(
     evaluation_fn: EvaluationFn, state: LearningAlgorithmState, data: Sequence[ClientBatches]
 ) -> OrderedDict[str, Any]:
@@ -186,6 +179,13 @@ def _evaluated(
     check_type("evaluation_fn", metrics, Mapping, "a callable that returns a mapping of metrics")
     found = {**metrics, EVALUATION_TIME_KEY: time.perf_counter() - started}
     return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in found.items())
+
+
+def evaluate_weights(process: LearningProcess, weights: ModelWeights, datasets: Sequence[Any]) -> Mapping[str, Any]:
+    """Return the metrics of a model's weights on a cohort, by a process of `build_fed_eval`."""
+    state = process.set_model_weights(process.initialize(), weights)
+    metrics: Mapping[str, Any] = process.next(state, datasets).metrics["client_work"]["eval"]["current_round_metrics"]
+    return metrics
 
 
 def _check_parts(**parts: Any) -> None:
