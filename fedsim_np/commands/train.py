@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.run_folder import (
@@ -41,14 +42,6 @@ from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Exp
 from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
-from fedsim_np.program import (
-    ConsoleLogger,
-    CSVLogger,
-    FileProgramStateManager,
-    JSONLinesLogger,
-    TensorBoardLogger,
-    run_training_process,
-)
 from fedsim_np.program.training import is_timing
 
 _INTERRUPTED = 130
@@ -177,7 +170,7 @@ def _train(arguments: argparse.Namespace) -> int:
             raise CommandError(f"another process has begun a run in '{folder}'.")
         if arguments.overwrite:
             remove_run(folder)
-        manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
+        manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
@@ -196,7 +189,7 @@ def _train(arguments: argparse.Namespace) -> int:
             for logger in loggers:
                 logger.resume(-1)
         interrupted = stack.enter_context(_interrupts())
-        state = run_training_process(
+        state = program.run_training_process(
             process,
             experiment.cohort,
             config.rounds,
@@ -205,7 +198,7 @@ def _train(arguments: argparse.Namespace) -> int:
             config.evaluate_every,
             manager,
             config.checkpoint_every,
-            [*loggers, ConsoleLogger(config.rounds)],
+            [*loggers, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
         )
@@ -221,9 +214,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _loggers(folder: Path) -> list[Any]:
     csv, lines, timings = (folder / name for name in LOGS)
     return [
-        CSVLogger(csv, _is_reproducible),
-        JSONLinesLogger(lines, _is_reproducible),
-        CSVLogger(timings, is_timing),
+        program.CSVLogger(csv, _is_reproducible),
+        program.JSONLinesLogger(lines, _is_reproducible),
+        program.CSVLogger(timings, is_timing),
     ]
 
 
@@ -268,9 +261,9 @@ def _say_other_versions(there: Mapping[str, Any]) -> None:
             print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
-def _tensorboard(folder: Path) -> TensorBoardLogger:
+def _tensorboard(folder: Path) -> program.TensorBoardLogger:
     try:
-        return TensorBoardLogger(folder / TENSORBOARD)
+        return program.TensorBoardLogger(folder / TENSORBOARD)
     except ImportError as error:
         raise CommandError(str(error)) from error
 

@@ -63,18 +63,14 @@ def as_list(name: str, values: Any, of: str) -> list[Any]:
     return list(values)
 
 
-def field_name(name: str, value: str) -> str:
-    """Return the name of a field, or raise a TypeError."""
-    return check_type(name, value, str, "the name of a field")
-
-
-def read_fields(dataset: Dataset, *fields: str) -> list[Array]:
-    """Return a client's arrays of these fields; `DataError` if there is no such field."""
+def read_fields(dataset: Dataset, **fields: str) -> list[Array]:
+    """Return a client's arrays of the fields that arguments name; `DataError` if there is no such field."""
     arrays: Mapping[str, Array] = dataset.to_arrays()
-    for field in fields:
+    for name, field in fields.items():
+        check_type(name, field, str, "the name of a field")
         if field not in arrays:
             raise data_error(f"the examples must have the field '{field}'", list(arrays), client_id=dataset.client_id)
-    return [arrays[field] for field in fields]
+    return [arrays[field] for field in fields.values()]
 
 
 def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
@@ -95,10 +91,7 @@ def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:
     if rounds is None:
         return range(1, count + 1)
     given = as_list("rounds", rounds, "round numbers")
-    if (
-        len(given) != count
-        or not all(isinstance(r, numbers.Real) and math.isfinite(r) for r in given)
-        or len(set(given)) < count
-    ):
+    are_finite = all(isinstance(number, numbers.Real) and math.isfinite(number) for number in given)
+    if not are_finite or len(given) != count or len(set(given)) < count:
         raise argument_error("rounds", f"{count} different round numbers, one for each round", given)
     return given

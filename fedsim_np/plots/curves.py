@@ -190,8 +190,8 @@ def _reported(run: History, metric: str) -> dict[float, float]:
         raise data_error("a history's columns must have the same length", [len(rounds), len(values)], field=metric)
     if not all(map(math.isfinite, rounds)) or len(set(rounds)) < len(rounds):
         raise data_error("a history's rounds must be different finite numbers", rounds[:10], field=_ROUND)
-    shown = {r: value for r, value in zip(rounds, values, strict=True) if not math.isnan(value)}
-    return {r: value if math.isfinite(value) else math.nan for r, value in shown.items()}
+    shown = ((r, value) for r, value in zip(rounds, values, strict=True) if not math.isnan(value))
+    return {r: value if math.isfinite(value) else math.nan for r, value in shown}
 
 
 def _numbers(column: Any, name: str) -> list[float]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fedsim_np.datasets import ClientData, Description
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, panels, whole
-from fedsim_np.plots.checks import checked_description, chosen_clients, field_name, flat_labels, read_fields
+from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
 from fedsim_np.plots.style import (
     BLUE,
     SKY,
@@ -63,10 +63,9 @@ def label_counts(
     [[2, 1], [0, 1]]
     """
     ids = chosen_clients(client_data, client_ids, 6)
-    field_name("label", label)
     counted: list[Counter[Any]] = []
     for client_id in ids:
-        (column,) = read_fields(client_data.create_dataset_for_client(client_id), label)
+        (column,) = read_fields(client_data.create_dataset_for_client(client_id), label=label)
         counted.append(Counter(flat_labels(column, label, client_id)))
     labels = sorted(set().union(*counted))
     columns = min(3, len(ids))

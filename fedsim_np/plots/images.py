@@ -19,7 +19,7 @@ from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
-from fedsim_np.plots.checks import Array, as_list, chosen_clients, field_name, finite_array, flat_labels, read_fields
+from fedsim_np.plots.checks import Array, as_list, chosen_clients, finite_array, flat_labels, read_fields
 from fedsim_np.plots.style import PIXELS, SMALL, dress, say, shortened, whole_numbers
 
 
@@ -96,12 +96,11 @@ def client_images(
     ['2', '5', '3', '2', '8']
     """
     check_type("dataset", dataset, Dataset, "a Dataset, see ClientData.create_dataset_for_client")
-    field_name("pixels", pixels)
     rows = check_int("rows", rows, minimum=1)
     columns = check_int("columns", columns, minimum=1)
     shown = rows * columns
-    fields = [pixels] if label is None else [pixels, field_name("label", label)]
-    pictures, *others = read_fields(dataset.take(shown), *fields)  # of batches too many are taken
+    fields = {"pixels": pixels} if label is None else {"pixels": pixels, "label": label}
+    pictures, *others = read_fields(dataset.take(shown), **fields)  # of batches too many are taken
     pictures = pictures[:shown]
     labels = [""] * shown
     if label is not None:
@@ -158,12 +157,10 @@ def mean_images(
     [('0', 1), ('1', 1), ('2', 0)]
     """
     ids = chosen_clients(client_data, client_ids, 5)
-    field_name("pixels", pixels)
-    field_name("label", label)
     sizes: list[int] = []
     means: list[dict[Any, Array]] = []
     for client_id in ids:
-        pictures, column = read_fields(client_data.create_dataset_for_client(client_id), pixels, label)
+        pictures, column = read_fields(client_data.create_dataset_for_client(client_id), pixels=pixels, label=label)
         values = flat_labels(column, label, client_id)
         rows_of: dict[Any, list[int]] = {}
         for row, value in enumerate(values):

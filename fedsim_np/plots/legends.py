@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.errors import argument_error, check_type
-from fedsim_np.plots.checks import as_list, field_name
+from fedsim_np.plots.checks import as_list
 from fedsim_np.program import flatten
 
 History = Mapping[str, Sequence[Any]]
@@ -35,7 +35,7 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     >>> legend_from_configs([{"algorithm": "FedAvg"}, {"algorithm": "FedProx", "mu": 0.1}])
     ['algorithm=FedAvg, no mu', 'algorithm=FedProx, mu=0.1']
     """
-    ignored = {field_name("ignore", key) for key in as_list("ignore", ignore, "keys")}
+    ignored = {check_type("ignore", key, str, "the name of a field") for key in as_list("ignore", ignore, "keys")}
     flat = []
     for config in as_list("configs", configs, "mappings"):
         check_type("configs", config, Mapping, "a list of mappings")

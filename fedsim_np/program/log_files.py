@@ -59,11 +59,6 @@ class _FileLogger:
 
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Write a round's metrics."""
-        row = self._row(metrics, round_num)
-        self._open()
-        self._append(self._line(row), row[ROUND])
-
-    def _row(self, metrics: Mapping[str, Any], round_num: int) -> dict[str, Any]:
         number = check_int("round_num", round_num)
         if self._last is not None and number <= self._last:
             raise argument_error("round_num", f"after {self._last}", round_num)
@@ -71,7 +66,8 @@ class _FileLogger:
         for name, value in flatten(metrics).items():
             if self._select is None or self._select(name):
                 row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
-        return row
+        self._open()
+        self._append(self._line(row), number)
 
     def _open(self) -> None:
         if self._path.is_dir():
