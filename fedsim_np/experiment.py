@@ -164,16 +164,15 @@ class RunConfig:
         least = {"rounds": 0, "classes": 0, "seed": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            checked: Any = value
             if field.type == "int":
-                checked: Any = check_int(field.name, value, minimum=least.get(field.name, 1))
+                checked = check_int(field.name, value, minimum=least.get(field.name, 1))
                 if field.name in ("seed", "population") and checked >= 2**32:
                     raise argument_error(field.name, "below 2^32", value)
             elif field.type == "float":
                 checked = check_float(field.name, value, minimum=0.0)
             elif not isinstance(value, str) or not value:
                 raise argument_error(field.name, "a text", value)
-            else:
-                checked = value
             object.__setattr__(self, field.name, checked)
         self._check_names()
         self._check_what_belongs_together()

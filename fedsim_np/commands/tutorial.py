@@ -112,11 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
         for split, metrics in result.evaluation.items():
             if arguments.verbose:
                 print(f"evaluation on {split}, metrics={metrics}")
-            else:
-                print(
-                    f"evaluation on {split:5}  loss {metrics['loss']:.6f}  "
-                    f"accuracy {metrics['sparse_categorical_accuracy']:.4f}  examples {metrics['num_examples']}"
-                )
+                continue
+            loss, accuracy, examples = (
+                metrics[name] for name in ("loss", "sparse_categorical_accuracy", "num_examples")
+            )
+            print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if folder is not None:
             # Old figures beside new numbers would tell of no run at all.
             (folder / "report.html").unlink(missing_ok=True)

@@ -45,9 +45,8 @@ def names_or_numbers(names: Iterable[Any] | None, count: int) -> list[str]:
 def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int) -> list[str]:
     """Return the ids of the clients to draw; by default those of the first `most`."""
     check_type("client_data", client_data, ClientData, "a ClientData")
-    ids = list(client_data.client_ids[:most])
-    if client_ids is not None:
-        ids = as_list("client_ids", client_ids, "client ids")
+    given = client_data.client_ids[:most] if client_ids is None else client_ids
+    ids = as_list("client_ids", given, "client ids")
     if not all(isinstance(client_id, str) for client_id in ids):
         raise argument_type_error("client_ids", "a list of client ids", ids)
     if not ids:

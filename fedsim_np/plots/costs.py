@@ -117,6 +117,9 @@ def round_costs(
     _draw_times(grid[0], numbers, times)
     if moved is not None:
         _draw_bytes(grid[1], numbers, moved)
+    for axes in grid:
+        axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
+        whole_numbers(axes.xaxis)
     return whole(drawn)
 
 
@@ -134,8 +137,6 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
     shown = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
     axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {shown} ms")
     dress(axes, "Time", "round", "time of the round (ms)")
-    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
-    whole_numbers(axes.xaxis)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=SMALL, framealpha=0.9)
 
@@ -152,8 +153,6 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
     axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
     dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
-    whole_numbers(axes.xaxis)
-    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
     axes.set_ylim(0, 1.35 * max(float(np.max(down + up)), 1e-9))  # room for the legend
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")
 

@@ -77,8 +77,7 @@ def label_counts(
         below = number + columns >= len(ids)
         heights = [float(counted[number][value]) for value in labels]
         axes.bar(range(len(labels)), heights, color=BLUE, width=0.8)
-        name = shortened(ids[number], 24)
-        dress(axes, name, "label" * below, "examples" * (number % columns == 0), grid="y")
+        dress(axes, shortened(ids[number], 24), "label" * below, "examples" * (number % columns == 0), grid="y")
         axes.tick_params(labelbottom=below)
         if not any(heights):
             say(axes, "no examples")

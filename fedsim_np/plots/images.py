@@ -102,9 +102,7 @@ def client_images(
     fields = {"pixels": pixels} if label is None else {"pixels": pixels, "label": label}
     pictures, *others = read_fields(dataset.take(shown), **fields)  # of batches too many are taken
     pictures = pictures[:shown]
-    labels = [""] * shown
-    if label is not None:
-        labels = [str(value) for value in flat_labels(others[0], label, dataset.client_id)]
+    values = [""] * shown if label is None else flat_labels(others[0], label, dataset.client_id)
     checked = [_checked(picture, dataset.client_id) for picture in pictures]
     shape = checked[0].shape if checked else (1, 1)
     drawn = figure_or_new(figure, *grid.size(rows, columns, shape), layout="none")
@@ -114,7 +112,7 @@ def client_images(
     for number, axes in enumerate(frames):
         if number < len(checked):
             _show(axes, checked[number])
-            axes.set_title(shortened(labels[number], 8), loc="center", fontsize=SMALL, pad=2)
+            axes.set_title(shortened(str(values[number]), 8), loc="center", fontsize=SMALL, pad=2)
         else:
             axes.set_axis_off()
     return whole(drawn)

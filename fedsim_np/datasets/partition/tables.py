@@ -273,7 +273,8 @@ def _read(
     if not (texts or parts) or not any([*parts.values(), *(seen.codes for seen in texts.values())]):
         raise data_error("must have a row and a column that is wanted", "none", path=path)
     arrays: Columns = OrderedDict((name, np.concatenate(parts.pop(name))) for name in list(parts))
-    label_names, num_classes = tuple[str, ...](), 0
+    label_names: tuple[str, ...] = ()
+    num_classes = 0
     if label is not None:
         arrays["y"], label_names = labels_of(path, label, texts[label], known, decimal)
         num_classes = len(label_names) or int(arrays["y"].max()) + 1
