@@ -202,7 +202,7 @@ def _train(arguments: argparse.Namespace) -> int:
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
         )
-        reached = manager.get_versions()[-1]
+        reached = loggers[0].rounds()[-1]
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED

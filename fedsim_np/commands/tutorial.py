@@ -113,9 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.verbose:
                 print(f"evaluation on {split}, metrics={metrics}")
                 continue
-            loss, accuracy, examples = (
-                metrics[name] for name in ("loss", "sparse_categorical_accuracy", "num_examples")
-            )
+            loss, accuracy, examples = (metrics[n] for n in ("loss", "sparse_categorical_accuracy", "num_examples"))
             print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if folder is not None:
             # Old figures beside new numbers would tell of no run at all.

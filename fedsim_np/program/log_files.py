@@ -191,9 +191,10 @@ class CSVLogger(_FileLogger):
 
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rows = list(csv.reader(lines, strict=True))
+        rounds = [int(row[0]) for row in rows[1:]]
         if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
             raise ValueError("something else")
-        return [int(row[0]) for row in rows[1:]]
+        return rounds
 
 
 def _csv_line(cells: list[Any]) -> str:
