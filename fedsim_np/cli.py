@@ -12,52 +12,43 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import data, notebook, report, train, tutorial
 from fedsim_np.commands.arguments import CommandError
+from fedsim_np.commands.signals import handling
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser, as all of its commands' are, whose errors are one line and whose flags are written out."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(allow_abbrev=False, **keywords)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fedsim-np", description="Federated averaging in pure NumPy.", allow_abbrev=False)
+    parser = _Parser(prog="fedsim-np", description="Federated averaging in pure NumPy.")
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    tutorial.add_parser(commands)
-    train.add_parser(commands)
-    data.add_parser(commands)
-    notebook.add_parser(commands)
-    report.add_parser(commands)
+    for command in (tutorial, train, data, notebook, report):
+        command.add_parser(commands)
     return parser
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def _terminable() -> contextlib.AbstractContextManager[None]:
     """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        if before is signal.SIG_DFL:  # and not ignored, or somebody else's
-            signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not in the main thread
-        before = None
-    try:
-        yield
-    finally:
-        if before is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, before)
+    is_ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # and not ignored, or somebody else's
+    return handling(signal.SIGTERM, end) if is_ours else contextlib.nullcontext()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,9 @@ import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _LONGEST = 200  # characters of a value in a message
 
 
@@ -139,7 +140,22 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def check_bool(name: str, value: Any) -> bool:
+def check_type(name: str, value: T, kinds: Any, rule: str) -> T:
+    """Return `value` if it is an instance of `kinds`, or raise.
+
+    Examples
+    --------
+    >>> check_type("metrics", [2.5], dict, "a mapping")
+    Traceback (most recent call last):
+    ...
+    TypeError: 'metrics' must be a mapping. Got [2.5].
+    """
+    if not isinstance(value, kinds):
+        raise argument_type_error(name, rule, value)
+    return value
+
+
+def check_bool(name: str, value: bool) -> bool:
     """Return `value` if it is True or False, or raise: a text is true too.
 
     Examples
@@ -149,9 +165,7 @@ def check_bool(name: str, value: Any) -> bool:
     ...
     TypeError: 'nesterov' must be True or False. Got 'no'.
     """
-    if not isinstance(value, bool):
-        raise argument_type_error(name, "True or False", value)
-    return value
+    return check_type(name, value, bool, "True or False")
 
 
 def check_int(name: str, value: Any, *, minimum: int | None = None) -> int:

@@ -28,8 +28,9 @@ from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.losses import LossName
-from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
+from fedsim_np.learning.models import MLP, LinearRegression, Model, ModelWeights, SoftmaxRegression
 from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.program.training import evaluate_weights
 
 ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
@@ -58,14 +59,13 @@ class ModelEntry(NamedTuple):
         Number of features, number of outputs (classes, or 1) and configuration -> model.
     classifies : bool
         Whether labels are classes, rather than numbers.
-    has_l2, has_hidden : bool
-        Which choices it takes.
+    unused : tuple of str
+        The choices that it does not take.
     """
 
     make: Callable[[int, int, RunConfig], Model]
     classifies: bool = True
-    has_l2: bool = True
-    has_hidden: bool = False
+    unused: tuple[str, ...] = ("hidden",)
 
 
 def _softmax(loss: LossName) -> ModelEntry:
@@ -76,7 +76,7 @@ MODELS = {
     "softmax": _softmax("keras"),
     "softmax-stable": _softmax("stable"),
     "softmax-tutorial": _softmax("tutorial"),
-    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), has_l2=False, has_hidden=True),
+    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), unused=("l2",)),
     "linear": ModelEntry(lambda d, c, config: LinearRegression(d, c, config.l2), classifies=False),
 }
 """Name -> model."""
@@ -164,16 +164,15 @@ class RunConfig:
         least = {"rounds": 0, "classes": 0, "seed": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            checked: Any = value
             if field.type == "int":
-                checked: Any = check_int(field.name, value, minimum=least.get(field.name, 1))
+                checked = check_int(field.name, value, minimum=least.get(field.name, 1))
                 if field.name in ("seed", "population") and checked >= 2**32:
                     raise argument_error(field.name, "below 2^32", value)
             elif field.type == "float":
                 checked = check_float(field.name, value, minimum=0.0)
             elif not isinstance(value, str) or not value:
                 raise argument_error(field.name, "a text", value)
-            else:
-                checked = value
             object.__setattr__(self, field.name, checked)
         self._check_names()
         self._check_what_belongs_together()
@@ -191,11 +190,9 @@ class RunConfig:
 
     def _check_what_belongs_together(self) -> None:
         for who in ("client", "server"):
-            if getattr(self, f"{who}_momentum") and getattr(self, f"{who}_optimizer") != "sgdm":
-                raise argument_error(
-                    f"{who}_momentum", "0 unless the optimizer is sgdm", getattr(self, f"{who}_momentum")
-                )
-
+            name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
+            if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
+                raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
         if not all(unit.strip().isdecimal() and int(unit) > 0 for unit in self.hidden.split(",")):
             raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
         for name in self.unused:
@@ -209,10 +206,9 @@ class RunConfig:
         return tuple(map(int, self.hidden.split(",")))
 
     @property
-    def unused(self) -> list[str]:
+    def unused(self) -> tuple[str, ...]:
         """The choices that the model does not take."""
-        entry = MODELS[self.model]
-        return ["hidden"] * (not entry.has_hidden) + ["l2"] * (not entry.has_l2)
+        return MODELS[self.model].unused
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
@@ -321,8 +317,7 @@ class Experiment:
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
         process.next(process.initialize(), self.cohort(1)[:1])
-        evaluation = self.evaluation_process()
-        evaluation.next(evaluation.initialize(), self.evaluation_cohort[:1])
+        self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""
@@ -351,9 +346,14 @@ class Experiment:
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
+    @functools.cached_property
     def evaluation_process(self) -> LearningProcess:
-        """Return the process that evaluates."""
+        """The process that evaluates."""
         return learning.build_fed_eval(self.model_fn)
+
+    def evaluate(self, weights: ModelWeights) -> Mapping[str, Any]:
+        """Return the metrics of weights on the clients that are evaluated."""
+        return evaluate_weights(self.evaluation_process, weights, self.evaluation_cohort)
 
     def _optimizer(self, who: str) -> optimizers.Optimizer:
         name, rate = getattr(self.config, f"{who}_optimizer"), getattr(self.config, f"{who}_lr")
@@ -363,11 +363,9 @@ class Experiment:
     def cohort(self, round_num: int) -> list[Dataset]:
         """Return the datasets of the clients of a round."""
         chosen = self._sample(round_num, self.config.clients)
-        return [self._training(self._train_dataset(client_id)) for client_id in chosen]
-
-    def _training(self, dataset: Dataset) -> Dataset:
-        shuffled = dataset.repeat(self.config.epochs).shuffle(_SHUFFLE_BUFFER, seed=self.config.seed)
-        return self._batched(shuffled, self.config.batch_size, self.train)
+        repeated = (self._train_dataset(client_id).repeat(self.config.epochs) for client_id in chosen)
+        shuffled = (dataset.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed) for dataset in repeated)
+        return [self._batched(dataset, self.config.batch_size, self.train) for dataset in shuffled]
 
     def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
         x, y = self._fields

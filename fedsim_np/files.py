@@ -6,8 +6,9 @@ import collections
 import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -
     """
     with replacing(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return nested metrics as JSON, with null for NaN and infinity, which JSON has not."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: finite(item) for name, item in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def parse_json(content: bytes) -> Any:

@@ -23,6 +23,7 @@ from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 from fedsim_np.learning.optimizers import build_sgdm
 from fedsim_np.program.loggers import MemoryLogger
+from fedsim_np.program.training import evaluate_weights
 
 NUM_EPOCHS = 5
 BATCH_SIZE = 20
@@ -110,7 +111,7 @@ class Result:
 
     history: OrderedDict[str, list[Any]]
     seconds: list[float]
-    evaluation: OrderedDict[str, OrderedDict[str, Any]]
+    evaluation: OrderedDict[str, Mapping[str, Any]]
     weights: ModelWeights
     clients: list[OrderedDict[str, Any]]
 
@@ -149,10 +150,7 @@ def run(
     absent = set(client_ids) - set(test.client_ids)
     if absent:
         raise data_error("the train clients that take part must be among the test clients", f"no {sorted(absent)}")
-    data = OrderedDict(
-        train=make_federated_data(train, client_ids),
-        test=make_federated_data(test, client_ids),
-    )
+    data = OrderedDict(train=make_federated_data(train, client_ids), test=make_federated_data(test, client_ids))
     process = build_training_process(loss)
     state, logger, seconds, clients = process.initialize(), MemoryLogger(), [], []
     for round_num in range(1, num_rounds + 1):
@@ -166,9 +164,5 @@ def run(
             on_round(Round(round_num, metrics, seconds[-1], Counter(clients[-1]["status"])))
     weights = process.get_model_weights(state)
     evaluation_process = build_fed_eval(lambda: SoftmaxRegression(loss=loss))
-    evaluation_state = evaluation_process.set_model_weights(evaluation_process.initialize(), weights)
-    evaluation = OrderedDict()
-    for split, datasets in data.items():
-        _, metrics = evaluation_process.next(evaluation_state, datasets)
-        evaluation[split] = metrics["client_work"]["eval"]["current_round_metrics"]
+    evaluation = OrderedDict((split, evaluate_weights(evaluation_process, weights, of)) for split, of in data.items())
     return Result(logger.history, seconds, evaluation, weights, clients)

@@ -266,7 +266,7 @@ def test_a_box_is_not_pushed_off_the_paper_by_its_centre_of_mass():
     scribble = np.stack([0.2 * (np.arange(SAMPLES) % 2), np.zeros(SAMPLES)])
     scribble[1, -1] = 1.0
     for across, down in (scribble, -scribble, scribble[::-1], -scribble[::-1]):
-        x, y = handwriting._boxed(across[np.newaxis], down[np.newaxis], np.ones(1), np.ones((1, SAMPLES)))
+        x, y = handwriting._boxed(np.array([[across], [down]]), np.ones(1), np.ones((1, SAMPLES)))
         assert min(x.min(), y.min()) > -0.5
         assert max(x.max(), y.max()) < 27.5
 

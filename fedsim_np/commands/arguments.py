@@ -10,6 +10,12 @@ class CommandError(Exception):
     """A command that cannot be carried out as it was given: one line and status 2."""
 
 
+def add_output(action: argparse.ArgumentParser) -> None:
+    """Add what says which pair of files to write."""
+    action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
+    action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+
+
 def positive(text: str) -> int:
     """Return an argument as a count, from 1."""
     return _integer(text, 1)
@@ -41,7 +47,7 @@ def _real(text: str, minimum: float, below: float) -> float:
     return number
 
 
-def _integer(text: str, minimum: int, maximum: int = 2**32 - 1) -> int:
-    if not text.isdecimal() or len(text) > 18 or not minimum <= int(text) <= maximum:
-        raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {maximum}. Got '{text[:30]}'.")
+def _integer(text: str, minimum: int) -> int:
+    if not text.isdecimal() or len(text) > 18 or not minimum <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {2**32 - 1}. Got '{text[:30]}'.")
     return int(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.commands.arguments import CommandError, above_zero, fraction, positive, seed
+from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
@@ -27,7 +27,6 @@ def add_parsers(actions: Any) -> None:
     """Add both actions to a parser's subcommands."""
     convert = actions.add_parser(
         "convert",
-        allow_abbrev=False,
         help="clients from a CSV file, NumPy arrays or LEAF's JSON into HDF5",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the clients of a CSV file (FILE.csv, with --client and "
         "--label), of NumPy arrays (FILE.npz, with --client), or of LEAF's JSON (FILE.json, or a folder of these).",
@@ -35,7 +34,6 @@ def add_parsers(actions: Any) -> None:
     convert.set_defaults(run=functools.partial(_naming_input, _convert))
     deal = actions.add_parser(
         "partition",
-        allow_abbrev=False,
         help="deal examples out to clients that are not i.i.d.",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the examples of a CSV file, of NumPy arrays (FILE.npz), "
         "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients.",
@@ -48,8 +46,7 @@ def add_parsers(actions: Any) -> None:
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
     for action in (convert, deal):
         action.add_argument("input", metavar="FILE", help="where the examples are")
-        action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
-        action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+        add_output(action)
         action.add_argument(
             "--test-fraction",
             metavar="F",
@@ -113,13 +110,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
     if kind == "json":
         return _write(paths, partition.from_leaf_json(arguments.input), arguments)
-    if kind == "csv":
-        clients = partition.from_csv(arguments.input, arguments.client, arguments.label, **_csv_format(arguments))
-        _print_labels(clients.label_names)
-        return _write(paths, clients, arguments)
-    arrays = _npz(arguments.input)
-    owners = _without_client(arrays, arguments.client)
-    return _write(paths, partition.from_arrays(arrays, owners), arguments)
+    return _write(paths, partition.from_arrays(*_examples(arguments)), arguments)
 
 
 def _partition(arguments: argparse.Namespace) -> int:
@@ -133,7 +124,7 @@ def _partition(arguments: argparse.Namespace) -> int:
     kind = _kind(arguments.input)
     _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client", "label")}.get(kind, ("label",)))
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
-    arrays = _examples(arguments)
+    arrays, _ = _examples(arguments)
     label = label_field(arrays, arguments.label if kind != "csv" else None)
     if arguments.scheme in ("dirichlet", "shards") and label not in arrays:
         raise CommandError(f"--label must name the field of labels, one of {', '.join(arrays)}.")
@@ -160,12 +151,6 @@ def _refuse_others(arguments: argparse.Namespace, read: tuple[str, ...]) -> None
             raise CommandError(f"{name} must not be an empty name. Got '{value}'.")
 
 
-def _without_client(arrays: dict[str, Any], client: str) -> Any:
-    if client not in arrays:
-        raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{client}'.")
-    return arrays.pop(client)
-
-
 def _kind(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if Path(name).is_dir() or suffix == ".json":
@@ -173,23 +158,23 @@ def _kind(name: str) -> str:
     return {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5"}.get(suffix, "")
 
 
-def _examples(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return all examples as arrays, whoever had them."""
+def _examples(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
+    """Return all examples as arrays, and whose they are where a file's column or array of clients is named."""
     kind = _kind(arguments.input)
     if kind == "csv":
         table = partition.read_csv(arguments.input, arguments.label, arguments.client, **_csv_format(arguments))
         _print_labels(table.label_names)
-        return table.arrays
+        return table.arrays, table.client
     if kind == "json":
-        return partition.pool(partition.from_leaf_json(arguments.input))
+        return partition.pool(partition.from_leaf_json(arguments.input)), None
     if kind == "hdf5":
         with HDF5ClientData(arguments.input) as client_data:
-            return partition.pool(client_data)
+            return partition.pool(client_data), None
     if kind == "npz":
         arrays = _npz(arguments.input)
-        if arguments.client is not None:
-            _without_client(arrays, arguments.client)
-        return arrays
+        if arguments.client not in (None, *arrays):
+            raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{arguments.client}'.")
+        return arrays, arrays.pop(arguments.client, None)
     raise CommandError(f"FILE must be a .csv, .npz, .h5 or .json file, or a folder of .json. Got '{arguments.input}'.")
 
 

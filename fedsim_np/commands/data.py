@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from fedsim_np.commands import convert
-from fedsim_np.commands.arguments import positive, seed
+from fedsim_np.commands.arguments import add_output, positive, seed
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
@@ -16,11 +16,10 @@ from fedsim_np.datasets.sample import sample_paths
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
-    command = commands.add_parser("data", allow_abbrev=False, help="look at client data, and make some")
+    command = commands.add_parser("data", help="look at client data, and make some")
     actions = command.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     info = actions.add_parser(
         "info",
-        allow_abbrev=False,
         help="how large, how uneven, how non-i.i.d. client data are",
         description="Print the counts, sizes, label distribution and duplicates of a file, of simulated writers, or, "
         "without either, of the sample that comes with the package.",
@@ -30,7 +29,6 @@ def add_parser(commands: Any) -> None:
     info.set_defaults(run=_info)
     download = actions.add_parser(
         "download",
-        allow_abbrev=False,
         help="fetch the real federated EMNIST",
         description="Download the federated EMNIST, as TFF published it, into a cache folder; files that are there "
         "already are left as they are. Prints where they are.",
@@ -46,12 +44,10 @@ def add_parser(commands: Any) -> None:
     convert.add_parsers(actions)
     synthesize = actions.add_parser(
         "synthesize",
-        allow_abbrev=False,
         help="write files of simulated handwriting",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: simulated writers in the layout of TFF's EMNIST files.",
     )
-    synthesize.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
-    synthesize.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    add_output(synthesize)
     synthesize.set_defaults(run=_synthesize)
     for action, clients in ((info, 100), (synthesize, synthetic.EMNIST_CLIENTS)):
         action.add_argument(

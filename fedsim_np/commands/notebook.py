@@ -21,7 +21,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
         "notebook",
-        allow_abbrev=False,
         help="copy the tutorial's notebook here",
         description="Copy the tutorial, as a notebook with exercises and their solutions, into a folder of yours.",
     )

@@ -1,30 +1,16 @@
-"""What commands write: metrics as JSON; ``PREFIX_train.h5`` and ``PREFIX_test.h5``, replaced as a pair."""
+"""What commands write: ``PREFIX_train.h5`` and ``PREFIX_test.h5``, replaced as a pair."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from fedsim_np.commands.arguments import CommandError
 from fedsim_np.datasets import ClientData
 from fedsim_np.datasets.hdf5_writing import write_new
 from fedsim_np.files import replacing
-
-
-def as_json(value: Any, indent: int | None = None) -> str:
-    """Return nested metrics as JSON, with null for NaN and infinity, which JSON has not."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: finite(item) for name, item in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def output_paths(prefix: str, splits: Iterable[str], overwrite: bool, source: str | None = None) -> dict[str, Path]:

@@ -13,7 +13,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
         "report",
-        allow_abbrev=False,
         help="make a run's page again, or compare runs",
         description="Make report.html in a run's folder again from what is stored there; or, of several folders, one "
         "page that compares them.",

@@ -43,13 +43,11 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
     states = [CHECKPOINTS] * any((folder / CHECKPOINTS).glob(_STATES))
     if (there or states) and not (resume or overwrite):
         found = ", ".join(there + states)
-        raise CommandError(
-            f"--out '{folder}' already holds a run ({found}): use --resume to go on with it, or --overwrite."
-        )
+        how = "use --resume to go on with it, or --overwrite"
+        raise CommandError(f"--out '{folder}' already holds a run ({found}): {how}.")
     if there and CONFIG not in there and not states:
-        raise CommandError(
-            f"--out '{folder}' holds {', '.join(there)} and no {CONFIG}: these are no run's of this kind."
-        )
+        found = f"{', '.join(there)} and no {CONFIG}"
+        raise CommandError(f"--out '{folder}' holds {found}: these are no run's of this kind.")
     if CONFIG not in there:
         return folder, None
     try:

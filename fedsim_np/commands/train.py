@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shlex
@@ -19,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
-from fedsim_np.commands.outputs import as_json
 from fedsim_np.commands.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -35,23 +36,15 @@ from fedsim_np.commands.run_folder import (
     read_stored,
     remove_run,
 )
+from fedsim_np.commands.signals import handling
 from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
-from fedsim_np.program import (
-    ConsoleLogger,
-    CSVLogger,
-    FileProgramStateManager,
-    JSONLinesLogger,
-    TensorBoardLogger,
-    run_training_process,
-)
 from fedsim_np.program.training import is_timing
 
 _INTERRUPTED = 130
-_ROUND_METRICS_KEY = "current_round_metrics"
 _HELP = {
     "data": "sample, synthetic, emnist, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
     "population": "simulated writers, with --data synthetic",
@@ -83,7 +76,6 @@ def add_parser(commands: Any) -> None:
     """Add both commands to a parser's subcommands."""
     train = commands.add_parser(
         "train",
-        allow_abbrev=False,
         help="train for many rounds, with checkpoints",
         description="Train, evaluate and keep what is needed to go on: a run that is killed or interrupted at any "
         "moment is resumed by the same command with --resume, and ends with the same bytes as one that was not.",
@@ -109,7 +101,6 @@ def add_parser(commands: Any) -> None:
     train.set_defaults(run=_train)
     evaluate = commands.add_parser(
         "evaluate",
-        allow_abbrev=False,
         help="evaluate the model of a run",
         description="Print the metrics of a run's model on its clients' test examples, as JSON.",
     )
@@ -123,12 +114,10 @@ def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
         given = dict(given["choices"])  # a run's own config.json
     try:
-        if "workers" in given:
-            workers = check_int("workers", given.pop("workers"), minimum=1)
-            arguments.workers = arguments.workers or workers
-        if "tensorboard" in given:
-            tensorboard = check_bool("tensorboard", given.pop("tensorboard"))
-            arguments.tensorboard = arguments.tensorboard or tensorboard
+        for name, check in (("workers", functools.partial(check_int, minimum=1)), ("tensorboard", check_bool)):
+            if name in given:
+                value = check(name, given.pop(name))
+                setattr(arguments, name, getattr(arguments, name) or value)
     except (ValueError, TypeError) as error:
         raise data_error("choices must be in range", str(error).rstrip("."), path=arguments.config) from error
     RunConfig.of(given, str(arguments.config))
@@ -181,13 +170,14 @@ def _train(arguments: argparse.Namespace) -> int:
             raise CommandError(f"another process has begun a run in '{folder}'.")
         if arguments.overwrite:
             remove_run(folder)
-        manager = FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
+        manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
         if stored is None or stored["choices"]["data"] != config.data:  # new, or its files have moved
             began = versions("numpy", "h5py") if stored is None else stored["versions"]
-            write_text(folder / CONFIG, _config_json(config, files, began), durable=True)
+            about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+            write_text(folder / CONFIG, json.dumps(about, indent=2) + "\n", durable=True)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -198,23 +188,23 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.resume and saved is None:  # killed before the first checkpoint, or all of them are damaged
             for logger in loggers:
                 logger.resume(-1)
-        reached = _Reached(start)
         interrupted = stack.enter_context(_interrupts())
-        state = run_training_process(
+        state = program.run_training_process(
             process,
             experiment.cohort,
             config.rounds,
-            _evaluation_fn(experiment),
+            lambda state, _: experiment.evaluate(state.global_model_weights),
             lambda _: experiment.evaluation_cohort,
             config.evaluate_every,
             manager,
             config.checkpoint_every,
-            [*loggers, ConsoleLogger(config.rounds), reached],
+            [*loggers, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
         )
-        if reached.round_num < config.rounds:
-            print(f"stopped after round {reached.round_num} of {config.rounds}; to go on: {_again(arguments)}")
+        reached = loggers[0].rounds()[-1]
+        if reached < config.rounds:
+            print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
     print(f"done: {config.rounds} rounds in {folder}")
@@ -224,9 +214,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _loggers(folder: Path) -> list[Any]:
     csv, lines, timings = (folder / name for name in LOGS)
     return [
-        CSVLogger(csv, lambda name: not _is_apart(name)),
-        JSONLinesLogger(lines, lambda name: not _is_apart(name)),
-        CSVLogger(timings, is_timing),
+        program.CSVLogger(csv, _is_reproducible),
+        program.JSONLinesLogger(lines, _is_reproducible),
+        program.CSVLogger(timings, is_timing),
     ]
 
 
@@ -271,52 +261,22 @@ def _say_other_versions(there: Mapping[str, Any]) -> None:
             print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
-class _Reached:
-    """A logger that remembers the last round."""
-
-    def __init__(self, round_num: int) -> None:
-        self.round_num = round_num
-
-    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
-        self.round_num = round_num
-
-
-def _config_json(config: RunConfig, files: dict[str, Any], began: Mapping[str, Any]) -> str:
-    """Return what is stored with a run to repeat it; `began`: the versions that it began with."""
-    stored = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
-    return json.dumps(stored, indent=2) + "\n"
-
-
-def _tensorboard(folder: Path) -> TensorBoardLogger:
+def _tensorboard(folder: Path) -> program.TensorBoardLogger:
     try:
-        return TensorBoardLogger(folder / TENSORBOARD)
+        return program.TensorBoardLogger(folder / TENSORBOARD)
     except ImportError as error:
         raise CommandError(str(error)) from error
 
 
-def _is_apart(name: str) -> bool:
-    """Return whether a metric has no place in files that are reproducible, or is there already."""
-    return is_timing(name) or name == "round_number"
+def _is_reproducible(name: str) -> bool:
+    """Return whether a metric is the same in every run, and not there already as the round's number."""
+    return not is_timing(name) and name != "round_number"
 
 
-def _evaluation_fn(experiment: Experiment) -> Any:
-    process = experiment.evaluation_process()
-
-    def evaluate(state: Any, data: Any) -> Any:
-        weights = state.global_model_weights
-        evaluation_state = process.set_model_weights(process.initialize(), weights)
-        return process.next(evaluation_state, data).metrics["client_work"]["eval"][_ROUND_METRICS_KEY]
-
-    return evaluate
-
-
-@contextlib.contextmanager
-def _workers(count: int | None) -> Iterator[Executor | str | None]:
+def _workers(count: int | None) -> contextlib.AbstractContextManager[Executor | str | None]:
     if count is None or count == 1:
-        yield "serial" if count == 1 else None
-        return
-    with ThreadPoolExecutor(count) as executor:
-        yield executor
+        return contextlib.nullcontext(None if count is None else "serial")
+    return ThreadPoolExecutor(count)
 
 
 @contextlib.contextmanager
@@ -330,15 +290,8 @@ def _interrupts() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         print("interrupted: the run ends after this round; again to end it at once", flush=True)
 
-    try:
-        before = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not in the main thread
+    with handling(signal.SIGINT, handle):
         yield came
-        return
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -349,9 +302,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if not (folder / WEIGHTS).exists():
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
-    weights = load_weights(folder / WEIGHTS)
-    process = experiment.evaluation_process()
-    state = process.set_model_weights(process.initialize(), weights)
-    metrics = process.next(state, experiment.evaluation_cohort).metrics["client_work"]["eval"][_ROUND_METRICS_KEY]
+    metrics = experiment.evaluate(load_weights(folder / WEIGHTS))
     print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import json
 import shlex
@@ -17,11 +18,10 @@ import numpy as np
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
-from fedsim_np.commands.outputs import as_json
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import data_error
-from fedsim_np.files import write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
@@ -42,7 +42,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
         "tutorial",
-        allow_abbrev=False,
         help="the tutorial 'Federated Learning for Image Classification' as one command",
         description="Train softmax regression on the first clients by federated averaging, then evaluate it on their "
         "train and test examples: the tutorial, as one command. Without files it uses the sample of simulated "
@@ -82,9 +81,8 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in OUTPUT_FILES:
         if (folder / file).is_dir():
-            raise CommandError(
-                f"--out must hold files alone by the names of a run's. Got the folder '{folder / file}'."
-            )
+            rule = "--out must hold files alone by the names of a run's"
+            raise CommandError(f"{rule}. Got the folder '{folder / file}'.")
     with tempfile.TemporaryFile(dir=folder):  # or an OSError that names the folder
         pass
     return folder
@@ -109,26 +107,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(tutorial.build_training_process().initialize.type_signature.formatted_representation(), flush=True)
         if not arguments.verbose:
             print(f"{'round':>5}  {'loss':>9}  {'accuracy':>8}  {'examples':>8}  {'seconds':>7}", flush=True)
-
-        def on_round(this: tutorial.Round) -> None:
-            _print_round(this, arguments.verbose)
-
-        result = tutorial.run(train, test, arguments.clients, arguments.rounds, on_round=on_round)
+        tell = functools.partial(_print_round, verbose=arguments.verbose)
+        result = tutorial.run(train, test, arguments.clients, arguments.rounds, on_round=tell)
         for split, metrics in result.evaluation.items():
             if arguments.verbose:
                 print(f"evaluation on {split}, metrics={metrics}")
-            else:
-                print(
-                    f"evaluation on {split:5}  loss {metrics['loss']:.6f}  "
-                    f"accuracy {metrics['sparse_categorical_accuracy']:.4f}  examples {metrics['num_examples']}"
-                )
+                continue
+            loss, accuracy, examples = (metrics[n] for n in ("loss", "sparse_categorical_accuracy", "num_examples"))
+            print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if folder is not None:
             # Old figures beside new numbers would tell of no run at all.
             (folder / "report.html").unlink(missing_ok=True)
             clear_pictures(folder)
             _write_run(folder, _config(arguments, train, test), result)
-            if not arguments.no_figures:
-                print("drawing the figures", flush=True)
             _draw(folder, arguments, train, test, result)
             print(f"written to {folder}: {', '.join(OUTPUT_FILES)}, figures")
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
@@ -217,6 +208,7 @@ def _draw(
 ) -> None:
     """Draw a run's figures and make its report."""
     if not arguments.no_figures:
+        print("drawing the figures", flush=True)
         # Here, and not at the top: matplotlib takes longer to import than a run without figures.
         from fedsim_np.report.tutorial import tutorial_pictures
 

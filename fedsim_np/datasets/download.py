@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from fedsim_np._version import __version__
 from fedsim_np.errors import DataError, argument_error, data_error
@@ -204,27 +204,17 @@ def unpack(packed: Path, files: tuple[str, ...], folder: Path) -> list[Path]:
                 content = tar.extractfile(member)
                 assert content is not None
                 with content, open(folder / name, "wb") as file:
-                    _copy(content, file, member.size)
-    except DataError:
-        raise
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise data_error("must be a whole tar.bz2 archive", error, path=packed.name) from error
-    except OSError as error:
-        if error.errno is not None:  # of the disk; bz2's own errors have no number
+                    shutil.copyfileobj(content, file, _BLOCK)
+                    if file.tell() != member.size:
+                        raise EOFError(f"a file of {file.tell()} bytes instead of {member.size}")
+    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        # Those of the disk have a number, bz2's own have none.
+        if isinstance(error, DataError) or getattr(error, "errno", None) is not None:
             raise
         raise data_error("must be a whole tar.bz2 archive", error, path=packed.name) from error
     if found != set(files):
         raise data_error(rule, f"no {', '.join(sorted(set(files) - found))}", path=packed.name)
     return [folder / name for name in files]
-
-
-def _copy(content: IO[bytes], file: IO[bytes], size: int) -> None:
-    copied = 0
-    while block := content.read(_BLOCK):
-        file.write(block)
-        copied += len(block)
-    if copied != size:
-        raise EOFError(f"a file of {copied} bytes instead of {size}")
 
 
 def _download(url: str, path: Path, patience: Patience) -> str:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from fedsim_np.datasets.hdf5 import HDF5ClientData
 from fedsim_np.datasets.schema import CHARACTERS, DIGITS, Schema
-from fedsim_np.errors import DataError, argument_type_error, check_bool, data_error
+from fedsim_np.errors import DataError, check_bool, check_type, data_error
 
 __all__ = ["CHARACTERS", "DIGITS", "LABEL_NAMES", "download", "load_data"]
 
@@ -95,8 +95,7 @@ def download(
     from fedsim_np.datasets.download import DownloadError, cache_folder, fetch
 
     release = RELEASES[check_bool("only_digits", only_digits)]
-    if url is not None and not isinstance(url, str):
-        raise argument_type_error("url", "an address or None", url)
+    check_type("url", url, str | None, "an address or None")
     folder = cache_folder(cache_dir)
     try:
         train, test = fetch(release.url if url is None else url, release.sha256, release.files, folder)

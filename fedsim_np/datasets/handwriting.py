@@ -86,9 +86,11 @@ def _pick(weights: Array, uniform: Array) -> Array:
     return np.minimum(picked, len(weights) - 1)
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> str:
+    """Return `split` if it is one, or raise."""
     if split not in SPLITS:
         raise argument_error("split", f"one of {list(SPLITS)}", split)
+    return split
 
 
 class Style(NamedTuple):
@@ -167,7 +169,7 @@ def num_examples(writer: int, split: str, seed: int = 0) -> int:
     >>> num_examples(0, "train") + num_examples(0, "test") <= 130
     True
     """
-    _check_split(split)
+    check_split(split)
     lost, shared = _uniform(_SIZE, writer, seed, 2).tolist()
     total: int = max(12, 127 - round(-14.0 * math.log1p(-lost)))
     test: int = max(1, round(total * (0.085 + 0.045 * shared)))
@@ -182,7 +184,7 @@ def draw_labels(writer: int, split: str, num_images: int, seed: int = 0) -> Arra
     >>> draw_labels(7, "train", 50)[:20].tolist() == draw_labels(7, "train", 20).tolist()
     True
     """
-    _check_split(split)
+    check_split(split)
     uniform = _uniform(_LABELS[split], writer, seed, num_images)
     return _pick(writer_style(writer, seed).fondness, uniform).astype(np.int32)
 
@@ -211,7 +213,7 @@ def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize
     >>> images.shape, images.dtype, float(images.max())
     ((2, 28, 28), dtype('float32'), 1.0)
     """
-    _check_split(split)
+    check_split(split)
     if len(labels) and not 0 <= labels.min() <= labels.max() <= 9:
         raise argument_error("labels", "digits from 0 to 9", labels)
     forms, style = skeletons(), writer_style(writer, seed)
@@ -219,18 +221,18 @@ def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize
     uniform = _uniform(_IMAGES[split], writer, seed, n, 9 + 2 * p)
     z = _normal(uniform[:, 1:])
     form = _forms_of(labels, forms, style, uniform[:, 0])
-    x, y = _strokes(form, forms, style, z[:, :3], z[:, 8:].reshape(n, p, 2))
+    strokes = _strokes(form, forms, style, z[:, :3], z[:, 8:].reshape(n, p, 2))
     pen = style.pen * np.exp(_PEN_OF_IMAGE * z[:, 3])
     joined = forms.joined[form]
     if normalize:
-        x, y = _boxed(x, y, pen, joined)
+        dots = _boxed(strokes, pen, joined)
     else:
         height = style.height * np.exp(_HEIGHT_OF_IMAGE * z[:, 4])
-        x, y = _placed(x, y, pen, height, style, _PLACE_OF_IMAGE * z[:, 5:7])
+        dots = _placed(strokes, pen, height, style, _PLACE_OF_IMAGE * z[:, 5:7])
     images = np.empty((n, 28, 28), np.float32)
     for first in range(0, n, _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
-        ink = _ink(x[some], y[some], pen[some], joined[some])
+        ink = _ink(dots[:, some], pen[some], joined[some])
         images[some] = np.round(255 * (1 - ink)) / 255
     return images
 
@@ -245,8 +247,8 @@ def _forms_of(labels: Array, forms: Skeletons, style: Style, uniform: Array) -> 
     return form
 
 
-def _strokes(form: Array, forms: Skeletons, style: Style, posture: Array, noise: Array) -> tuple[Array, Array]:
-    """Return x and y (n, s) of the strokes' samples, in heights of a digit, y downwards."""
+def _strokes(form: Array, forms: Skeletons, style: Style, posture: Array, noise: Array) -> Array:
+    """Return x and y (2, n, s) of the strokes' samples, in heights of a digit, y downwards."""
     own = _SHAPE_OF_IMAGE * style.tremor * (forms.smooth[form] @ noise)
     points = forms.points[form] + style.shape[form] + own
     samples = (forms.spline + style.roundness * forms.bend)[form] @ points
@@ -256,77 +258,67 @@ def _strokes(form: Array, forms: Skeletons, style: Style, posture: Array, noise:
     x, y = samples[..., 0] * stretch, samples[..., 1]
     x = x - slant * y
     cos, sin = np.cos(turn), np.sin(turn)
-    return cos * x - sin * y, sin * x + cos * y
+    return np.stack([cos * x - sin * y, sin * x + cos * y])
 
 
-def _margins(x: Array, y: Array, pen: Array) -> tuple[Array, Array]:
+def _margins(dots: Array, pen: Array) -> Array:
     """Return how far ink reaches beyond each sample in x and in y: a stroke is wide across, and short at its end."""
-    dx, dy = np.abs(np.gradient(x, axis=1)), np.abs(np.gradient(y, axis=1))
-    length = np.hypot(dx, dy) + 1e-12
-    half, end = pen[:, np.newaxis], 0.38
-    return half * (dy + end * dx) / length, half * (dx + end * dy) / length
+    steps = np.abs(np.gradient(dots, axis=2))
+    margins: Array = pen[:, np.newaxis] * (steps[::-1] + 0.38 * steps) / (np.hypot(*steps) + 1e-12)
+    return margins
 
 
-def _extent(samples: Array, margins: Array) -> tuple[Array, Array]:
-    """Return the least and the greatest coordinate (n, 1) that ink reaches."""
-    return (samples - margins).min(axis=1, keepdims=True), (samples + margins).max(axis=1, keepdims=True)
+def _extent(dots: Array, margins: Array) -> tuple[Array, Array]:
+    """Return the least and the greatest coordinates (2, n, 1) that ink reaches."""
+    return (dots - margins).min(axis=2, keepdims=True), (dots + margins).max(axis=2, keepdims=True)
 
 
-def _lengths(x: Array, y: Array, joined: Array) -> Array:
+def _lengths(dots: Array, joined: Array) -> Array:
     """Return the length (n, s) of stroke that each sample stands for: half the way to both its neighbours."""
-    steps = np.hypot(np.diff(x, axis=1), np.diff(y, axis=1)) * joined[:, 1:]
-    lengths = np.zeros_like(x)
+    steps = np.hypot(*np.diff(dots, axis=2)) * joined[:, 1:]
+    lengths = np.zeros(joined.shape)
     lengths[:, 1:] += 0.5 * steps
     lengths[:, :-1] += 0.5 * steps
     return lengths
 
 
-def _boxed(x: Array, y: Array, pen: Array, joined: Array) -> tuple[Array, Array]:
+def _boxed(strokes: Array, pen: Array, joined: Array) -> Array:
     """Scale ink to a box of 20 pixels and centre it by mass, to whole pixels: MNIST's normalisation."""
-    across, upright = _margins(x, y, pen)
-    size = np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))[:, np.newaxis]
+    margins, size = _margins(strokes, pen), np.ptp(strokes, axis=2).max(axis=0)[:, np.newaxis]
     scale = (20 - 2 * pen[:, np.newaxis]) / size
     for _ in range(2):  # the margins are in pixels, so that the scale that fills the box is found by correction
-        left, right = _extent(scale * x, across)
-        top, bottom = _extent(scale * y, upright)
-        scale = scale + (20 - np.maximum(right - left, bottom - top)) / size
-    placed = []
-    for samples, margins in ((scale * x, across), (scale * y, upright)):
-        low, high = _extent(samples, margins)
-        span = np.maximum(high - low, 3)
-        placed.append(samples * (1 + (np.maximum(np.round(high - low), 2) - (high - low)) / span))
-    mass = _lengths(placed[0], placed[1], joined)
-    centred = []
-    for samples, margins in zip(placed, (across, upright), strict=True):
-        low, high = _extent(samples, margins)
-        centre = (mass * samples).sum(axis=1, keepdims=True) / mass.sum(axis=1, keepdims=True)
-        # A long thin tail could push the box off the paper; MNIST's images have it all.
-        first_pixel = np.clip(np.round(14 - (centre - low - 0.5)), 0, 28 - np.round(high - low))
-        centred.append(samples - low + first_pixel - 0.5)
-    return centred[0], centred[1]
+        low, high = _extent(scale * strokes, margins)
+        scale = scale + (20 - (high - low).max(axis=0)) / size
+    low, high = _extent(scale * strokes, margins)
+    whole = np.maximum(np.round(high - low), 2)
+    dots = scale * strokes * (1 + (whole - (high - low)) / np.maximum(high - low, 3))
+    mass = _lengths(dots, joined)
+    low, high = _extent(dots, margins)
+    centre = (mass * dots).sum(axis=2, keepdims=True) / mass.sum(axis=1, keepdims=True)
+    # A long thin tail could push the box off the paper; MNIST's images have it all.
+    first_pixel = np.clip(np.round(14 - (centre - low - 0.5)), 0, 28 - np.round(high - low))
+    centred: Array = dots - low + first_pixel - 0.5
+    return centred
 
 
-def _placed(x: Array, y: Array, pen: Array, height: Array, style: Style, shift: Array) -> tuple[Array, Array]:
+def _placed(strokes: Array, pen: Array, height: Array, style: Style, shift: Array) -> Array:
     """Write at the writer's size and place, shrunk and moved as far as it takes to stay on the paper."""
-    across, upright = _margins(x, y, pen)
-    margin = 2 * np.maximum(across.max(axis=1), upright.max(axis=1))
-    room = (26 - margin) / np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))
-    scale = np.minimum(height - margin, room)[:, np.newaxis]
-    placed = []
-    for samples, margins, offset in ((x, across, style.right + shift[:, :1]), (y, upright, style.down + shift[:, 1:])):
-        low, high = _extent(scale * samples, margins)
-        middle = np.clip(13.5 + offset, (high - low) / 2, 27 - (high - low) / 2)
-        placed.append(scale * samples + middle - (low + high) / 2)
-    return placed[0], placed[1]
+    margins = _margins(strokes, pen)
+    margin = 2 * margins.max(axis=(0, 2))
+    room = (26 - margin) / np.ptp(strokes, axis=2).max(axis=0)
+    dots = np.minimum(height - margin, room)[:, np.newaxis] * strokes
+    low, high = _extent(dots, margins)
+    offset = (np.array([style.right, style.down]) + shift).T[..., np.newaxis]
+    placed: Array = dots + np.clip(13.5 + offset, (high - low) / 2, 27 - (high - low) / 2) - (low + high) / 2
+    return placed
 
 
-def _ink(x: Array, y: Array, pen: Array, joined: Array) -> Array:
+def _ink(dots: Array, pen: Array, joined: Array) -> Array:
     """Return ink (n, 28, 28) in [0, 1]; rows are y."""
     pixels = np.arange(28.0)[:, np.newaxis]
     sigma = _DOT * pen[:, np.newaxis, np.newaxis]
-    rows = np.exp(-0.5 * ((pixels - y[:, np.newaxis]) / sigma) ** 2)
-    columns = np.exp(-0.5 * ((pixels - x[:, np.newaxis]) / sigma) ** 2)
-    rows *= _lengths(x, y, joined)[:, np.newaxis] / (np.sqrt(2 * np.pi) * sigma)
+    columns, rows = (np.exp(-0.5 * ((pixels - along[:, np.newaxis]) / sigma) ** 2) for along in dots)
+    rows *= _lengths(dots, joined)[:, np.newaxis] / (np.sqrt(2 * np.pi) * sigma)
     density = rows @ columns.transpose(0, 2, 1)
     distance = sigma * np.sqrt(-2 * np.log(np.clip(density, 1e-9, 1.0)))
     ink: Array = np.clip(0.5 + (pen[:, np.newaxis, np.newaxis] - distance) / _EDGE, 0.0, 1.0)

@@ -69,17 +69,16 @@ def write_new(path: Path, client_data: ClientData) -> None:
 def _write(path: Path, client_data: ClientData) -> None:
     with h5py.File(path, "w") as file, ThreadPoolExecutor(_THREADS) as pool:
         examples = file.create_group(GROUP)
-        named_alike = fits = False
+        alike: set[bool] = set()  # whether it is handwriting, of clients whose fields are called so
         waiting: deque[tuple[str, Future[dict[str, _Compressed]]]] = deque()
 
         def write_next() -> None:
-            nonlocal named_alike, fits
             client_id, prepared = waiting.popleft()
             group, arrays = examples.create_group(client_id), prepared.result()
             for name, compressed in arrays.items():
                 compressed.write(group, name)
-            named_alike = named_alike or set(CHARACTERS.fields) <= set(arrays)
-            fits = fits or _is_handwriting(arrays)
+            if set(CHARACTERS.fields) <= set(arrays):
+                alike.add(_is_handwriting(arrays))
 
         for client_id in client_data.client_ids:
             _check_name("a client's id", client_id)
@@ -88,7 +87,7 @@ def _write(path: Path, client_data: ClientData) -> None:
                 write_next()
         while waiting:
             write_next()
-        if named_alike and not fits:
+        if alike == {False}:
             file.attrs[SCHEMA] = GENERIC  # or a reader would take these fields for EMNIST's
 
 

@@ -163,12 +163,8 @@ class Schema(NamedTuple):
 
 
 def _handwriting(num_classes: int) -> Schema:
-    return Schema(
-        OrderedDict(
-            label=Field((), "int32", 0, num_classes - 1),
-            pixels=Field((28, 28), "float32", 0.0, 1.0),
-        )
-    )
+    label, pixels = Field((), "int32", 0, num_classes - 1), Field((28, 28), "float32", 0.0, 1.0)
+    return Schema(OrderedDict(label=label, pixels=pixels))
 
 
 DIGITS = _handwriting(10)

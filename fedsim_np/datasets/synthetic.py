@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
-from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, draw_images, draw_labels, num_examples
+from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, check_split, draw_images, draw_labels, num_examples
 from fedsim_np.datasets.schema import DIGITS
 from fedsim_np.datasets.sources import DEFAULT_CACHE_BYTES, Columns, ElementSpec, keep
 from fedsim_np.errors import argument_error, check_bool, check_int
@@ -173,9 +173,7 @@ class SyntheticClientData(ClientData):
         if check_int("seed", seed, minimum=0) >= NUMBERS:
             raise argument_error("seed", f"an integer from 0 to {NUMBERS - 1}", seed)
         self._client_ids = ClientIds(num_clients)
-        if split not in SPLITS:
-            raise argument_error("split", f"one of {list(SPLITS)}", split)
-        self._split, self._seed = split, int(seed)
+        self._split, self._seed = check_split(split), int(seed)
         self._normalize = check_bool("normalize", normalize)
         self._kept = LRU(check_int("cache_bytes", cache_bytes, minimum=0))
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import argument_error, check_type, data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
-from fedsim_np.plots.checks import as_list, checked_rounds, field_name
+from fedsim_np.plots.checks import as_list, checked_rounds
 from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, fill_band, whole_numbers
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -47,11 +47,10 @@ def accuracy_of_clients(
     >>> accuracy_of_clients({"metrics": [{"accuracy": [3.0, 4.0]}, {"accuracy": [0.0, 0.0]}]}, "accuracy").tolist()
     [0.75, nan]
     """
-    if not isinstance(clients, Mapping):
-        raise argument_type_error("clients", "the table output.clients", clients)
+    check_type("clients", clients, Mapping, "the table output.clients")
     if "metrics" not in clients:
         raise data_error("a table of clients must have the column 'metrics'", list(clients))
-    field_name("metric", metric)
+    check_type("metric", metric, str, "the name of a field")
     column = as_list("clients", clients["metrics"], "metrics, one a client")
     shares = np.full(len(column), np.nan)
     for number, unfinalized in enumerate(column):

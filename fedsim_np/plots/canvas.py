@@ -8,11 +8,13 @@ a backend has registered a way to show figures, IPython prefers that one, so tha
 from __future__ import annotations
 
 import io
+import math
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from fedsim_np.errors import argument_error, argument_type_error
+from fedsim_np.errors import argument_error, check_type
 
 Canvas = Figure | SubFigure
 """What a function with several axes draws on."""
@@ -46,8 +48,7 @@ def axes_or_new(axes: Axes | None, width: float, height: float) -> Axes:
     """Return the caller's axes, or those of a new figure of that many inches."""
     if axes is None:
         return new_figure(width, height).subplots()
-    if not isinstance(axes, Axes):
-        raise argument_type_error("axes", "matplotlib Axes or None", axes)
+    check_type("axes", axes, Axes, "matplotlib Axes or None")
     if axes.figure is None:
         raise argument_error("axes", "a part of a figure, not removed from it", axes)
     return axes
@@ -57,9 +58,15 @@ def figure_or_new(figure: Canvas | None, width: float, height: float, layout: st
     """Return the caller's figure or part of a figure, or a new figure of that many inches."""
     if figure is None:
         return new_figure(width, height, layout)
-    if not isinstance(figure, Figure | SubFigure):
-        raise argument_type_error("figure", "a matplotlib Figure, SubFigure or None", figure)
-    return figure
+    return check_type("figure", figure, Canvas, "a matplotlib Figure, SubFigure or None")
+
+
+def panels(figure: Canvas, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """Return that many axes, so many in a row."""
+    axes = list(figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).flat)
+    for spare in axes[count:]:
+        spare.remove()
+    return axes[:count]
 
 
 def whole(part: Axes | Canvas) -> Figure:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import ClientData, Dataset, Description
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import argument_error, argument_type_error, check_type, data_error
 
 Array = npt.NDArray[Any]
 
@@ -44,11 +44,9 @@ def names_or_numbers(names: Iterable[Any] | None, count: int) -> list[str]:
 
 def chosen_clients(client_data: ClientData, client_ids: Iterable[str] | None, most: int) -> list[str]:
     """Return the ids of the clients to draw; by default those of the first `most`."""
-    if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", "a ClientData", client_data)
-    ids = list(client_data.client_ids[:most])
-    if client_ids is not None:
-        ids = as_list("client_ids", client_ids, "client ids")
+    check_type("client_data", client_data, ClientData, "a ClientData")
+    given = client_data.client_ids[:most] if client_ids is None else client_ids
+    ids = as_list("client_ids", given, "client ids")
     if not all(isinstance(client_id, str) for client_id in ids):
         raise argument_type_error("client_ids", "a list of client ids", ids)
     if not ids:
@@ -64,20 +62,14 @@ def as_list(name: str, values: Any, of: str) -> list[Any]:
     return list(values)
 
 
-def field_name(name: str, value: Any) -> str:
-    """Return the name of a field, or raise a TypeError."""
-    if not isinstance(value, str):
-        raise argument_type_error(name, "the name of a field", value)
-    return value
-
-
-def read_fields(dataset: Dataset, *fields: str) -> list[Array]:
-    """Return a client's arrays of these fields; `DataError` if there is no such field."""
+def read_fields(dataset: Dataset, **fields: str) -> list[Array]:
+    """Return a client's arrays of the fields that arguments name; `DataError` if there is no such field."""
     arrays: Mapping[str, Array] = dataset.to_arrays()
-    for field in fields:
+    for name, field in fields.items():
+        check_type(name, field, str, "the name of a field")
         if field not in arrays:
             raise data_error(f"the examples must have the field '{field}'", list(arrays), client_id=dataset.client_id)
-    return [arrays[field] for field in fields]
+    return [arrays[field] for field in fields.values()]
 
 
 def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
@@ -90,9 +82,7 @@ def flat_labels(labels: Array, field: str, client_id: str | None) -> list[Any]:
 
 def checked_description(description: Description) -> Description:
     """Return what `fedsim_np.datasets.describe` gave, or raise a TypeError."""
-    if not isinstance(description, Description):
-        raise argument_type_error("description", "the result of fedsim_np.datasets.describe", description)
-    return description
+    return check_type("description", description, Description, "the result of fedsim_np.datasets.describe")
 
 
 def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:
@@ -100,10 +90,7 @@ def checked_rounds(rounds: Iterable[int] | None, count: int) -> Sequence[int]:
     if rounds is None:
         return range(1, count + 1)
     given = as_list("rounds", rounds, "round numbers")
-    if len(given) != count or not all(map(_is_finite, given)) or len(set(given)) < count:
+    are_finite = all(isinstance(number, numbers.Real) and math.isfinite(number) for number in given)
+    if not are_finite or len(given) != count or len(set(given)) < count:
         raise argument_error("rounds", f"{count} different round numbers, one for each round", given)
     return given
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import LABEL, SEQUENTIAL, SMALL, dress, height_of, name_ticks
+from fedsim_np.plots.style import SMALL, draw_shares, dress, room_for, shares_of_rows
 
 MOST_NUMBERS = 15
 """Classes up to which the counts are written into the cells."""
@@ -55,32 +54,25 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     if table.shape != (c, c) or np.min(table) < 0:
         raise data_error("'counts' must be numbers >= 0 of shape (c, c)", f"{table.shape}, from {np.min(table):g} on")
     texts = names_or_numbers(names, c)
-    totals = table.sum(axis=1, keepdims=True)
-    shares = np.ma.masked_array(table / np.where(totals, totals, 1), np.repeat(totals == 0, c, axis=1))
+    shares = shares_of_rows(table)
     written = c <= MOST_NUMBERS
     side = 2.0 + 0.42 * c if written else 6.2
-    turned = max(map(len, texts)) > 2
-    axes = axes_or_new(axes, max(4.4, side + 1.0), max(3.4, side) + turned * height_of(texts))
-    colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
-    scale = PowerNorm(0.5, vmin=0, vmax=1)
-    picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", origin="upper")
-    examples = float(totals.sum())
+    room = room_for(texts, 2)
+    axes = axes_or_new(axes, max(4.4, side + 1.0), max(3.4, side) + room)
+    examples = float(table.sum())
     correct = float(np.trace(table))
     share = f" ({correct / examples:.1%})" if examples else ""
     title = f"{_written(correct)} of {_written(examples)} examples correct{share}"
     dress(axes, title, "predicted class", "true class", grid=None)
-    name_ticks(axes.xaxis, texts, 31)
-    name_ticks(axes.yaxis, texts, 31)
-    if turned:
-        axes.tick_params(axis="x", rotation=90)
+    scale = PowerNorm(0.5, vmin=0, vmax=1)
+    bar = draw_shares(axes, shares, texts, texts, room > 0, norm=scale)
+    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
+    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"], fontsize=SMALL)
     if written:
         for row, column in np.argwhere(table > 0):
             light = scale(shares[row, column]) > 0.55
             colour = "black" if light else "white"
             axes.text(column, row, _short(table[row, column]), ha="center", va="center", fontsize=SMALL, color=colour)
-    bar = whole(axes).colorbar(picture, ax=axes, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
-    bar.set_label("share of the true class's examples", fontsize=LABEL)
-    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"], fontsize=SMALL)
     return whole(axes)
 
 

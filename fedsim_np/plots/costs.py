@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
@@ -56,8 +56,7 @@ def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
     >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10)
     RoundBytes(down=314000, up=314000)
     """
-    if not isinstance(weights, ModelWeights):
-        raise argument_type_error("weights", "ModelWeights", weights)
+    check_type("weights", weights, ModelWeights, "ModelWeights")
     k = check_int("num_clients", num_clients, minimum=0)
     trainable, fixed = (sum(np.asarray(array).nbytes for array in part) for part in weights)
     return RoundBytes(k * (trainable + fixed), k * trainable)
@@ -118,6 +117,9 @@ def round_costs(
     _draw_times(grid[0], numbers, times)
     if moved is not None:
         _draw_bytes(grid[1], numbers, moved)
+    for axes in grid:
+        axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
+        whole_numbers(axes.xaxis)
     return whole(drawn)
 
 
@@ -135,8 +137,6 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
     shown = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
     axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {shown} ms")
     dress(axes, "Time", "round", "time of the round (ms)")
-    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
-    whole_numbers(axes.xaxis)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=SMALL, framealpha=0.9)
 
@@ -153,8 +153,6 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
     axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
     dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
-    whole_numbers(axes.xaxis)
-    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
     axes.set_ylim(0, 1.35 * max(float(np.max(down + up)), 1e-9))  # room for the legend
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")
 

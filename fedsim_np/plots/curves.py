@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, argument_type_error, data_error
-from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import as_list
 from fedsim_np.plots.legends import History
 from fedsim_np.plots.style import SMALL, dress, fill_band, line_style, literal, whole_numbers
@@ -81,14 +81,10 @@ def learning_curves(
     wide = min(2, len(columns))
     rows = math.ceil(len(columns) / wide)
     drawn = figure_or_new(figure, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
-    grid = drawn.subplots(rows, wide, squeeze=False)
     same_scale: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
-    for number, axes in enumerate(grid.flat):
-        if number >= len(columns):
-            axes.remove()
-            continue
-        title, quantity = _texts(columns[number])
+    for metric, axes in zip(columns, panels(drawn, len(columns), wide), strict=True):
+        title, quantity = _texts(metric)
         if quantity == "loss (nats)" and any(
             name.endswith(_SQUARES) for of in runs.values() for run in of for name in run
         ):
@@ -98,13 +94,12 @@ def learning_curves(
             if shared in same_scale:
                 share(same_scale[shared])
             same_scale.setdefault(shared, axes)
-        for text, (style, rounds, values) in curves[columns[number]].items():
+        for text, (style, rounds, values) in curves[metric].items():
             count = len(values)
             of = f" (mean of {count} runs)" if count > 1 else ""
-            (line,) = axes.plot(
-                rounds, values.mean(axis=0), **style, label=literal(text) + of, markevery=_every(rounds)
-            )
-            handles.setdefault(literal(text) + of, line)
+            label, every = literal(text) + of, max(1, len(rounds) // 12)  # of hundreds of points, a dozen have markers
+            (line,) = axes.plot(rounds, values.mean(axis=0), **style, label=label, markevery=every)
+            handles.setdefault(label, line)
             if count > 1:
                 fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
         dress(axes, literal(title), "round", literal(quantity))
@@ -195,8 +190,8 @@ def _reported(run: History, metric: str) -> dict[float, float]:
         raise data_error("a history's columns must have the same length", [len(rounds), len(values)], field=metric)
     if not all(map(math.isfinite, rounds)) or len(set(rounds)) < len(rounds):
         raise data_error("a history's rounds must be different finite numbers", rounds[:10], field=_ROUND)
-    shown = {r: value for r, value in zip(rounds, values, strict=True) if not math.isnan(value)}
-    return {r: value if math.isfinite(value) else math.nan for r, value in shown.items()}
+    shown = ((r, value) for r, value in zip(rounds, values, strict=True) if not math.isnan(value))
+    return {r: value if math.isfinite(value) else math.nan for r, value in shown}
 
 
 def _numbers(column: Any, name: str) -> list[float]:
@@ -224,8 +219,3 @@ def _edges(values: npt.NDArray[np.float64], band: str) -> tuple[Any, Any]:
         return values.min(axis=0), values.max(axis=0)
     mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
     return mean - deviation, mean + deviation
-
-
-def _every(rounds: npt.NDArray[np.float64]) -> int:
-    """Return which points have markers: with hundreds of rounds, about twelve of them."""
-    return max(1, len(rounds) // 12)

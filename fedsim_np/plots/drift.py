@@ -78,31 +78,13 @@ def client_drift(
     plane, shares = _plane(moves, step)
     ends, end = moves @ plane.T, step @ plane.T
     axes = axes_or_new(axes, 6.4, 4.8)
-    zeros = np.zeros(k)
-    paths_x, paths_y = np.stack([zeros, ends[:, 0]]), np.stack([zeros, ends[:, 1]])
-    axes.plot(paths_x, paths_y, color=BLUE, linewidth=1.0, alpha=0.6)
-    axes.scatter(
-        ends[:, 0],
-        ends[:, 1],
-        s=36,
-        color=BLUE,
-        edgecolors="white",
-        linewidths=0.6,
-        zorder=3,
-        label="client after training",
-    )
+    paths = np.stack([np.zeros_like(ends), ends])
+    axes.plot(paths[..., 0], paths[..., 1], color=BLUE, linewidth=1.0, alpha=0.6)
+    dot: dict[str, Any] = {"s": 36, "color": BLUE, "edgecolors": "white", "linewidths": 0.6}
+    star: dict[str, Any] = {"s": 190, "color": VERMILION, "edgecolors": "black", "linewidths": 0.8, "marker": "*"}
+    axes.scatter(*ends.T, **dot, zorder=3, label="client after training")
     axes.plot([0, end[0]], [0, end[1]], color=VERMILION, linewidth=2.6, zorder=4)
-    axes.scatter(
-        end[0],
-        end[1],
-        s=190,
-        marker="*",
-        color=VERMILION,
-        edgecolors="black",
-        linewidths=0.8,
-        zorder=5,
-        label="server after the round",
-    )
+    axes.scatter(*end, **star, zorder=5, label="server after the round")
     axes.scatter(0, 0, s=70, marker="P", color=foreground(), zorder=6, label="start: the server's model")
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.15)

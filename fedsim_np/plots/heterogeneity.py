@@ -8,26 +8,25 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedsim_np.datasets import ClientData, Description
 from fedsim_np.errors import data_error
-from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
-from fedsim_np.plots.checks import checked_description, chosen_clients, field_name, flat_labels, read_fields
+from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, panels, whole
+from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
 from fedsim_np.plots.style import (
     BLUE,
-    LABEL,
-    SEQUENTIAL,
     SKY,
     SMALL,
     VERMILION,
+    draw_shares,
     dress,
     foreground,
-    height_of,
     name_ticks,
+    room_for,
     say,
+    shares_of_rows,
     shortened,
     whole_numbers,
 )
@@ -64,35 +63,28 @@ def label_counts(
     [[2, 1], [0, 1]]
     """
     ids = chosen_clients(client_data, client_ids, 6)
-    field_name("label", label)
     counted: list[Counter[Any]] = []
     for client_id in ids:
-        (column,) = read_fields(client_data.create_dataset_for_client(client_id), label)
+        (column,) = read_fields(client_data.create_dataset_for_client(client_id), label=label)
         counted.append(Counter(flat_labels(column, label, client_id)))
     labels = sorted(set().union(*counted))
     columns = min(3, len(ids))
-    rows = math.ceil(len(ids) / columns)
     names = [str(value) for value in labels]
-    turned = max(map(len, names), default=0) > 3
-    tall = 2.2 * rows + 0.3 + turned * height_of(names or [""])
-    drawn = figure_or_new(figure, max(4.0, 2.9 * columns), tall)
-    grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for number, axes in enumerate(grid.flat):
-        if number >= len(ids):
-            axes.remove()
-            continue
+    room = room_for(names, 3)
+    drawn = figure_or_new(figure, max(4.0, 2.9 * columns), 2.2 * math.ceil(len(ids) / columns) + 0.3 + room)
+    shown = panels(drawn, len(ids), columns, sharex=True, sharey=True)
+    for number, axes in enumerate(shown):
         below = number + columns >= len(ids)
         heights = [float(counted[number][value]) for value in labels]
         axes.bar(range(len(labels)), heights, color=BLUE, width=0.8)
-        name = shortened(ids[number], 24)
-        dress(axes, name, "label" * below, "examples" * (number % columns == 0), grid="y")
+        dress(axes, shortened(ids[number], 24), "label" * below, "examples" * (number % columns == 0), grid="y")
         axes.tick_params(labelbottom=below)
         if not any(heights):
             say(axes, "no examples")
-        if turned:
+        if room:
             axes.tick_params(axis="x", rotation=90)
-    name_ticks(grid[0, 0].xaxis, names, 10)  # they are shared
-    whole_numbers(grid[0, 0].yaxis)
+    name_ticks(shown[0].xaxis, names, 10)  # they are shared
+    whole_numbers(shown[0].yaxis)
     return whole(drawn)
 
 
@@ -129,24 +121,14 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     k, c = description.counts.shape
     if not c:
         raise data_error("there must be labels to draw their distribution", "none")
-    totals = description.counts.sum(axis=1, keepdims=True)
-    shares = np.ma.masked_array(description.counts / np.maximum(totals, 1), np.repeat(totals == 0, c, axis=1))
     names = [str(value) for value in description.labels.tolist()]
-    turned = max(map(len, names)) > 3
-    tall = min(7.0, max(3.2, 1.6 + 0.19 * k)) + turned * height_of(names)
-    axes = axes_or_new(axes, min(9.0, max(4.6, 3.2 + 0.34 * c)), tall)
-    colours = colormaps[SEQUENTIAL].with_extremes(bad="none")
-    picture = axes.imshow(shares, cmap=colours, vmin=0, aspect="auto", interpolation="nearest", origin="upper")
-    empty = int((totals == 0).sum())
+    room = room_for(names, 3)
+    axes = axes_or_new(axes, min(9.0, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(3.2, 1.6 + 0.19 * k)) + room)
+    empty = int((description.counts.sum(axis=1) == 0).sum())
     blank = f" ({empty} blank: no examples)" if empty else ""
     dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
-    name_ticks(axes.xaxis, names, 31)
-    name_ticks(axes.yaxis, description.client_ids, 31)
-    if turned:
-        axes.tick_params(axis="x", rotation=90)
-    bar = whole(axes).colorbar(picture, ax=axes)
-    bar.set_label("share of the client's examples", fontsize=LABEL)
-    bar.ax.tick_params(labelsize=SMALL)
+    shares = shares_of_rows(description.counts)
+    draw_shares(axes, shares, description.client_ids, names, room > 0, vmin=0, aspect="auto")
     return whole(axes)
 
 

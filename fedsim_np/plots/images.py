@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedsim_np.datasets import ClientData, Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
-from fedsim_np.plots.checks import Array, as_list, chosen_clients, field_name, finite_array, flat_labels, read_fields
-from fedsim_np.plots.style import SMALL, dress, say, shortened, whole_numbers
+from fedsim_np.plots.checks import Array, as_list, chosen_clients, finite_array, flat_labels, read_fields
+from fedsim_np.plots.style import PIXELS, SMALL, dress, say, shortened, whole_numbers
 
 
 def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None = None) -> Figure:
@@ -95,18 +95,14 @@ def client_images(
     >>> [axes.get_title() for axes in figure.axes[:5]]
     ['2', '5', '3', '2', '8']
     """
-    if not isinstance(dataset, Dataset):
-        raise argument_type_error("dataset", "a Dataset, see ClientData.create_dataset_for_client", dataset)
-    field_name("pixels", pixels)
+    check_type("dataset", dataset, Dataset, "a Dataset, see ClientData.create_dataset_for_client")
     rows = check_int("rows", rows, minimum=1)
     columns = check_int("columns", columns, minimum=1)
     shown = rows * columns
-    fields = [pixels] if label is None else [pixels, field_name("label", label)]
-    pictures, *others = read_fields(dataset.take(shown), *fields)  # of batches too many are taken
+    fields = {"pixels": pixels} if label is None else {"pixels": pixels, "label": label}
+    pictures, *others = read_fields(dataset.take(shown), **fields)  # of batches too many are taken
     pictures = pictures[:shown]
-    labels = [""] * shown
-    if label is not None:
-        labels = [str(value) for value in flat_labels(others[0], label, dataset.client_id)]
+    values = [""] * shown if label is None else flat_labels(others[0], label, dataset.client_id)
     checked = [_checked(picture, dataset.client_id) for picture in pictures]
     shape = checked[0].shape if checked else (1, 1)
     drawn = figure_or_new(figure, *grid.size(rows, columns, shape), layout="none")
@@ -116,7 +112,7 @@ def client_images(
     for number, axes in enumerate(frames):
         if number < len(checked):
             _show(axes, checked[number])
-            axes.set_title(shortened(labels[number], 8), loc="center", fontsize=SMALL, pad=2)
+            axes.set_title(shortened(str(values[number]), 8), loc="center", fontsize=SMALL, pad=2)
         else:
             axes.set_axis_off()
     return whole(drawn)
@@ -159,12 +155,10 @@ def mean_images(
     [('0', 1), ('1', 1), ('2', 0)]
     """
     ids = chosen_clients(client_data, client_ids, 5)
-    field_name("pixels", pixels)
-    field_name("label", label)
     sizes: list[int] = []
     means: list[dict[Any, Array]] = []
     for client_id in ids:
-        pictures, column = read_fields(client_data.create_dataset_for_client(client_id), pixels, label)
+        pictures, column = read_fields(client_data.create_dataset_for_client(client_id), pixels=pixels, label=label)
         values = flat_labels(column, label, client_id)
         rows_of: dict[Any, list[int]] = {}
         for row, value in enumerate(values):
@@ -210,4 +204,4 @@ def _checked(pixels: npt.ArrayLike, client_id: str | None = None) -> npt.NDArray
 
 def _show(axes: Axes, picture: npt.NDArray[np.float64]) -> None:
     axes.grid(False)
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest", origin="upper")
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, **PIXELS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.errors import argument_error, argument_type_error
-from fedsim_np.plots.checks import as_list, field_name
+from fedsim_np.errors import argument_error, check_type
+from fedsim_np.plots.checks import as_list
 from fedsim_np.program import flatten
 
 History = Mapping[str, Sequence[Any]]
@@ -35,11 +35,10 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     >>> legend_from_configs([{"algorithm": "FedAvg"}, {"algorithm": "FedProx", "mu": 0.1}])
     ['algorithm=FedAvg, no mu', 'algorithm=FedProx, mu=0.1']
     """
-    ignored = {field_name("ignore", key) for key in as_list("ignore", ignore, "keys")}
+    ignored = {check_type("ignore", key, str, "the name of a field") for key in as_list("ignore", ignore, "keys")}
     flat = []
     for config in as_list("configs", configs, "mappings"):
-        if not isinstance(config, Mapping):
-            raise argument_type_error("configs", "a list of mappings", config)
+        check_type("configs", config, Mapping, "a list of mappings")
         kept = {key: value for key, value in flatten(config).items() if ignored.isdisjoint((key, key.split("/")[-1]))}
         flat.append({key: str(value) for key, value in kept.items()})
     keys = dict.fromkeys(key for config in flat for key in config)
@@ -76,8 +75,7 @@ def histories_by_config(
     """
     configs = as_list("configs", configs, "mappings")
     histories = as_list("histories", histories, "histories")
-    if not isinstance(seed, str):
-        raise argument_type_error("seed", "a key", seed)
+    check_type("seed", seed, str, "a key")
     if len(configs) != len(histories):
         raise argument_error("histories", f"as many as there are configs ({len(configs)})", len(histories))
     grouped: dict[str, list[History]] = {}

@@ -6,19 +6,27 @@ The colours are Okabe and Ito's, without their yellow, which is lost on white. T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
 from matplotlib.ticker import MaxNLocator
+
+from fedsim_np.plots.canvas import whole
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#767676"
 COLOURS = (BLUE, ORANGE, None, SKY, VERMILION, GREEN, PINK)  # None: the text's colour
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
+
+PIXELS: Mapping[str, Any] = {"interpolation": "nearest", "origin": "upper"}
+"""How `imshow` shows a table of numbers: a square for each, as they are written."""
 
 SEQUENTIAL = "viridis"
 DIVERGING = "cividis"  # from blue over grey to yellow, and from dark to light: a print in grey keeps the signs
@@ -66,9 +74,10 @@ def whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
 
 
-def height_of(texts: Sequence[str]) -> float:
-    """Return the inches that texts below an axis take when they are turned."""
-    return 0.085 * max(min(len(text), _MOST_LETTERS) for text in texts)
+def room_for(texts: Sequence[str], letters: int) -> float:
+    """Return the inches that texts below an axis take when they are turned; 0 if all have so few letters as to stay."""
+    longest = max(map(len, texts), default=0)
+    return 0.085 * min(longest, _MOST_LETTERS) if longest > letters else 0.0
 
 
 def name_ticks(axis: Axis, texts: Sequence[str], most: int) -> None:
@@ -111,3 +120,31 @@ def say(axes: Axes, text: str) -> None:
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, color=GREY, bbox=ground
     )
+
+
+def shares_of_rows(counts: npt.NDArray[Any]) -> np.ma.MaskedArray[Any, Any]:
+    """Return what share of its row each count is; a row of zeros is masked.
+
+    Examples
+    --------
+    >>> shares_of_rows(np.array([[1, 3], [0, 0]])).tolist()
+    [[0.25, 0.75], [None, None]]
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.ma.masked_array(counts / np.where(totals, totals, 1), np.repeat(totals == 0, counts.shape[1], axis=1))
+
+
+def draw_shares(
+    axes: Axes, shares: npt.NDArray[Any], rows: Sequence[str], columns: Sequence[str], turned: bool, **look: Any
+) -> Colorbar:
+    """Draw shares with the names of rows and columns, masked ones blank, and return their colour bar."""
+    colours = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad="none")
+    picture = axes.imshow(shares, cmap=colours, **PIXELS, **look)
+    name_ticks(axes.yaxis, rows, 31)
+    name_ticks(axes.xaxis, columns, 31)
+    if turned:
+        axes.tick_params(axis="x", rotation=90)
+    bar = whole(axes).colorbar(picture, ax=axes)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(f"share of the {axes.get_ylabel()}'s examples", fontsize=LABEL)
+    return bar

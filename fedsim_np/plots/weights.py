@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, check_int, data_error
 from fedsim_np.learning.models import ModelWeights
-from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import DIVERGING, GREY, LABEL, SMALL, literal
+from fedsim_np.plots.style import DIVERGING, GREY, LABEL, PIXELS, SMALL, literal
 
 
 def class_weights(
@@ -69,25 +69,15 @@ def class_weights(
     tall = cell * min(4.0, max(0.25, height / width))
     drawn = figure_or_new(figure, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
     greatest = float(np.abs(kernel).max()) or 1.0
-    grid = drawn.subplots(rows, columns, squeeze=False)
-    for number, axes in enumerate(grid.flat):
-        if number >= c:
-            axes.remove()
-            continue
-        picture = axes.imshow(
-            kernel[:, number].reshape(height, width),
-            cmap=DIVERGING,
-            vmin=-greatest,
-            vmax=greatest,
-            interpolation="nearest",
-            origin="upper",
-        )
+    shown = panels(drawn, c, columns)
+    for number, axes in enumerate(shown):
+        image = kernel[:, number].reshape(height, width)
+        picture = axes.imshow(image, cmap=DIVERGING, vmin=-greatest, vmax=greatest, **PIXELS)
         axes.grid(False)
         axes.set_title(literal(titles[number]), loc="center", fontsize=LABEL if c <= 20 else SMALL, pad=2)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_color(GREY)
-    shown = [axes for axes in grid.flat if axes.figure is not None]
     bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
     bar.set_label("weight (logit per brightness)", fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)

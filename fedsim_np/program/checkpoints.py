@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,13 +85,6 @@ class FileProgramStateManager:
         self._structure: list[Any] = []  # the one that was asked for, if any
         self._root.mkdir(parents=True, exist_ok=True)
 
-    def _is_whole(self, version: int) -> bool:
-        try:
-            _read(self.path(version))
-        except DataError:
-            return False
-        return True
-
     def path(self, version: int) -> Path:
         """Return where a version is, or would be."""
         return self._root / f"{_PREFIX}{version}"
@@ -116,18 +109,13 @@ class FileProgramStateManager:
         """
         check_int("version", version, minimum=0)
         path = self.path(version)
-        if path.exists() and self._is_whole(version):  # a damaged one may be replaced
+        if path.exists() and _can(_read, path):  # a damaged one may be replaced
             raise argument_error("version", f"new in '{self._root}'", version)
         description, arrays = describe_state(program_state)
         content = b"".join(array.tobytes() for array in arrays)
         if self._structure:
             restore_state(description, content, self._structure[0])  # what could not be loaded again is known now
-        about = {
-            "version": int(version),
-            "config": self._config,
-            "libraries": self._libraries,
-            "state": description,
-        }
+        about = {"version": int(version), "config": self._config, "libraries": self._libraries, "state": description}
         text = json.dumps(about, separators=(",", ":")).encode()
         parts = [f"{len(text)}\n".encode(), text, content]
         digest = hashlib.sha256()
@@ -180,7 +168,7 @@ class FileProgramStateManager:
 
     def _remove_old(self, saved: int) -> None:
         for version in self.get_versions():
-            if version > saved and _is_damaged(self.path(version)):
+            if version > saved and not _can(_contents, self.path(version)):
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
         versions = self.get_versions()
@@ -214,12 +202,12 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     return about, content
 
 
-def _is_damaged(path: Path) -> bool:
+def _can(read: Callable[[Path], Any], path: Path) -> bool:
     try:
-        _contents(path)
+        read(path)
     except DataError:
-        return True
-    return False
+        return False
+    return True
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], bytes]:

@@ -11,7 +11,6 @@ import contextlib
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
-from fedsim_np.files import naming_file, sync_folder, write_text
+from fedsim_np.files import as_json, naming_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
 ROUND = "round_num"
@@ -40,14 +39,26 @@ def _clean(text: str) -> str:
 
 
 class _FileLogger:
-    """What both kinds of file have in common: lines that belong to rounds."""
+    """What both kinds of file have in common: lines that belong to rounds, after a header or none."""
+
+    _form: str
+    """What a file must be, for an error's text."""
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
         self._path, self._select = Path(check_path("path", path)), select
         self._opened = False
         self._last: int | None = None
 
-    def _row(self, metrics: Mapping[str, Any], round_num: int) -> dict[str, Any]:
+    def _line(self, row: Mapping[str, Any]) -> str:
+        """Return the line of a row."""
+        raise NotImplementedError
+
+    def _rounds_of(self, lines: list[str]) -> list[int]:
+        """Return the rounds of lines, or raise if they are no such file's."""
+        raise NotImplementedError
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write a round's metrics."""
         number = check_int("round_num", round_num)
         if self._last is not None and number <= self._last:
             raise argument_error("round_num", f"after {self._last}", round_num)
@@ -55,7 +66,8 @@ class _FileLogger:
         for name, value in flatten(metrics).items():
             if self._select is None or self._select(name):
                 row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
-        return row
+        self._open()
+        self._append(self._line(row), number)
 
     def _open(self) -> None:
         if self._path.is_dir():
@@ -94,8 +106,28 @@ class _FileLogger:
             text = self._path.read_bytes()[: error.start].decode("utf-8")
         return text.split("\n")[:-1]
 
-    def _keep(self, lines: list[str], rounds: list[int], header: int, round_num: int) -> None:
-        """Write the file again with the lines of the rounds up to one."""
+    def _read(self) -> tuple[list[str], list[int]]:
+        """Return the file's lines and rounds."""
+        lines = self._lines()
+        try:
+            return lines, self._rounds_of(lines)
+        except (csv.Error, ValueError, TypeError, LookupError, RecursionError) as error:
+            raise data_error(f"must be {self._form}", error, path=self._path) from error
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that the file has rows of."""
+        return self._read()[1]
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: drop the rows of later ones.
+
+        Raises
+        ------
+        DataError
+            If the file is no such log, or does not have the round.
+        """
+        lines, rounds = self._read()
+        header = len(lines) - len(rounds)
         kept = [line for line, number in zip(lines[header:], rounds, strict=True) if number <= round_num]
         there = [number for number in rounds if number <= round_num]
         if there:
@@ -137,52 +169,35 @@ class CSVLogger(_FileLogger):
     'round_num,loss,evaluation/loss\n1,2.0,\n2,1.5,1.75\n'
     """
 
+    _form = f"a CSV file with the column '{ROUND}' first"
+
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
         super().__init__(path, select)
         self._columns: list[str] = []
 
-    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
-        """Write a round's metrics."""
-        row = self._row(metrics, round_num)
-        self._open()
+    def _line(self, row: Mapping[str, Any]) -> str:
         new = [name for name in row if name not in self._columns]
         if new:
             lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
             columns = self._columns + new
-            write_text(self._path, "".join([_line(columns), *lines]), durable=True)
+            write_text(self._path, "".join([_csv_line(columns), *lines]), durable=True)
             self._columns = columns
-        self._append(_line([row.get(name, "") for name in self._columns]), row[ROUND])
+        return _csv_line([row.get(name, "") for name in self._columns])
 
     def resume(self, round_num: int) -> None:
-        """Go on after a round: drop the rows of later ones.
+        """Go on after a round: drop the rows of later ones."""
+        super().resume(round_num)
+        self._columns = next(csv.reader(self._lines()), [])
 
-        Raises
-        ------
-        DataError
-            If the file is no such log, or does not have the round.
-        """
-        lines, columns, rounds = self._read()
-        self._columns = columns
-        self._keep(lines, rounds, min(1, len(lines)), round_num)
-
-    def rounds(self) -> list[int]:
-        """Return the rounds that the file has rows of."""
-        return self._read()[2]
-
-    def _read(self) -> tuple[list[str], list[str], list[int]]:
-        """Return the file's lines, columns and rounds."""
-        lines = self._lines()
-        try:
-            rows = list(csv.reader(lines, strict=True))
-            rounds = [int(row[0]) for row in rows[1:]]
-            if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
-                raise ValueError("something else")
-        except (csv.Error, ValueError, IndexError) as error:
-            raise data_error(f"must be a CSV file with the column '{ROUND}' first", error, path=self._path) from error
-        return lines, rows[0] if rows else [], rounds
+    def _rounds_of(self, lines: list[str]) -> list[int]:
+        rows = list(csv.reader(lines, strict=True))
+        rounds = [int(row[0]) for row in rows[1:]]
+        if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
+            raise ValueError("something else")
+        return rounds
 
 
-def _line(cells: list[Any]) -> str:
+def _csv_line(cells: list[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
@@ -208,38 +223,13 @@ class JSONLinesLogger(_FileLogger):
     '{"round_num": 1, "loss": 2.0, "accuracy": null}\n'
     """
 
-    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
-        """Write a round's metrics."""
-        row = self._row(metrics, round_num)
-        self._open()
-        self._append(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n", row[ROUND])
+    _form = f"JSON Lines with '{ROUND}'"
 
-    def resume(self, round_num: int) -> None:
-        """Go on after a round: drop the lines of later ones.
+    def _line(self, row: Mapping[str, Any]) -> str:
+        return as_json(row) + "\n"
 
-        Raises
-        ------
-        DataError
-            If the file is no such log, or does not have the round.
-        """
-        lines, rounds = self._read()
-        self._keep(lines, rounds, 0, round_num)
-
-    def rounds(self) -> list[int]:
-        """Return the rounds that the file has lines of."""
-        return self._read()[1]
-
-    def _read(self) -> tuple[list[str], list[int]]:
-        """Return the file's lines and rounds."""
-        lines = self._lines()
-        try:
-            rounds = [json.loads(line)[ROUND] for line in lines]
-            if not all(type(number) is int for number in rounds):
-                raise ValueError("a round that is no integer")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise data_error(f"must be JSON Lines with '{ROUND}'", error, path=self._path) from error
-        return lines, rounds
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    def _rounds_of(self, lines: list[str]) -> list[int]:
+        rounds = [json.loads(line)[ROUND] for line in lines]
+        if not all(type(number) is int for number in rounds):
+            raise ValueError("a round that is no integer")
+        return rounds

@@ -55,7 +55,9 @@ def build_uniform_sampling_fn(
     check_bool("replace", replace)
     start = None
     if random_seed is not None:
-        start = int(np.random.RandomState(_check_seed(random_seed)).randint(1, _MODULUS - 1))
+        if check_int("random_seed", random_seed, minimum=0) >= 2**32:
+            raise argument_error("random_seed", "an integer from 0 to 4294967295", random_seed)
+        start = int(np.random.RandomState(int(random_seed)).randint(1, _MODULUS - 1))
 
     def sample(round_num: int, size: int) -> list[T]:
         check_int("round_num", round_num, minimum=0)
@@ -130,12 +132,6 @@ def _as_sequence(sample_range: Sequence[T]) -> Sequence[T]:
     if not is_sequence or isinstance(sample_range, str | bytes | Mapping) or getattr(sample_range, "ndim", 1) != 1:
         raise argument_type_error("sample_range", "a sequence of clients' ids", sample_range)
     return list(sample_range) if hasattr(sample_range, "iloc") else sample_range
-
-
-def _check_seed(random_seed: int) -> int:
-    if check_int("random_seed", random_seed, minimum=0) >= 2**32:
-        raise argument_error("random_seed", "an integer from 0 to 4294967295", random_seed)
-    return int(random_seed)
 
 
 def _too_many(size: int, count: int) -> ValueError:

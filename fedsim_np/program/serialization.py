@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from fedsim_np.errors import data_error
 
 Description = dict[str, Any]
 _KINDS = "biufc"  # of dtypes
+_CONTAINERS: dict[str, Any] = {"tuple": tuple, "list": list, "dict": dict, "ordered": OrderedDict}
+_KIND_OF = {container: kind for kind, container in _CONTAINERS.items()}
+_SEQUENCES = ("tuple", "list")
 _MOST_DEEP = 50
 
 
@@ -67,21 +70,16 @@ def describe_state(state: Any) -> tuple[Description, list[npt.NDArray[Any]]]:
             return {"kind": "int", "value": hex(value)}
         if type(value) is float:
             return {"kind": "float", "value": value.hex()}
-        if type(value) in (dict, OrderedDict):
-            kind = "ordered" if isinstance(value, OrderedDict) else "dict"
-            if any(not isinstance(key, str) for key in value):
-                raise _not_storable(path, "a mapping with keys that are no texts")
-            return {"kind": kind, "items": [[key, of(item, f"{path}/{key}", depth + 1)] for key, item in value.items()]}
-        fields = _fields(value)
-        if fields is not None:
-            if dataclasses.is_dataclass(value) and not all(field.init for field in dataclasses.fields(value)):
-                raise _not_storable(path, "a dataclass with fields that its __init__ does not take")
-            items = [[name, of(getattr(value, name), f"{path}/{name}", depth + 1)] for name in fields]
-            return {"kind": "fields", "items": items}
-        if type(value) in (tuple, list):
-            kind = "tuple" if isinstance(value, tuple) else "list"
-            return {"kind": kind, "items": [of(item, f"{path}/{i}", depth + 1) for i, item in enumerate(value)]}
-        raise _not_storable(path, f"a {type(value).__name__}")
+        kind = "fields" if _fields(value) is not None else _KIND_OF.get(type(value))
+        if kind is None:
+            raise _not_storable(path, f"a {type(value).__name__}")
+        parts = _parts(value)
+        if isinstance(value, dict) and any(not isinstance(key, str) for key in value):
+            raise _not_storable(path, "a mapping with keys that are no texts")
+        if dataclasses.is_dataclass(value) and not all(field.init for field in dataclasses.fields(value)):
+            raise _not_storable(path, "a dataclass with fields that its __init__ does not take")
+        items = [[name, of(part, f"{path}/{name}", depth + 1)] for name, part in parts.items()]
+        return {"kind": kind, "items": [item for _, item in items] if kind in _SEQUENCES else items}
 
     return of(state, ""), arrays
 
@@ -92,6 +90,14 @@ def _fields(value: Any) -> list[str] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [field.name for field in dataclasses.fields(value) if field.init]
     return None
+
+
+def _parts(node: Any) -> dict[Any, Any]:
+    """Return what a node holds by its keys, fields or places."""
+    fields = _fields(node)
+    if fields is not None:
+        return {name: getattr(node, name) for name in fields}
+    return dict(node if isinstance(node, Mapping) else enumerate(node))
 
 
 def _not_storable(path: str, found: str) -> TypeError:
@@ -137,71 +143,67 @@ def _restored(about: Any, content: bytes, like: Any, path: str, depth: int) -> A
         return _array(about, content, like, path)
     if kind in ("plain", "int", "float"):
         return _number(about, like, path)
-    if kind not in ("tuple", "list", "dict", "ordered", "fields"):
+    if kind not in ("fields", *_CONTAINERS):
         raise _unfit(path, "of a known kind", repr(kind)[:50])
-    items = about.get("items")
+    named = _named(kind, about.get("items"), path)
+    if kind != "fields" and _is_open(like):
+        like = dict.fromkeys(named) if kind not in _SEQUENCES else _CONTAINERS[kind]([None] * len(named))
+    _check_node(kind, list(named), like, path)
+    parts = _parts(like)
+    values = {n: _restored(item, content, parts[n], f"{path}/{n}", depth + 1) for n, item in named.items()}
+    if kind != "fields":
+        return _CONTAINERS[kind](values.values() if kind in _SEQUENCES else values)
+    try:
+        return type(like)(**values)
+    except TypeError as error:
+        raise _unfit(path, f"what {type(like).__name__} can be made of", error) from error
+
+
+def _named(kind: str, items: Any, path: str) -> dict[Any, Any]:
+    """Return a node's items by their keys, fields or places."""
     if not isinstance(items, list):
         raise _unfit(path, "described as a state is", type(items).__name__)
-    restored = _sequence if kind in ("tuple", "list") else _named
-    return restored(kind, items, content, like, path, depth)
+    if kind in _SEQUENCES:
+        return dict(enumerate(items))
+    is_whole = all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
+    if not is_whole or len({name for name, _ in items}) < len(items):
+        raise _unfit(path, "described as a state is", "something else")
+    return dict(items)
 
 
-def _named(kind: str, items: list[Any], content: bytes, like: Any, path: str, depth: int) -> Any:
-    named = {}
-    for item in items:
-        if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str) or item[0] in named:
-            raise _unfit(path, "described as a state is", "something else")
-        named[item[0]] = item[1]
+def _check_node(kind: str, names: list[Any], like: Any, path: str) -> None:
+    """Raise a `DataError` if what is stored is another node than there should be."""
     fields = _fields(like)
-    if (fields is not None) != (kind == "fields"):
-        raise _unfit(path, _kind_of(like), "one with named fields" if kind == "fields" else "a mapping")
-    if fields is not None:
-        if list(named) != fields:
-            raise _unfit(path, f"{type(like).__name__} with the fields {fields}", list(named))
-        values = {n: _restored(named[n], content, getattr(like, n), f"{path}/{n}", depth + 1) for n in fields}
-        try:
-            return type(like)(**values)
-        except TypeError as error:
-            raise _unfit(path, f"what {type(like).__name__} can be made of", error) from error
-    if _is_open(like):
-        like = dict.fromkeys(named)
-    if not isinstance(like, Mapping) or list(like) != list(named):
-        raise _unfit(path, _kind_of(like), f"a mapping with the keys {list(named)}")
-    make: Callable[..., Any] = OrderedDict if kind == "ordered" else dict
-    return make((n, _restored(item, content, like[n], f"{path}/{n}", depth + 1)) for n, item in named.items())
+    if kind == "fields":
+        fits, found = fields == names, "one with named fields" if fields is None else str(names)
+    elif kind in _SEQUENCES:
+        fits = fields is None and isinstance(like, _CONTAINERS[kind]) and len(like) == len(names)
+        found = f"a {kind} of {len(names)}"
+    else:
+        fits = fields is None and isinstance(like, Mapping) and list(like) == names
+        found = f"a mapping with the keys {names}" if fields is None else "a mapping"
+    if not fits:
+        raise _unfit(path, _kind_of(like), found)
 
 
-def _sequence(kind: str, items: list[Any], content: bytes, like: Any, path: str, depth: int) -> Any:
-    if _is_open(like):
-        like = [None] * len(items)
-    elif (
-        not isinstance(like, list if kind == "list" else tuple) or _fields(like) is not None or len(like) != len(items)
-    ):
-        raise _unfit(path, _kind_of(like), f"a {kind} of {len(items)}")
-    values = [_restored(item, content, like[i], f"{path}/{i}", depth + 1) for i, item in enumerate(items)]
-    return values if kind == "list" else tuple(values)
-
-
-def _array(about: Description, content: bytes, like: Any, path: str) -> Any:
+def _array(about: Any, content: bytes, like: Any, path: str) -> Any:
     shape, place, name = about.get("shape"), about.get("place"), about.get("dtype")
     try:
         dtype = np.dtype(name)
     except (TypeError, ValueError, SyntaxError) as error:
         raise _unfit(path, "of one of NumPy's dtypes", repr(name)[:50]) from error
-    whole = (
-        isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) and type(place) is int and place >= 0
-    )
-    if not whole or dtype.kind not in _KINDS or not isinstance(name, str):
+    numbers = [place, *shape] if isinstance(shape, list) else [None]
+    is_whole = all(type(number) is int and number >= 0 for number in numbers)
+    if not is_whole or dtype.kind not in _KINDS or not isinstance(name, str):
         raise _unfit(path, "described as an array is", repr(about)[:50])
-    assert isinstance(shape, list)
-    assert isinstance(place, int)
-    native = dtype.newbyteorder("=")
-    found = f"{native.name} of shape {tuple(shape)}"
+    native, is_scalar = dtype.newbyteorder("="), about["kind"] == "scalar"
+    fits = _is_open(like)
     if isinstance(like, np.ndarray | np.generic):
-        if native != like.dtype.newbyteorder("=") or tuple(shape) != like.shape:
-            raise _unfit(path, f"{like.dtype.name} of shape {like.shape}", found)
-    elif not _is_open(like):
-        raise _unfit(path, _kind_of(like), found)
+        fits = (like.dtype.newbyteorder("="), like.shape) == (native, tuple(shape))
+        # NumPy's arithmetic makes scalars of arrays without axes: the given state says which of the two it is.
+        is_scalar = isinstance(like, np.generic)
+    if not fits:
+        raise _unfit(path, _kind_of(like), f"{native.name} of shape {tuple(shape)}")
     size = dtype.itemsize * math.prod(shape)
     if place + size > len(content):
         raise _unfit(path, f"stored, in {size} bytes from {place}", f"{len(content)} bytes in all")
@@ -209,8 +211,6 @@ def _array(about: Description, content: bytes, like: Any, path: str) -> Any:
         values = np.frombuffer(content, dtype, math.prod(shape), place).reshape(shape).astype(native)
     except ValueError as error:  # too many axes, or one too long for NumPy although there is nothing in it
         raise _unfit(path, "of a shape that NumPy has", str(shape)[:50]) from error
-    # NumPy's arithmetic makes scalars of arrays without axes: the given state says which of the two it is.
-    is_scalar = not isinstance(like, np.ndarray) and (about["kind"] == "scalar" or isinstance(like, np.generic))
     return values[()] if is_scalar else values
 
 

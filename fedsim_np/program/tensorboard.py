@@ -11,7 +11,6 @@ import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -98,9 +97,7 @@ class TensorBoardLogger:
     def __enter__(self) -> TensorBoardLogger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -109,12 +106,9 @@ def _drop_after(path: Path, round_num: int) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    def is_kept(record: bytes) -> bool:
-        event = Event.FromString(record)
-        return event.step <= round_num or bool(event.HasField("file_version"))
-
     records = list(RawEventFileLoader(str(path)).Load())  # ends before a record that was cut off
-    kept = [record for record in records if is_kept(record)]
+    events = zip(records, map(Event.FromString, records), strict=True)
+    kept = [record for record, event in events if event.step <= round_num or event.HasField("file_version")]
     if len(kept) == len(records):
         return
     with replacing(path) as temporary, open(temporary, "wb") as file:

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.errors import argument_type_error, check_bool, check_int
+from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess
+from fedsim_np.learning.models import ModelWeights
 from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.program.checkpoints import FileProgramStateManager
@@ -107,8 +108,14 @@ def run_training_process(
     rounds_per_evaluation = check_int("rounds_per_evaluation", rounds_per_evaluation, minimum=1)
     rounds_per_saving = check_int("rounds_per_saving_program_state", rounds_per_saving_program_state, minimum=1)
     check_bool("reshuffle", reshuffle)
-    _check_callables(training_selection_fn, evaluation_fn, evaluation_selection_fn, stop_fn)
-    _check_methods(training_process, program_state_manager)
+    _check_parts(
+        training_selection_fn=training_selection_fn,
+        evaluation_fn=evaluation_fn,
+        evaluation_selection_fn=evaluation_selection_fn,
+        stop_fn=stop_fn,
+        training_process=training_process,
+        program_state_manager=program_state_manager,
+    )
     loggers = _checked_loggers(metrics_managers, total_rounds)
 
     def save(state: LearningAlgorithmState, round_num: int) -> None:
@@ -169,19 +176,28 @@ def _evaluated(
     """Return an evaluation's metrics, and its seconds, by their names in a training run."""
     started = time.perf_counter()
     metrics = evaluation_fn(state, data)
-    if not isinstance(metrics, Mapping):
-        raise argument_type_error("evaluation_fn", "a callable that returns a mapping of metrics", metrics)
+    check_type("evaluation_fn", metrics, Mapping, "a callable that returns a mapping of metrics")
     found = {**metrics, EVALUATION_TIME_KEY: time.perf_counter() - started}
     return OrderedDict((EVALUATION_METRICS_PREFIX + name, value) for name, value in found.items())
 
 
-def _check_methods(training_process: Any, program_state_manager: Any) -> None:
-    for name, value, method in (
-        ("training_process", training_process, "initialize"),
-        ("program_state_manager", program_state_manager, "load_latest"),
-    ):
-        if not hasattr(value, method) and (value is not None or name == "training_process"):
-            raise argument_type_error(name, f"something with a method {method}", value)
+def evaluate_weights(process: LearningProcess, weights: ModelWeights, datasets: Sequence[Any]) -> Mapping[str, Any]:
+    """Return the metrics of a model's weights on a cohort, by a process of `build_fed_eval`."""
+    state = process.set_model_weights(process.initialize(), weights)
+    metrics: Mapping[str, Any] = process.next(state, datasets).metrics["client_work"]["eval"]["current_round_metrics"]
+    return metrics
+
+
+def _check_parts(**parts: Any) -> None:
+    methods = {"training_process": "initialize", "program_state_manager": "load_latest"}
+    for name, value in parts.items():
+        method = methods.get(name, "__call__")
+        if not hasattr(value, method) and (value is not None or name.startswith("training")):
+            rule = f"something with a method {method}" if name in methods else "a callable"
+            raise argument_type_error(name, rule, value)
+    if (parts["evaluation_fn"] is None) != (parts["evaluation_selection_fn"] is None):
+        rule = "given together with evaluation_selection_fn"
+        raise argument_type_error("evaluation_fn", rule, parts["evaluation_fn"])
 
 
 def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: int) -> list[Logger]:
@@ -191,18 +207,3 @@ def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: in
     if not isinstance(metrics_managers, Iterable) or not all(hasattr(logger, "release") for logger in loggers):
         raise argument_type_error("metrics_managers", "a list of loggers, each with a method release", metrics_managers)
     return loggers
-
-
-def _check_callables(
-    training_selection_fn: Any, evaluation_fn: Any, evaluation_selection_fn: Any, stop_fn: Any
-) -> None:
-    for name, value in (
-        ("training_selection_fn", training_selection_fn),
-        ("evaluation_fn", evaluation_fn),
-        ("evaluation_selection_fn", evaluation_selection_fn),
-        ("stop_fn", stop_fn),
-    ):
-        if not callable(value) and (value is not None or name.startswith("training")):
-            raise argument_type_error(name, "a callable", value)
-    if (evaluation_fn is None) != (evaluation_selection_fn is None):
-        raise argument_type_error("evaluation_fn", "given together with evaluation_selection_fn", evaluation_fn)

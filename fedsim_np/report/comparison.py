@@ -82,17 +82,13 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    from fedsim_np import plots
-
     histories = {name: run.history for name, run in zip(names, runs, strict=True)}
-    try:
-        figure = plots.learning_curves(histories)
-    except ValueError as error:  # no run has a finite loss
-        return [page.paragraph(f"Nothing to draw: {error}")]
     ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
     alt = f"Curves of loss and accuracy over the rounds of {len(runs)} runs. At the end, {ends}."
-    caption = "Training is measured before each local step, an evaluation after the round."
-    picture = Picture.of(figure, "learning_curves", "rounds", alt, caption)
+    try:
+        picture = Picture.of_curves(histories, alt)
+    except ValueError as error:  # no run has a finite loss
+        return [page.paragraph(f"Nothing to draw: {error}")]
     return [page.picture(picture.png, picture.alt, picture.caption, picture.width)]
 
 

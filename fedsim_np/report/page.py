@@ -95,11 +95,8 @@ def picture(png: bytes, alt: str, caption: str, width: int) -> str:
     data = base64.b64encode(png).decode("ascii")
     image = f'<img src="data:image/png;base64,{data}" alt="{escape(alt, quote=True)}" width="{width}">'
     # Reachable by keyboard, since it may have to be moved sideways.
-    kind = (
-        f' class="broad" tabindex="0" role="region" aria-label="{escape(caption, quote=True)}"'
-        if width > _BROAD
-        else ""
-    )
+    broad = f' class="broad" tabindex="0" role="region" aria-label="{escape(caption, quote=True)}"'
+    kind = broad if width > _BROAD else ""
     return f"<figure><div{kind}>{image}</div><figcaption>{escape(caption)}</figcaption></figure>"
 
 

@@ -7,7 +7,7 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,12 +52,15 @@ class Picture(NamedTuple):
     @classmethod
     def of(cls, figure: Figure, name: str, section: str, alt: str, caption: str) -> Picture:
         """Make a picture of a figure."""
-        stream = io.BytesIO()
-        with warnings.catch_warnings():
-            # A client's id may have letters that the font has not: they are boxes in the picture, and no warning.
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            figure.savefig(stream, format="png", dpi=_DPI)
-        return cls(name, section, alt, caption, stream.getvalue(), figure)
+        return cls(name, section, alt, caption, _saved(figure, format="png", dpi=_DPI), figure)
+
+    @classmethod
+    def of_curves(cls, histories: Mapping[str, Any], alt: str) -> Picture:
+        """Make a picture of runs' learning curves; a ValueError if there is nothing finite to draw."""
+        from fedsim_np import plots
+
+        caption = "Training is measured before each local step, an evaluation after the round."
+        return cls.of(plots.learning_curves(histories), "learning_curves", "rounds", alt, caption)
 
     @property
     def width(self) -> int:
@@ -110,15 +113,22 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.replace("_", "").isalnum()
 
 
+def _saved(figure: Figure, **how: Any) -> bytes:
+    """Return what `Figure.savefig` writes."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A client's id may have letters that the font has not: they are boxes in the picture, and no warning.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(stream, **how)
+    return stream.getvalue()
+
+
 def _svg(figure: Figure) -> bytes:
     import matplotlib
 
-    stream = io.BytesIO()
     # Ids that do not depend on chance, and no date: the same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "fedsim_np"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+    with matplotlib.rc_context({"svg.hashsalt": "fedsim_np"}):
+        return _saved(figure, format="svg", metadata={"Date": None})
 
 
 def _is_png(content: bytes) -> bool:

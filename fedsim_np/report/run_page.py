@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,9 @@ def _page(run: Run, pictures: Sequence[Picture]) -> str:
         f"A run of {run.rounds} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
     )
     if isinstance(config.get("clients"), int):
+        sampled = " a round" * isinstance(run.config.get("choices"), dict)  # every round had clients of its own
         lead = (
-            f"{config['clients']} clients{' a round' * _is_sampled(run)} trained one model together in {run.rounds} "
+            f"{config['clients']} clients{sampled} trained one model together in {run.rounds} "
             "rounds, without handing over their data: each trained on its own examples, and only what it had learned "
             "was averaged."
         )
@@ -73,34 +74,28 @@ def _page(run: Run, pictures: Sequence[Picture]) -> str:
 
 def _curves(run: Run) -> list[Picture]:
     """Return the learning curves of a run that has no figures of its own."""
-    from fedsim_np import plots
-
+    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
     try:
-        figure = plots.learning_curves({run.name: run.history})
+        return [Picture.of_curves({run.name: run.history}, alt)]
     except ValueError:  # nothing finite to draw
         return []
-    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
-    caption = "Training is measured before each local step, an evaluation after the round."
-    return [Picture.of(figure, "learning_curves", "rounds", alt, caption)]
 
 
 def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
     return [page.picture(p.png, p.alt, p.caption, p.width) for p in pictures if p.section == section]
 
 
-def _data(run: Run) -> list[str]:
+def _data(run: Run) -> Iterator[str]:
     who = (
         "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ in "
         "how much they wrote, in what, and in how"
     )
     if run.choices.get("data", "sample") not in ("sample", "synthetic", "emnist"):
         who = "A client is whoever has examples of its own. Clients differ in how many they have, of what, and in how"
-    parts = [
-        page.paragraph(
-            f"{who}: their data are not samples of one distribution (not i.i.d.), which is what makes federated "
-            "learning a subject of its own."
-        )
-    ]
+    yield page.paragraph(
+        f"{who}: their data are not samples of one distribution (not i.i.d.), which is what makes federated "
+        "learning a subject of its own."
+    )
     data = run.config.get("data")
     if isinstance(data, dict):
         rows = []
@@ -108,20 +103,17 @@ def _data(run: Run) -> list[str]:
             if isinstance(about, dict):
                 sha = str(about.get("sha256", ""))[:12]
                 rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
-        parts.append(page.table(["split", "file", "clients", "SHA-256"], rows))
+        yield page.table(["split", "file", "clients", "SHA-256"], rows)
     cohort = {row.get("client_id"): row.get("num_examples") for row in run.clients}
     sizes = [int(size) for size in cohort.values() if size is not None and size.isdecimal()]
     if sizes:
-        parts.append(
-            page.paragraph(
-                f"{len(sizes)} clients took part, with {sum(sizes):,} examples a round ({min(sizes):,} to "
-                f"{max(sizes):,} each), every image counted once an epoch."
-            )
+        yield page.paragraph(
+            f"{len(sizes)} clients took part, with {sum(sizes):,} examples a round ({min(sizes):,} to "
+            f"{max(sizes):,} each), every image counted once an epoch."
         )
-    return parts
 
 
-def _training(run: Run) -> list[str]:
+def _training(run: Run) -> Iterator[str]:
     config = run.choices
     server = _optimizer(config, "server")
     if config.get("algorithm") == "fedsgd":
@@ -142,28 +134,19 @@ def _training(run: Run) -> list[str]:
             "last round ended, which makes them late; and each local model comes to fit the very examples that it is "
             "measured on, which makes them look good where clients train for long."
         )
-    parts = [page.paragraph(what), page.paragraph(when)]
+    yield page.paragraph(what)
+    yield page.paragraph(when)
     if run.seconds:
-        parts.append(
-            page.paragraph(
-                f"A round took {1e3 * statistics.median(run.seconds):.1f} ms (median), all of them "
-                f"{sum(run.seconds):.2f} s."
-            )
-        )
+        median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
+        yield page.paragraph(f"A round took {median:.1f} ms (median), all of them {total:.2f} s.")
     left_out = Counter(row["status"] for row in run.clients if row.get("status") not in (None, "ok"))
     if left_out:
         counted = ", ".join(f"{count} {status}" for status, count in left_out.items())
-        parts.append(page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which)."))
-    return parts
+        yield page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which).")
 
 
 def _said(config: dict[str, Any], key: str) -> str:
     return str(config.get(key, "some"))
-
-
-def _is_sampled(run: Run) -> bool:
-    """Return whether every round had clients of its own."""
-    return isinstance(run.config.get("choices"), dict)
 
 
 def _optimizer(config: dict[str, Any], who: str) -> str:
@@ -202,28 +185,23 @@ def _number(value: float) -> int | float | str:
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
-def _evaluation(run: Run) -> list[str]:
+def _evaluation(run: Run) -> Iterator[str]:
     columns = list(dict.fromkeys(name for metrics in run.evaluation.values() for name in metrics))
     rows = [[split, *(metrics.get(name) for name in columns)] for split, metrics in run.evaluation.items()]
     header = ["examples of", *(name.replace("_", " ") for name in columns)]
-    return [
-        page.paragraph(
-            "The final model on the clients' own train examples, and on examples of the same clients that nobody "
-            "trained on, each counted once an epoch as in training. A gap between the two is overfitting."
-        ),
-        page.table(header, rows),
-    ]
+    yield page.paragraph(
+        "The final model on the clients' own train examples, and on examples of the same clients that nobody "
+        "trained on, each counted once an epoch as in training. A gap between the two is overfitting."
+    )
+    yield page.table(header, rows)
 
 
-def _config(run: Run) -> list[str]:
+def _config(run: Run) -> Iterator[str]:
     versions = run.config.get("versions", {})
-    parts = []
     if isinstance(run.config.get("command_line"), str):
-        parts += [page.paragraph("The command:"), page.code(run.config["command_line"])]
+        yield page.paragraph("The command:")
+        yield page.code(run.config["command_line"])
     if isinstance(versions, dict) and versions:
-        parts.append(page.table(["with", "version"], [[name, str(version)] for name, version in versions.items()]))
-    parts += [
-        page.paragraph("The whole configuration, config.json:"),
-        page.code(json.dumps(run.config, indent=2, ensure_ascii=False)),
-    ]
-    return parts
+        yield page.table(["with", "version"], [[name, str(version)] for name, version in versions.items()])
+    yield page.paragraph("The whole configuration, config.json:")
+    yield page.code(json.dumps(run.config, indent=2, ensure_ascii=False))

@@ -75,32 +75,23 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "config.json").is_file() or not (folder / "metrics.csv").is_file():
         raise data_error("must be a run's folder, with config.json and metrics.csv", "none", path=folder)
-    history: OrderedDict[str, list[float]] = OrderedDict()
-    header, rows = _table(folder / "metrics.csv")
+    path = folder / "metrics.csv"
+    header, rows = _table(path)
     if "round_num" not in header:
-        raise data_error("must have a column 'round_num'", header, path=folder / "metrics.csv")
-    for place, name in enumerate(header):
-        history[name] = [_float(folder / "metrics.csv", name, row[place]) for row in rows]
+        raise data_error("must have a column 'round_num'", header, path=path)
+    history = OrderedDict((name, [_float(path, name, row[name]) for row in rows]) for name in header)
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
-        raise data_error(
-            "column 'round_num' must hold the rounds' numbers", "none, or others", path=folder / "metrics.csv"
-        )
-    seconds: list[float] = []
-    if (folder / "timings.csv").is_file():
-        names, timings = _table(folder / "timings.csv")
-        if "seconds" in names:
-            place = names.index("seconds")
-            seconds = [_float(folder / "timings.csv", "seconds", row[place]) for row in timings]
-            if len(seconds) != len(rows) or not all(0 <= value < 1e9 for value in seconds):
-                raise data_error("must hold the seconds of each round", "others", path=folder / "timings.csv")
-    clients: list[dict[str, str]] = []
-    if (folder / "clients.csv").is_file():
-        names, table = _table(folder / "clients.csv")
-        clients = [dict(zip(names, row, strict=True)) for row in table]
-        for row in clients:
-            size = row.get("num_examples", "")
-            if not (size.isascii() and size.isdecimal() and len(size) < 19):
-                raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=folder / "clients.csv")
+        raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
+    path = folder / "timings.csv"
+    names, timings = _table(path)
+    seconds = [_float(path, "seconds", row["seconds"]) for row in timings if "seconds" in names]
+    if "seconds" in names and (len(seconds) != len(rows) or not all(0 <= value < 1e9 for value in seconds)):
+        raise data_error("must hold the seconds of each round", "others", path=path)
+    path = folder / "clients.csv"
+    _, clients = _table(path)
+    for size in (row.get("num_examples", "") for row in clients):
+        if not (size.isascii() and size.isdecimal() and len(size) < 19):
+            raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=path)
     evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
         raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")
@@ -118,7 +109,10 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return a CSV file's header and its rows by its names; none if there is no such file."""
+    if not path.is_file():
+        return [], []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
@@ -126,7 +120,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise data_error("must be a CSV file", error, path=path) from error
     if not header or any(len(row) != len(header) for row in rows):
         raise data_error("must be a CSV file with as many cells in each row", "others", path=path)
-    return header, rows
+    return header, [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _float(path: Path, name: str, text: str) -> float:

@@ -17,9 +17,10 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    even_array,
 )
-from fedsim_np.datasets.sources import Columns, plain_array
-from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, data_error
+from fedsim_np.datasets.sources import Columns
+from fedsim_np.errors import argument_type_error, check_float, check_int, check_type, data_error
 
 Arrays = Mapping[str, npt.ArrayLike]
 
@@ -61,13 +62,8 @@ def from_arrays(arrays: Arrays, client: npt.ArrayLike) -> InMemoryClientData:
 def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return clients as numbers 0..k-1 (n,), and their ids in sorted order."""
     rule = "the 'client' must be integers or texts, one an example"
-    try:
-        # Not by NumPy's own texts, which lose a NUL at the end and cost as much as the longest in every row.
-        ids: list[Any] = plain_array(client, "client", object).tolist()
-    except DataError:
-        raise
-    except ValueError as error:  # lists of different lengths
-        raise data_error(rule, error) from error
+    # Not by NumPy's own texts, which lose a NUL at the end and cost as much as the longest in every row.
+    ids: list[Any] = even_array(client, "client", rule, object).tolist()
     kinds = set(map(type, ids)) if isinstance(ids, list) else {type(ids)}
     whole = all(issubclass(kind, Integral) and not issubclass(kind, bool) for kind in kinds)
     if not isinstance(ids, list) or not kinds or not (whole or all(issubclass(kind, str) for kind in kinds)):
@@ -80,8 +76,7 @@ def _numbered(client: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], list[str]]:
 
 def _columns(arrays: Arrays) -> Columns:
     """Return fields as arrays of equal length, floats as float32."""
-    if not isinstance(arrays, Mapping):
-        raise argument_type_error("arrays", "a mapping of field names to arrays", arrays)
+    check_type("arrays", arrays, Mapping, "a mapping of field names to arrays")
     if not arrays:
         raise data_error("there must be a field", "none")
     for name in arrays:
@@ -98,12 +93,7 @@ def _columns(arrays: Arrays) -> Columns:
 
 def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return a field's numbers as an array: floats as float32, 64-bit integers as int32 where they fit."""
-    try:
-        array = plain_array(values, name)
-    except DataError:
-        raise
-    except ValueError as error:  # lists of lists of different lengths
-        raise data_error("must be an array of numbers", error, field=name) from error
+    array: npt.NDArray[Any] = even_array(values, name, "must be an array of numbers", field=name)
     if array.dtype.kind not in "biuf" or not array.ndim:
         found = f"dtype {array.dtype} of shape {array.shape}"
         raise data_error("must hold numbers, one or more an example", found, field=name)
@@ -289,14 +279,9 @@ def pool(client_data: ClientData) -> Columns:
     >>> pool(InMemoryClientData({"ann": {"x": [1, 2]}, "bob": {"x": [3]}}))["x"].tolist()
     [1, 2, 3]
     """
-    _check_clients(client_data)
+    check_type("client_data", client_data, ClientData, "a ClientData")
     clients = [client_data.create_dataset_for_client(client_id).to_arrays() for client_id in client_data.client_ids]
     return OrderedDict((name, np.concatenate([arrays[name] for arrays in clients])) for name in clients[0])
-
-
-def _check_clients(client_data: ClientData) -> None:
-    if not isinstance(client_data, ClientData):
-        raise argument_type_error("client_data", "a ClientData", client_data)
 
 
 def split_examples(
@@ -327,7 +312,7 @@ def split_examples(
     >>> [d.create_dataset_for_client("0").to_arrays()["x"].tolist() for d in (train, test)]
     [[0, 2, 6, 8, 10, 12, 14, 16], [4, 18]]
     """
-    _check_clients(client_data)
+    check_type("client_data", client_data, ClientData, "a ClientData")
     fraction = check_float("test_fraction", test_fraction, minimum=0.0, below=1.0)
     seed = check_int("seed", seed, minimum=0)
     train, test = {}, {}

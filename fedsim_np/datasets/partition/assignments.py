@@ -11,6 +11,7 @@ then drawn evenly.
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,16 @@ _MOST = 2**40  # examples: far beyond what memory holds
 
 # The first word of a stream's key, so that rules with the same seed draw independently.
 _IID, _DIRICHLET, _SHARDS, _QUANTITY = range(1_000_001, 1_000_005)
+
+
+def even_array(values: npt.ArrayLike, name: str, rule: str, dtype: Any = None, field: str | None = None) -> Any:
+    """Return values as an array; lists of different lengths are a `DataError`."""
+    try:
+        return plain_array(values, name, dtype)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise data_error(rule, error, field=field) from error
 
 
 def _generator(word: int, seed: int) -> np.random.Generator:
@@ -43,12 +54,7 @@ def _check_clients(num_clients: int, num_examples: int, each: int = 1) -> int:
 def _label_numbers(labels: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Return labels as numbers 0..c-1, and how often each occurs."""
     rule = "'labels' must be integers or texts, one an example"
-    try:
-        array = plain_array(labels, "labels")
-    except DataError:
-        raise
-    except ValueError as error:  # lists of different lengths
-        raise data_error(rule, error) from error
+    array = even_array(labels, "labels", rule)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     texts = array.dtype.kind == "O" and all(isinstance(label, str) for label in array.flat)
@@ -86,12 +92,17 @@ def _even_sizes(num_examples: int, k: int, rng: np.random.Generator) -> npt.NDAr
 
 def _deal(numbers: npt.NDArray[np.intp], table: npt.NDArray[np.int64], rng: np.random.Generator) -> Assignment:
     """Deal examples out so that each client gets its row of a table of counts (k, c)."""
-    by_label = rng.permutation(len(numbers))
-    by_label = by_label[np.argsort(numbers[by_label], kind="stable")]
+    by_label = _by_label(numbers, rng)
     clients = np.arange(len(table))
     assignment = np.empty(len(numbers), np.int64)
     assignment[by_label] = np.concatenate([np.repeat(clients, column) for column in table.T])
     return assignment
+
+
+def _by_label(numbers: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the examples sorted by their labels, those of a label in an order that is drawn."""
+    drawn = rng.permutation(len(numbers))
+    return drawn[np.argsort(numbers[drawn], kind="stable")]
 
 
 def assign_iid(num_examples: int, num_clients: int, seed: int = 0) -> Assignment:
@@ -221,8 +232,7 @@ def assign_shards(labels: npt.ArrayLike, num_clients: int, shards_per_client: in
     each = check_int("shards_per_client", shards_per_client, minimum=1)
     k = _check_clients(num_clients, len(numbers), each)
     rng = _generator(_SHARDS, seed)
-    by_label = rng.permutation(len(numbers))
-    by_label = by_label[np.argsort(numbers[by_label], kind="stable")]
+    by_label = _by_label(numbers, rng)
     owners = rng.permutation(np.repeat(np.arange(k), each))
     cuts = np.arange(k * each + 1, dtype=np.int64) * len(numbers) // (k * each)
     assignment = np.empty(len(numbers), np.int64)

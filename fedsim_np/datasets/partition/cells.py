@@ -23,37 +23,29 @@ def parsed(
     path: str, name: str, cells: tuple[str, ...], lines: list[int], dtype: np.dtype[Any], decimal: str
 ) -> npt.NDArray[Any]:
     """Return one column's cells as numbers."""
-    read: Any = float if dtype.kind == "f" else int
-    original = cells
-    if dtype.kind == "f":
-        cells = tuple(_with_a_point(cell, decimal) for cell in cells) if decimal == "," else cells
-    values = None
-    try:
-        if "_" not in "".join(cells):  # Python's numbers may have underscores; a file's may not
-            values = _as(dtype, list(map(read, cells)))
-    except (ValueError, OverflowError):
-        pass
+    texts: Sequence[str] = cells
+    if dtype.kind == "f" and decimal == ",":
+        texts = [_with_a_point(cell, decimal) for cell in cells]
+    values = _as(dtype, texts)
     if values is not None:
         return values
-    for line, cell, text in zip(lines, cells, original, strict=True):
-        try:
-            fits = "_" not in cell and _as(dtype, [read(cell)]) is not None
-        except (ValueError, OverflowError):
-            fits = False
-        if not fits:
-            rule = f"line {line}, column '{name}' must be a finite {dtype.name}"
-            raise data_error(rule, repr(text[:50]), path=path)
-    raise AssertionError("a column does not fit, but all of its cells do")
+    line, cell = next((lines[i], cells[i]) for i, text in enumerate(texts) if _as(dtype, [text]) is None)
+    raise data_error(f"line {line}, column '{name}' must be a finite {dtype.name}", repr(cell[:50]), path=path)
 
 
-def _as(dtype: np.dtype[Any], numbers: list[Any]) -> npt.NDArray[Any] | None:
-    """Return numbers as an array, or None if one is not finite, or beyond the type's range."""
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            values = np.array(numbers, np.float64).astype(dtype)
-        return values if np.isfinite(values).all() else None
-    bounds = np.iinfo(dtype)
-    return np.array(numbers, dtype) if min(numbers) >= bounds.min and max(numbers) <= bounds.max else None
+def _as(dtype: np.dtype[Any], texts: Sequence[str]) -> npt.NDArray[Any] | None:
+    """Return texts as an array, or None if one is no number, not finite, or beyond the type's range."""
+    if "_" in "".join(texts):  # Python's numbers may have underscores; a file's may not
+        return None
+    try:
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                values = np.array(list(map(float, texts)), np.float64).astype(dtype)
+            return values if np.isfinite(values).all() else None
+        numbers, bounds = list(map(int, texts)), np.iinfo(dtype)
+        return np.array(numbers, dtype) if min(numbers) >= bounds.min and max(numbers) <= bounds.max else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class Texts:

@@ -60,9 +60,8 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
     for file in files:
         for user, arrays in _read(file).items():
             if user in clients:
-                raise data_error(
-                    "a user must be in one file only", "one that was read before", path=file, client_id=user
-                )
+                found = "one that was read before"
+                raise data_error("a user must be in one file only", found, path=file, client_id=user)
             clients[user] = arrays
     if not clients:
         raise data_error("must have a user", "none", path=path)
@@ -74,9 +73,8 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
         whole = [values.dtype for values in filled]
         dtype = np.dtype(np.float32) if floats else np.result_type(*whole) if whole else None
         if dtype is not None and dtype.kind == "f" and not floats:
-            raise data_error(
-                "integers must fit into 64 bits", "some below 0 and some above 2^63", path=path, field=name
-            )
+            found = "some below 0 and some above 2^63"
+            raise data_error("integers must fit into 64 bits", found, path=path, field=name)
         for arrays in having:
             if len(arrays[name]) or not filled:
                 arrays[name] = arrays[name].astype(dtype or np.float32, copy=False)
@@ -101,10 +99,7 @@ def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
         raise data_error("'users' must be those in 'user_data'", "others", path=path)
     if not isinstance(sizes, list) or len(sizes) != len(users):
         raise data_error("'num_samples' must be a number a user", type(sizes).__name__, path=path)
-    clients = {}
-    for user, size in zip(map(str, users), sizes, strict=True):
-        clients[user] = _client(path, user, size, data.pop(user))
-    return clients
+    return {user: _client(path, user, size, data.pop(user)) for user, size in zip(map(str, users), sizes, strict=True)}
 
 
 def _client(path: Path, user: str, size: object, fields: object) -> dict[str, npt.NDArray[Any]]:

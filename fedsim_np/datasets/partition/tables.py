@@ -20,7 +20,7 @@ from fedsim_np.datasets.client_data import InMemoryClientData
 from fedsim_np.datasets.partition.arrays import from_arrays
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
-from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
+from fedsim_np.errors import DataError, argument_error, argument_type_error, check_type, data_error
 
 _CELLS = 2**19  # of a block of rows
 
@@ -105,8 +105,7 @@ def from_csv(
     >>> data.create_dataset_for_client("north").to_arrays()["x"].tolist()
     [[1.5, 5.0], [2.0, 5.0]]
     """
-    if not isinstance(client, str):
-        raise argument_type_error("client", "a column's name", client)
+    check_type("client", client, str, "a column's name")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
     assert table.client is not None
     try:
@@ -168,11 +167,9 @@ def read_csv(
     if decimal not in (".", ",") or decimal == delimiter:
         raise argument_error("decimal", "'.' or ',', and not the delimiter", decimal)
     for name, column in (("label", label), ("client", client)):
-        if column is not None and not isinstance(column, str):
-            raise argument_type_error(name, "a column's name or None", column)
+        check_type(name, column, str | None, "a column's name or None")
     features, known = _names("features", features), _known_labels(label, label_names)
-    if types is not None and not isinstance(types, Mapping):
-        raise argument_type_error("types", "a mapping of columns' names to dtypes", types)
+    check_type("types", types, Mapping | None, "a mapping of columns' names to dtypes")
     own = {name: _own_type(name, dtype) for name, dtype in (types or {}).items()}
     taken = {"y"} if label is not None else set()
     if taken & set(own) or ("x" in own and features):
@@ -180,15 +177,13 @@ def read_csv(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = _header(
-                path, reader, delimiter, [c for c in (label, client, *(features or ()), *own) if c is not None]
-            )
+            wanted = [name for name in (label, client, *(features or ()), *own) if name is not None]
+            header = _header(path, reader, delimiter, wanted)
             if features is None:
                 features = [] if own else [name for name in header if name not in (label, client)]
                 if "" in features:
                     raise data_error("a feature's column must have a name, or the features be named", header, path=path)
-            places = {name: place for place, name in enumerate(header)}
-            table = _read(path, reader, header, places, label, client, features, own, decimal, known)
+            return _read(path, reader, header, label, client, features, own, decimal, known)
     except FileNotFoundError as error:
         raise data_error("must exist", "no such file", path=path) from error
     except UnicodeDecodeError as error:
@@ -199,17 +194,11 @@ def read_csv(
         raise data_error("must be a file", "a folder", path=path) from error
     except csv.Error as error:
         raise data_error("must be a CSV file", f"in line {reader.line_num}: {error}", path=path) from error
-    return table
 
 
 def _bad_line(path: str) -> int:
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    raise AssertionError("a file is not UTF-8, but all of its lines are")
+        return next(number for number, line in enumerate(file, 1) if line.decode("utf-8", "ignore").encode() != line)
 
 
 def _names(argument: str, names: Sequence[str] | None) -> list[str] | None:
@@ -260,7 +249,6 @@ def _read(
     path: str,
     reader: Any,
     header: list[str],
-    places: Mapping[str, int],
     label: str | None,
     client: str | None,
     features: list[str],
@@ -271,23 +259,17 @@ def _read(
     texts = {name: Texts() for name in (label, client) if name is not None}
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ["x"] * bool(features) + list(own)}
     for lines, rows in _blocks(path, reader, len(header)):
-        columns = list(zip(*rows, strict=True))
-
-        def numbers(
-            name: str, dtype: np.dtype[Any], columns: list[Any] = columns, lines: list[int] = lines
-        ) -> npt.NDArray[Any]:
-            return parsed(path, name, columns[places[name]], lines, dtype, decimal)
-
+        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
         for name, seen in texts.items():
-            seen.add(columns[places[name]], lines)
-            check_texts(path, name, columns[places[name]], lines)
+            seen.add(columns[name], lines)
+            check_texts(path, name, columns[name], lines)
         if features:
             x = np.empty((len(rows), len(features)), np.float32)
             for j, name in enumerate(features):
-                x[:, j] = numbers(name, x.dtype)
+                x[:, j] = parsed(path, name, columns[name], lines, x.dtype, decimal)
             parts["x"].append(x)
         for name, dtype in own.items():
-            parts[name].append(numbers(name, dtype))
+            parts[name].append(parsed(path, name, columns[name], lines, dtype, decimal))
     if not (texts or parts) or not any([*parts.values(), *(seen.codes for seen in texts.values())]):
         raise data_error("must have a row and a column that is wanted", "none", path=path)
     arrays: Columns = OrderedDict((name, np.concatenate(parts.pop(name))) for name in list(parts))
