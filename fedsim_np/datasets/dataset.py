@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -57,6 +58,8 @@ from fedsim_np.datasets.stages import (
     start_rows,
 )
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
+
+_BLOCK_BYTES = 2**20  # of rows that are gathered at once: they should stay near the processor
 
 
 class RowBatches(NamedTuple):
@@ -110,7 +113,7 @@ class Dataset:
     ) -> None:
         self._source, self._stages, self.client_id = source, stages, client_id
         # The order that `batches` read last, by the numbers that its shuffles started with.
-        self._orders: dict[tuple[int, ...], list[int]] = {}
+        self._orders: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}}
@@ -456,10 +459,28 @@ class Dataset:
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
         order = self._orders.get(key)
         if order is None:
-            order = _order(self._stages[:depth], self._source.num_rows, numbers).tolist()
+            order = _order(self._stages[:depth], self._source.num_rows, numbers)
             self._orders.clear()
             self._orders[key] = order
-        return self._read(draw, order)
+        batch, *maps = self._stages[depth:] or [None]
+        if isinstance(batch, Batch) and all(isinstance(stage, Map) for stage in maps):
+            return self._in_slices(self._source, order, batch)
+        return self._read(draw, order.tolist())
+
+    def _in_slices(self, source: Source, order: npt.NDArray[np.intp], batch: Batch) -> Iterator[Element]:
+        """Read batches of rows, and map them: the rows of many are gathered at once, a batch is a slice of these."""
+        columns, size, maps = source.columns(), batch.batch_size, self.maps
+        of_row = sum(column.itemsize * math.prod(column.shape[1:]) for column in columns.values())
+        block = size * max(1, _BLOCK_BYTES // max(1, size * of_row))
+        end = len(order) - len(order) % size if batch.drop_remainder else len(order)
+        for begin in range(0, end, block):
+            rows = order[begin : min(begin + block, end)]
+            gathered = [(name, column[rows]) for name, column in columns.items()]
+            for first in range(0, len(rows), size):
+                element: Element = OrderedDict((name, values[first : first + size]) for name, values in gathered)
+                for fn in maps:
+                    element = _apply(fn, element)
+                yield element
 
     def row_batches(self) -> RowBatches | None:
         """Return the parts of a dataset that reads rows, batches them once and then maps the batches; else None.
