@@ -2,6 +2,7 @@
 
 import collections
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import fedsim_np as fed
 from fedsim_np.datasets import Dataset
 from fedsim_np.learning import ClientResult, ClientWeighting, build_fed_eval, compose_learning_process
 from fedsim_np.learning.models import ModelWeights
+from fedsim_np.profiling import PARTS
 
 
 def weighted(client_rate=0.1, server=None, **keywords):
@@ -661,3 +663,23 @@ def test_iteration_must_be_a_number():
 def test_parts_of_the_wrong_kind(build, message):
     with pytest.raises(TypeError, match=message):
         build()
+
+
+def test_a_profile_says_where_the_time_went():
+    def slow(batch):
+        deadline = time.perf_counter() + 0.01
+        while time.perf_counter() < deadline:
+            pass
+        return batch
+
+    process = fed.learning.build_weighted_fed_avg(toy_model, fed.learning.optimizers.build_sgdm(0.1), engine="loop")
+    cohort = [dataset.map(slow) for dataset in random_cohort([9, 4], batch=4)]
+    state, profile = process.profile(process.initialize(), [cohort, cohort])
+    assert_same = process.initialize()
+    for iteration in range(2):
+        assert_same = process.next(assert_same, cohort, iteration).state
+    assert repr(state) == repr(assert_same)
+    assert 0.07 < profile.seconds["your functions"] < profile.total  # of 8 batches
+    assert max(profile.seconds, key=profile.seconds.get) == "your functions"
+    assert {"read", "train", "aggregate"} <= set(profile.seconds) <= {*PARTS, "other"}
+    assert "your functions" in str(profile)

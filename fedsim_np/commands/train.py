@@ -42,6 +42,7 @@ from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Exp
 from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
+from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
 
 _INTERRUPTED = 130
@@ -91,6 +92,9 @@ def add_parser(commands: Any) -> None:
             help=f"{_HELP[field.name]} (default: {field.default})",
         )
     train.add_argument("--workers", metavar="N", type=positive, help="threads; they change no bit of the result")
+    train.add_argument(
+        "--profile", action="store_true", help="say in the end where the time went: reading, orders, training, ..."
+    )
     train.add_argument(
         "--tensorboard", action="store_true", help=f"event files for TensorBoard too, in DIR/{TENSORBOARD}"
     )
@@ -189,7 +193,8 @@ def _train(arguments: argparse.Namespace) -> int:
             for logger in loggers:
                 logger.resume(-1)
         interrupted = stack.enter_context(_interrupts())
-        state = program.run_training_process(
+        run = functools.partial(
+            program.run_training_process,
             process,
             experiment.cohort,
             config.rounds,
@@ -202,6 +207,9 @@ def _train(arguments: argparse.Namespace) -> int:
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
         )
+        state, profile = profiled(run) if arguments.profile else (run(), None)
+        if profile is not None:
+            print(profile)
         reached = loggers[0].rounds()[-1]
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")

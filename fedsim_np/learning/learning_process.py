@@ -27,6 +27,7 @@ from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState, frozen
 from fedsim_np.learning.type_signatures import type_of_initialize, type_of_next, typed_method
+from fedsim_np.profiling import Profile, profiled
 
 
 class _StateAndMetrics(NamedTuple):
@@ -168,6 +169,33 @@ class LearningProcess(abc.ABC):
         # The state that is given is frozen as well: an unpickled one is writable.
         new_state, metrics, clients = self.run_round(frozen(state), datasets)
         return LearningProcessOutput(frozen(new_state), metrics, clients)
+
+    def profile(
+        self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches]]
+    ) -> tuple[LearningAlgorithmState, Profile]:
+        """Run a round on each of some cohorts; return the last state, and where the time went.
+
+        Parameters
+        ----------
+        state : LearningAlgorithmState
+        cohorts : iterable of cohorts
+            Round i reads its data in the order of iteration i, as in training. If they are made as they are asked for,
+            by a generator, making them is counted too. The first rounds of a process set up what later ones keep.
+
+        Returns
+        -------
+        state : LearningAlgorithmState
+        profile : Profile
+            ``print(profile)`` shows a line a part.
+        """
+
+        def rounds() -> LearningAlgorithmState:
+            reached = state
+            for iteration, cohort in enumerate(cohorts):
+                reached = self.next(reached, cohort, iteration).state
+            return reached
+
+        return profiled(rounds)
 
     def get_model_weights(self, state: LearningAlgorithmState) -> ModelWeights:
         """Return the model weights in a state."""
