@@ -69,24 +69,22 @@ def train(
     return _update(steps, drift, errors, plan, xs), _measured(model.declared_metrics, head, z, p, plan)
 
 
-def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array, m: int) -> Array:
-    """Return the first m columns of X M, for a matrix M of each client: (m, k, N), of all rows, padded with zeros."""
-    products = np.zeros((m, len(xs), max(1, *map(len, xs))), np.float32)
+def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array) -> Array:
+    """Return M X^T for a matrix M (m, d) of each client: (m, k, N), of all rows, padded with zeros."""
+    products = np.zeros((len(matrices[0]), len(xs), max(1, *map(len, xs))), np.float32)
     for i, (x, matrix) in enumerate(zip(xs, matrices, strict=True)):
-        products[:, i, : len(x)] = (x @ matrix).T[:m]
+        np.matmul(matrix, x.T, out=products[:, i, : len(x)])
     return products
 
 
 def _first_logits(kernel: Array, bias: Array, xs: Sequence[Array]) -> tuple[Array, Array]:
     """Return the logits of all rows, (c, k, N), and a fingerprint of each row of x, (k, N).
 
-    The fingerprint is one more column of the same product: by it a Gram matrix knows the rows that it was made of.
+    The fingerprint is one more row of the same product: by it a Gram matrix knows the rows that it was made of.
     """
     d, c = kernel.shape
-    columns = np.zeros((d, -(-(c + 1) // 4) * 4), np.float32)  # BLAS likes multiples of 4
-    columns[:, :c] = kernel
-    columns[:, c] = np.random.default_rng([d]).standard_normal(d, np.float32)
-    products = _of_rows(xs, [columns] * len(xs), c + 1)
+    matrix = np.vstack([kernel.T, np.random.default_rng([d]).standard_normal((1, d), np.float32)])
+    products = _of_rows(xs, [matrix] * len(xs))
     logits = products[:c]
     logits += bias[:, np.newaxis, np.newaxis]
     return logits, products[c]
@@ -97,7 +95,7 @@ def _movement(steps: SGDSteps, drift: Arrays | None, xs: Sequence[Array]) -> Arr
     if drift is None:
         return None
     kernels, biases = drift
-    moved = _of_rows(xs, kernels, kernels.shape[2])
+    moved = _of_rows(xs, kernels.swapaxes(1, 2))
     moved += biases.T[:, :, np.newaxis]
     moved *= np.float32(steps.learning_rate)
     return moved
@@ -175,7 +173,7 @@ def _plan(
 def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache) -> Array:
     """Return the rows of each client's G = X X^T + 1, (k N, N)."""
     k, num_rows = fingerprints.shape
-    grams = np.zeros((k, num_rows, num_rows), np.float32)
+    grams = np.empty((k, num_rows, num_rows), np.float32)  # what is not filled moves logits that nobody reads
     for client, x, of_client, into in zip(columns, xs, fingerprints, grams, strict=True):
         fingerprint, key = of_client[: len(x)], (client.key, "gram")
         kept: tuple[Array, Array] | None = None if client.key is None else cache.find(key)
