@@ -44,18 +44,26 @@ class Shapes(NamedTuple):
         return cls(rows, visits, steps, largest, num_features, num_classes)
 
 
-# Microseconds: of a chunk, and of each of the counts.
-_PRESORTED = {"clients": 30.0, "steps": 10.8, "laid out": 0.00073, "probabilities": 0.0036, "weights": 0.00186}
-_COHORT = {"steps": 107.0, "products": 0.00059, "probabilities": 0.006, "weights": 0.00275}
+# Microseconds: of a chunk, and of each of the counts. What all ways have in common is left out.
+_PRESORTED = {
+    "clients": 35.0,
+    "steps": 10.4,
+    "laid out": 0.00098,
+    "probabilities": 0.0066,
+    "weights": 0.00134,
+    "far weights": 0.0023,
+}
+_COHORT = {"steps": 113.0, "products": 0.00084, "probabilities": 0.0105, "weights": 0.0018, "far weights": 0.0022}
 _GRAM = {
-    "chunk": 200.0,
-    "steps": 31.0,
-    "products": 0.000107,
-    "moved": 6.2e-5,
+    "chunk": 250.0,
+    "steps": 34.0,
+    "products": 0.00013,
+    "moved": 5.7e-5,
     "gathered": 0.0002,
-    "probabilities": 0.0052,
+    "probabilities": 0.0087,
     "matrices": 4e-6,
 }
+_NEAR = 2**18  # numbers that a core's cache has room for
 
 
 def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
@@ -69,8 +77,15 @@ def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
             "laid out": (n + v) * (d + 1),  # numbers that are copied
             "probabilities": v * c,
             "weights": t * d * c,  # that are moved
+            "far weights": t * d * c * (d * c > _NEAR),
         },
-        "cohort": {"steps": longest, "products": v * d, "probabilities": v * c, "weights": t * d * c},
+        "cohort": {
+            "steps": longest,
+            "products": v * d,
+            "probabilities": v * c,
+            "weights": t * d * c,
+            "far weights": t * d * c * (k * d * c > _NEAR),
+        },
         "gram": {
             "chunk": 1,
             "steps": longest,
@@ -88,7 +103,7 @@ def costs(shapes: Shapes) -> dict[Way, float]:
 
     Examples
     --------
-    >>> few, many = (Shapes(np.full(10, n), np.full(10, 5 * n), np.full(10, n / 4), 20, 784, 10) for n in (100, 5000))
+    >>> few, many = (Shapes(np.full(10, n), np.full(10, 5 * n), np.full(10, n / 4), 20, 60, 10) for n in (50, 5000))
     >>> [min(found, key=found.get) for found in (costs(few), costs(many))]
     ['gram', 'presorted']
     """
@@ -97,12 +112,12 @@ def costs(shapes: Shapes) -> dict[Way, float]:
 
 
 def memory(shapes: Shapes) -> dict[Way, float]:
-    """Return how many numbers of 4 bytes each way's largest arrays have, beside the data and the updates."""
-    rows, visits, steps, b, d, c = shapes
+    """Return how many numbers of 4 bytes each way's largest arrays have, beside the data, the updates and a few MB."""
+    rows, _, steps, b, d, c = shapes
     k, longest, most = len(rows), steps.max(), rows.max()
     places = longest * k * b
     return {
-        "presorted": (rows.max() + 1) * (d + 1) + visits.max() * c,
+        "presorted": rows.max() * (d + 1),
         "cohort": 6 * places,
         "gram": k * most * most + (6 + 2 * c) * places,
     }

@@ -30,7 +30,7 @@ from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
-_BLOCK_BYTES = 2**20  # of rows that are laid out: they should stay in a core's cache
+_BLOCK_BYTES = 2**20  # of what is laid out: it should stay in a core's cache
 _SMALLEST, _LARGEST = np.float32(1e-20), np.float32(1e20)  # of sums of exponentials, with digits to spare
 
 
@@ -65,7 +65,7 @@ def train(
     for i, client in enumerate(columns):
         own = None if drift is None else np.vstack([part[i].reshape(-1, c) for part in drift]) * steps.learning_rate
         local = _Local(head, steps, start, own)
-        for block in _blocks(client, d):
+        for block in _blocks(client, d, c):
             sums[:, i] += local.train(block, metrics)
         np.subtract(start[:d], local.weights[:d], out=update[0][i])
         np.subtract(start[d], local.weights[d], out=update[1][i])
@@ -91,12 +91,12 @@ class _Block(NamedTuple):
     edges: list[int]
 
 
-def _blocks(client: ClientColumns, d: int) -> Iterator[_Block]:
+def _blocks(client: ClientColumns, d: int, c: int) -> Iterator[_Block]:
     n = len(client.x)
     edges = np.concatenate([[0], np.cumsum(client.lengths)])
     with_ones = np.ones((n, d + 1), np.float32)
     with_ones[:, :d] = client.x.reshape(n, d)
-    most, first = max(1, _BLOCK_BYTES // (4 * (d + 1))), 0
+    most, first = max(1, _BLOCK_BYTES // (4 * (d + 1 + 2 * c))), 0  # rows, and two numbers of each class
     while first < len(client.lengths):
         last = max(first + 1, int(np.searchsorted(edges, edges[first] + most, side="right")) - 1)
         rows = client.rows[edges[first] : edges[last]]
