@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -30,7 +31,12 @@ class LRU:
     def __init__(self, budget: int) -> None:
         self.budget, self._bytes = budget, 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
+
+    def _locked(self) -> threading.Lock:
+        if self._process != os.getpid():  # a forked child: a thread that it has not got may hold the lock
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
 
     def __reduce__(self) -> tuple[type[LRU], tuple[int]]:
         return type(self), (self.budget,)
@@ -40,24 +46,18 @@ class LRU:
 
     def find(self, key: Hashable) -> Any:
         """Return the value of a key, or None."""
-        with self._lock:
+        with self._locked():
             if key not in self._entries:
                 return None
             self._entries.move_to_end(key)
             return self._entries[key][0]
-
-    def clear(self) -> None:
-        """Keep nothing of what is here."""
-        with self._lock:
-            self._entries.clear()
-            self._bytes = 0
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
         """Keep a value of so many bytes, if it fits into the budget at all."""
         size += _OVERHEAD
         if size > self.budget:
             return
-        with self._lock:
+        with self._locked():
             self._bytes += size - self._entries.pop(key, (None, 0))[1]
             self._entries[key] = value, size
             while self._bytes > self.budget:

@@ -52,3 +52,9 @@ def test_costs_grow_and_memory_is_bounded(sizes, epochs, batch, d, c):
     way = cheapest(clients, d, c)
     if way != "presorted" and sum(sizes):
         assert memory(shapes)[way] <= max(2 * sum(sizes) * d, 2**24)
+
+
+def test_a_batch_that_is_much_longer_than_the_others_is_padding_for_these():
+    short = columns([20] * 99, batch=20)
+    assert cheapest([*columns([40_000], batch=40_000), *short], 20, 10) == "presorted"
+    assert cheapest([*columns([4000], batch=4000), *short], 784, 10) == "presorted"

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 import fedsim_np as fed
 from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.sources import ElementSource
+from fedsim_np.demos import own_algorithm
 from fedsim_np.learning import engines, optimizers
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.columns import function_key
@@ -877,3 +878,46 @@ def test_a_subclass_of_sgd_is_not_taken_for_it():
     process = fed.learning.build_weighted_fed_avg(toy_model, Elementwise(0.1))
     assert process.engine == "cohort"
     assert_agree(rounds(process, [cohort]), rounds(by_hand(), [cohort]))
+
+
+@pytest.mark.parametrize("builder", ["sgd", "adam"])
+def test_labels_of_another_width_at_every_client_and_in_every_batch(builder):
+    model = lambda: fed.learning.models.SoftmaxRegression(4, 400)  # noqa: E731
+    x = np.random.RandomState(0).randn(4, 4).astype(np.float32)
+    narrow, wide = np.int8([[0], [1], [2], [1]]), np.full((4, 1), 300, np.uint32)
+    mixed = [{"x": x, "y": wide.astype(np.int64)}, {"x": x, "y": wide.astype(np.uint64)}]
+    cohort = [Dataset.from_arrays({"x": x, "y": y}).batch(2) for y in (narrow, wide, narrow.astype(np.uint8))]
+    cohort.append(Dataset.from_batches(mixed))
+    optimizer = {"sgd": optimizers.build_sgdm, "adam": optimizers.build_adam}[builder](0.1)
+    make = lambda engine: fed.learning.build_weighted_fed_avg(model, optimizer, engine=engine)  # noqa: E731
+    reference = rounds(make("loop"), [cohort] * 2)
+    for engine in ["cohort", "auto", *(["gram", "presorted"] if builder == "sgd" else [])]:
+        assert_agree(rounds(make(engine), [cohort] * 2), reference)
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
+def test_labels_that_have_changed_are_checked_again(engine):
+    y = np.zeros((20, 1), np.int32)
+    cohort = [Dataset.from_arrays({"x": np.ones((20, 4), np.float32), "y": y}, "ann").batch(4)]
+    process = BUILDERS["sgd"](toy_model, engine=engine)
+    state = process.next(process.initialize(), cohort).state
+    for wrong in (-1, 77):
+        y[3] = wrong
+        with pytest.raises(fed.DataError, match=f"labels must lie in .* Got {wrong}"):
+            process.next(state, cohort)
+
+
+@pytest.mark.parametrize("engine", ["cohort", "gram", "presorted", "auto"])
+@pytest.mark.parametrize("bias", [0, 10, 1000])
+def test_the_audit_knows_the_rounding_of_large_weights(engine, bias):
+    class Far(fed.learning.models.SoftmaxRegression):
+        def initial_weights(self):
+            kernel, zeros = super().initial_weights().trainable
+            return fed.learning.models.ModelWeights((kernel, zeros + np.float32(bias)))
+
+    process = own_algorithm.build_scaffold(Far(20, 10), 0.5, 10, engine=engine)
+    rng = np.random.default_rng(17)
+    few = {"x": rng.standard_normal((2, 20)).astype(np.float32), "y": rng.integers(0, 10, (2, 1), np.int32)}
+    cohort, state = [Dataset.from_arrays(few, "c").shuffle(100, seed=1).batch(1)], process.initialize()
+    for _ in range(3):
+        state = process.next(state, cohort).state

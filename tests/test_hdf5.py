@@ -5,7 +5,7 @@ import os
 import pickle
 import threading
 import weakref
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -446,3 +446,14 @@ def test_what_is_kept_goes_with_its_client_data(folder):
     assert source() is not None
     del data
     assert source() is None
+
+
+def test_what_is_read_after_closing_is_not_kept(folder):
+    data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good()}))
+    dataset = data.create_dataset_for_client("ann")
+    with ThreadPoolExecutor(1) as threads:
+        dataset._source.load_ahead(threads.submit)
+    data.close()
+    assert len(dataset.to_arrays()["label"]) == 3
+    with pytest.raises(fed.DataError, match="must be open"):
+        data.create_dataset_for_client("ann")

@@ -5,8 +5,9 @@ import multiprocessing
 import pickle
 import platform
 import sys
+import threading
 import tracemalloc
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -279,3 +280,15 @@ def test_writers_that_have_been_drawn_are_kept_within_a_budget():
     assert pixels(kept) is pixels(kept)
     assert pixels(unkept) is not pixels(unkept)
     assert np.array_equal(pixels(kept), pixels(unkept))
+
+
+def test_writers_whose_drawing_was_cancelled_are_drawn_when_they_are_read():
+    data, waiting = synthetic.SyntheticClientData(5), threading.Event()
+    threads = ThreadPoolExecutor(1)
+    threads.submit(waiting.wait)
+    dataset = data.create_dataset_for_client(data.client_ids[0])
+    dataset._source.load_ahead(threads.submit)
+    threads.shutdown(wait=False, cancel_futures=True)
+    waiting.set()
+    again = synthetic.SyntheticClientData(5).create_dataset_for_client(data.client_ids[0])
+    assert np.array_equal(dataset.to_arrays()["pixels"], again.to_arrays()["pixels"])

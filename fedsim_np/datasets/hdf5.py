@@ -415,7 +415,7 @@ class HDF5ClientData(ClientData):
     def close(self) -> None:
         """Close the file; datasets that have been read stay usable."""
         self._file.close()
-        self._kept.clear()
+        self._kept = LRU(0)  # whoever is still being read finds the other one gone
         self._checked.clear()
 
     def __enter__(self) -> HDF5ClientData:

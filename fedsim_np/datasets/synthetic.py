@@ -6,11 +6,12 @@ and a seed: one of a million costs no more memory than one of a hundred, and any
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, overload
 
 from fedsim_np.datasets.client_data import ClientData
@@ -62,7 +63,8 @@ class _WriterSource:
 
     def columns(self) -> Columns:
         if self._drawing is not None:
-            self._drawing.result()
+            with contextlib.suppress(CancelledError):  # of an executor that was shut down: drawn here
+                self._drawing.result()
             self._drawing = None
         return self._columns
 

@@ -13,15 +13,16 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.learning.client import Broadcast
-from fedsim_np.learning.client_work import LocalTraining
+from fedsim_np.learning.client import Broadcast, Client, ClientResult, StepBatch, Trained
+from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.engine import ChunkResult, Task
 from fedsim_np.learning.engines.loop import LoopEngine
+from fedsim_np.learning.metrics import Unfinalized
 from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import DeclaresElementwise
-from fedsim_np.trees import Array
+from fedsim_np.trees import Array, Arrays
 
 _BATCHES = 4
 _CLOSE = 1e-4  # of an array's largest number; rounding makes a hundredth of it
@@ -59,19 +60,17 @@ def audit(
     if not few:
         return
     few = [few[0], few[-1]]  # a lone client stands for two
-    loop = LoopEngine(work, model)
 
-    def sent_by_loop(broadcast: Broadcast) -> dict[str, Array]:
+    def sent_by_loop(of_loop: LocalTraining) -> dict[str, Array]:
         batches = [task._replace(data=_as_batches(client, task.client_id)) for task, client in few]
-        return _numbers(work, loop.run_chunk(broadcast, batches, Cache(0)))
+        return _numbers(work, LoopEngine(of_loop, model).run_chunk(sent, batches, Cache(0)))
 
-    found, expected = _numbers(work, run(sent, *zip(*few, strict=True))), sent_by_loop(sent)
+    found, expected = _numbers(work, run(sent, *zip(*few, strict=True))), sent_by_loop(work)
     off = {path: _distance(found[path], numbers) for path, numbers in expected.items()}
     if max(off.values()) <= _CLOSE:
         return
-    # Where training itself leads rounding astray, weights that are stirred a little lead as far.
-    trainable = trees.map(lambda w: w + (_STIR * _signs(w.shape)).astype(w.dtype), sent.weights.trainable)
-    stirred = sent_by_loop(sent._replace(weights=sent.weights._replace(trainable=trainable)))
+    # Where training itself leads rounding astray, steps that are stirred a little lead as far.
+    stirred = sent_by_loop(_Stirred(work))
     for path, distance in off.items():
         if distance > max(_CLOSE, 10 * _distance(stirred[path], expected[path])):
             raise ValueError(
@@ -80,6 +79,30 @@ def audit(
                 "begin, step and end are given may have the clients' axis in front; what they make must be elementwise "
                 "(or is_elementwise return False), and as_sgd, if there is one, say what step does."
             )
+
+
+class _Stirred(LocalTraining):
+    """The same work, its weights rounded worse after every step."""
+
+    def __init__(self, work: LocalTraining) -> None:
+        self._work, self.reads_all_data = work, work.reads_all_data
+
+    def initial_metrics(self) -> Unfinalized:
+        return self._work.initial_metrics()
+
+    def begin(self, client: Client) -> Local:
+        return self._work.begin(client)
+
+    def end(self, client: Client, local: Local, trained: Trained) -> ClientResult:
+        return self._work.end(client, local, trained)
+
+    def step(self, local: Local, gradients: Arrays, batch: StepBatch) -> Local:
+        stepped = self._work.step(local, gradients, batch)
+
+        def stirred(w: Array) -> Array:
+            return np.asarray(w + _STIR * np.abs(w).max(initial=0) * _signs(w.shape), w.dtype)
+
+        return {**stepped, "weights": trees.map(stirred, stepped["weights"])}
 
 
 def _first_batches(task: Task, client: ClientColumns) -> tuple[Task, ClientColumns]:

@@ -25,13 +25,13 @@ class Cache(LRU):
 
     def find_of(self, owner: Any) -> Any:
         """Return what was kept for as long as an object lives, or None."""
-        with self._lock:
+        with self._locked():
             return self._of_objects.get(owner)
 
     def put_of(self, owner: Any, value: Any) -> None:
         """Keep what is small, or held by an object anyway, for as long as it lives; nothing if the budget is 0."""
         if self.budget:
-            with self._lock:
+            with self._locked():
                 self._of_objects[owner] = value
 
 

@@ -99,7 +99,7 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     parts = dataset.row_batches()
     if parts is None:
         # Copies: whoever makes the batches may use the same memory again.
-        batches = [(np.array(b["x"]), np.array(b["y"])) for b in read_batches(model, dataset)]
+        batches = [_fields(model, batch) for batch in read_batches(model, dataset)]
         return _of_batches(batches, model, dataset.num_own_examples)
     order_key = parts.order_key, parts.batch_size, parts.drop_remainder
     rows, lengths, sizes = _order(parts, order_key, cache)
@@ -110,7 +110,7 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         batches = _mapped_batches(model, dataset, parts, rows, lengths)
         key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
         return _of_batches(batches, model, dataset.num_own_examples, rows, key)
-    x, y = _renamed(columns, names)
+    x, y = (_as_model(model, name, array) for name, array in zip(("x", "y"), _renamed(columns, names), strict=True))
     return ClientColumns(x, y, rows, lengths, len(x), (WeakKey(columns[names.x[0]]), names.x), order_key)
 
 
@@ -179,12 +179,25 @@ def _mapped_batches(
         batch = {name: column[start : start + length] for name, column in gathered.items()}
         for fn in parts.maps:
             batch = dataset.mapped(fn, batch)
-        x, y = np.array(batch.get("x")), np.array(batch.get("y"))
-        if form != (form := (x.shape[1:], x.dtype, y.shape[1:], y.dtype)) or len(x) != len(y):
+        here = tuple((array.shape[1:], array.dtype) for array in map(np.asarray, map(batch.get, ("x", "y"))))
+        if form != here or len(batch["x"]) != len(batch["y"]):
             check_batch(model.input_spec, batch, dataset.client_id)
-        batches.append((x, y))
+            form = here
+        batches.append(_fields(model, batch))
         start += length
     return batches
+
+
+def _fields(model: Model, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return copies of a batch's x and y."""
+    x, y = (_as_model(model, name, np.array(batch[name])) for name in ("x", "y"))
+    return x, y
+
+
+def _as_model(model: Model, name: str, array: Array) -> Array:
+    """Return integers of another width than the model's as int64: clients' fields are laid side by side."""
+    dtype = model.input_spec[name].dtype
+    return array if array.dtype == dtype or dtype.kind not in "iu" else array.astype(np.int64)
 
 
 def _of_batches(

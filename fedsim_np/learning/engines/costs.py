@@ -70,6 +70,7 @@ def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
     """Return what each way does how often."""
     rows, visits, steps, b, d, c = shapes
     k, n, v, t, longest, most = len(rows), rows.sum(), visits.sum(), steps.sum(), steps.max(), rows.max()
+    padded, places = t * b, longest * k * b  # of clients that are cut off when they have finished, and of all
     return {
         "presorted": {
             "clients": k,
@@ -81,8 +82,8 @@ def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
         },
         "cohort": {
             "steps": longest,
-            "products": v * d,
-            "probabilities": v * c,
+            "products": padded * d,
+            "probabilities": padded * c,
             "weights": t * d * c,
             "far weights": t * d * c * (k * d * c > _NEAR),
         },
@@ -90,9 +91,9 @@ def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
             "chunk": 1,
             "steps": longest,
             "products": n * d * c,
-            "moved": longest * k * b * most * c,  # multiplications that move the logits
-            "gathered": longest * k * b * most,
-            "probabilities": v * c,
+            "moved": places * most * c,  # multiplications that move the logits
+            "gathered": places * most,
+            "probabilities": places * c,
             "matrices": (rows**2).sum() * d,  # at an eighth of their price: they are kept
         },
     }
@@ -118,7 +119,7 @@ def memory(shapes: Shapes) -> dict[Way, float]:
     places = longest * k * b
     return {
         "presorted": rows.max() * (d + 1),
-        "cohort": 6 * places,
+        "cohort": 6 * places + k * b * (d + 2 * c),
         "gram": k * most * most + (6 + 2 * c) * places,
     }
 

@@ -218,10 +218,13 @@ class Stack:
 
 def _gathered(columns: Sequence[Array], rows: Array) -> Array:
     """Return the rows that the first clients read of their columns, (k, b, ...)."""
-    out = np.empty((*rows.shape, *columns[0].shape[1:]), columns[0].dtype)
+    dtype = np.result_type(*{column.dtype for column in columns})
+    out = np.empty((*rows.shape, *columns[0].shape[1:]), dtype)
     for column, index, into in zip(columns, rows, out, strict=False):
-        if len(column):
+        if len(column) and column.dtype == dtype:
             column.take(index, axis=0, out=into, mode="clip")
+        elif len(column):
+            into[:] = column.take(index, axis=0, mode="clip")
         else:  # a client may have nothing but empty batches
             into[:] = 0
     return out

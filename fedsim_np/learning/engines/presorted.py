@@ -119,7 +119,7 @@ class _Local:
     def train(self, block: _Block, metrics: ExampleMetrics) -> list[Any]:
         """Take a block's steps; return the sum of the losses, and of what each mean is of."""
         labels = block.y[:, 0]
-        p, entries = np.empty((len(block.y), self._start.shape[1]), np.float32), LabelEntries(labels)
+        p, entries = np.empty((len(block.y), self._start.shape[1]), np.float32), self._head.targets(block.y)
         z = np.empty_like(p) if self._head.needs_outputs else p
         before = self.weights.copy(), None if self._velocity is None else self._velocity.copy()
         fits = self._quickly(block, z, p, labels)
