@@ -41,6 +41,8 @@ LossName = Literal["keras", "stable", "tutorial"]
 EPSILON = np.float32(1e-7)
 ONE = np.float32(1)
 TINY = np.finfo(np.float32).tiny  # the smallest normal number, 1.2e-38
+_NEARLY_ONE = np.float32(1 - 2e-7)  # a label's error where its probability is near EPSILON
+_SMALLEST_SUM, _LARGEST_SUM = np.float32(1e-20), np.float32(1e20)
 _ONE_LESS = np.float32(1) - EPSILON  # 0.9999999, rounded to float32 as Keras does
 
 
@@ -82,6 +84,27 @@ def softmax(z: Array, out: Array | None = None) -> Array:
     return p
 
 
+def unguarded_softmax(z: Array, axis: int, out: Array, sums: Array) -> None:
+    """Compute ``exp(z) / sum(exp(z))``; right where `are_safe` says that the sums are.
+
+    It saves two passes of `softmax`, which count where a batch is small.
+    """
+    np.exp(z, out=out)
+    np.add.reduce(out, axis=axis, out=sums, keepdims=True)
+    out /= sums
+
+
+def are_safe(sums: Array) -> Array:
+    """Return where sums of exponentials are in float32's range, with digits to spare.
+
+    Examples
+    --------
+    >>> are_safe(np.float32([10, 1e-30, np.inf, np.nan])).tolist()
+    [True, False, False, False]
+    """
+    return np.asarray((sums > _SMALLEST_SUM) & (sums < _LARGEST_SUM))
+
+
 class CrossEntropy(NamedTuple):
     """One of the three, of an array (..., c) and the labels' entries in it (...).
 
@@ -91,12 +114,15 @@ class CrossEntropy(NamedTuple):
         Of probabilities p and p_y, or of outputs z and z_y: -> (...).
     factors : callable
         Of p and p_y: factors (...) of the gradients ``p - onehot(y)``, or None where all are 1.
+    are_plain : callable
+        Of p and e = p - onehot(y): whether e are the gradients, to rounding. It may be False where they are, if rarely.
     is_of_outputs : bool
         What `losses` is of.
     """
 
     losses: Callable[[Array, Array], Array]
     factors: Callable[[Array, Array], Array | None]
+    are_plain: Callable[[Array, Array], bool]
     is_of_outputs: bool = False
 
 
@@ -137,9 +163,14 @@ def _tutorial_factors(p: Array, p_y: Array) -> Array | None:
 
 
 LOSSES: dict[LossName, CrossEntropy] = {
-    "keras": CrossEntropy(_keras, _keras_factors),
-    "stable": CrossEntropy(_stable, lambda p, p_y: None, is_of_outputs=True),
-    "tutorial": CrossEntropy(_tutorial, _tutorial_factors),
+    # Where p_y is so near 1 that Keras's factor is 0, all of p - onehot(y) is no larger than p's rounding.
+    "keras": CrossEntropy(
+        _keras, _keras_factors, lambda p, e: np.minimum.reduce(e, axis=None, initial=0) > -_NEARLY_ONE
+    ),
+    "stable": CrossEntropy(_stable, lambda p, p_y: None, lambda p, e: True, is_of_outputs=True),
+    "tutorial": CrossEntropy(
+        _tutorial, _tutorial_factors, lambda p, e: np.minimum.reduce(p, axis=None, initial=1) >= TINY
+    ),
 }
 """The cross-entropies by name."""
 
@@ -198,17 +229,14 @@ class SoftmaxHead:
         """Whether `losses` looks at z; otherwise any array will do."""
         return LOSSES[self.loss].is_of_outputs
 
-    def is_plain(self, predictions: Array, targets: LabelEntries) -> bool:
-        """Return whether all gradients are p - onehot(y): whether the loss's factors are 1."""
-        return self._factors(predictions, targets.of(predictions)) is None
-
-    def _factors(self, predictions: Array, p_y: Array) -> Array | None:
-        return LOSSES[self.loss].factors(predictions, p_y)
+    def are_plain(self, predictions: Array, differences: Array) -> bool:
+        """Return whether p - onehot(y) are the errors, to rounding; it may be False where they are, if rarely."""
+        return bool(LOSSES[self.loss].are_plain(predictions, differences))
 
     def errors(self, predictions: Array, targets: LabelEntries, scale: Any = ONE, out: Array | None = None) -> Array:
         """Return p - onehot(y), times the loss's factor and the scale."""
         p_y = targets.of(predictions)
-        factors = self._factors(predictions, p_y)
+        factors = LOSSES[self.loss].factors(predictions, p_y)
         weights = scale if factors is None else scale * factors
         errors: Array = np.multiply(predictions, weights[..., np.newaxis], out=out)
         targets.put(errors, (p_y - 1) * weights)  # not p - 1 times the weight, which would be rounded twice

@@ -120,7 +120,7 @@ def memory(shapes: Shapes) -> dict[Way, float]:
     return {
         "presorted": rows.max() * (d + 1),
         "cohort": 6 * places + k * b * (d + 2 * c),
-        "gram": k * most * most + (6 + 2 * c) * places,
+        "gram": k * most * most + (6 + 3 * c) * places,
     }
 
 

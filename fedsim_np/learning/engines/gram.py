@@ -30,7 +30,7 @@ from fedsim_np import trees
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
-from fedsim_np.learning.losses import SoftmaxHead
+from fedsim_np.learning.losses import SoftmaxHead, are_safe, unguarded_softmax
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
 from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import SGDSteps
@@ -64,8 +64,10 @@ def train(
     xs = [client.x.reshape(len(client.x), len(server[0])) for client in columns]
     kernel, bias = server
     logits, fingerprints = _first_logits(kernel, bias, xs)
-    plan = _plan(model, columns, xs, fingerprints, cache)
-    z, p, errors = _take_steps(head, steps, logits, plan, _movement(steps, drift, xs))
+    plan, movement = _plan(model, head, columns, xs, fingerprints, cache), _movement(steps, drift, xs)
+    z, p, errors, is_right = _take_steps(head, steps, logits.copy(), plan, movement, is_quick=True)
+    if not is_right:
+        z, p, errors, _ = _take_steps(head, steps, logits, plan, movement, is_quick=False)
     return _update(steps, drift, errors, plan, xs), _measured(model.declared_metrics, head, z, p, plan)
 
 
@@ -109,6 +111,8 @@ class _Plan(NamedTuple):
     schedule : Schedule
     labels, at_label : ndarray of intp, shape (T, k b)
         The label at each place, and where its entry is in an array (c, k b).
+    onehot : ndarray, shape (T, c, k b)
+        1 at the entries of labels that count.
     rows : ndarray of intp, shape (T, k b)
         The row at each place, among all rows of the chunk, k N.
     mask : ndarray of bool, shape (T, k b)
@@ -123,6 +127,7 @@ class _Plan(NamedTuple):
     schedule: Schedule
     labels: Array
     at_label: Array
+    onehot: Array
     rows: Array
     mask: Array
     padded: Array
@@ -130,9 +135,18 @@ class _Plan(NamedTuple):
     row_labels: Array
     fingerprints: Array
 
+    def entries(self, predictions: Array) -> LabelEntries:
+        """Return where the labels' entries are in predictions of all steps."""
+        return _FlatEntries(self.at_label + predictions[:1].size * np.arange(len(self.labels))[:, np.newaxis])
+
 
 def _plan(
-    model: Model, columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache
+    model: Model,
+    head: SoftmaxHead,
+    columns: Sequence[ClientColumns],
+    xs: Sequence[Array],
+    fingerprints: Array,
+    cache: Cache,
 ) -> _Plan:
     """Return the chunk's plan, a kept one if it is of the same rows to the bit."""
     k, num_rows = fingerprints.shape
@@ -150,10 +164,14 @@ def _plan(
     labels = row_labels.reshape(-1)[rows]
     model.check_labels(labels[mask])
     labels[~mask] = 0  # nobody reads these, and they may be anything
+    at_label = labels * places + np.arange(places)
+    onehot = np.zeros((steps, head.num_classes, places), np.float32)
+    np.put_along_axis(onehot.reshape(steps, head.num_classes * places), at_label, mask, axis=1)
     plan = _Plan(
         schedule=schedule,
         labels=labels,
-        at_label=labels * places + np.arange(places),
+        at_label=at_label,
+        onehot=onehot,
         rows=rows,
         mask=mask,
         padded=np.asarray(~mask.all(axis=1)),
@@ -201,14 +219,18 @@ class _FlatEntries(LabelEntries):
 
 
 def _take_steps(
-    head: SoftmaxHead, steps: SGDSteps, logits: Array, plan: _Plan, movement: Array | None
-) -> tuple[Array, Array, Array]:
+    head: SoftmaxHead, steps: SGDSteps, logits: Array, plan: _Plan, movement: Array | None, *, is_quick: bool
+) -> tuple[Array, Array, Array, bool]:
     """Take all steps; the logits (c, k, N) of all rows, at first at the server's weights, move with the weights.
+
+    In the quick way it is at the end that exponentials out of float32's range are looked for.
 
     Returns
     -------
     z, predictions, errors : ndarray, shape (T, c, k b)
         Of all steps. Of z there is but the last step's where nobody will look at it.
+    is_right : bool
+        Whether none was found.
     """
     (c, k, num_rows), (num_steps, _, b) = logits.shape, plan.schedule.rows.shape
     rate, momentum, pull = np.float32(steps.learning_rate), np.float32(steps.momentum), np.float32(steps.pull)
@@ -218,12 +240,19 @@ def _take_steps(
     moved, gram_rows = np.empty_like(logits), np.empty((k * b, num_rows), np.float32)
     z = np.empty((num_steps if head.needs_outputs else 1, c, k * b), np.float32)
     predictions, errors = (np.empty((num_steps, c, k * b), np.float32) for _ in range(2))
+    sums = np.empty((num_steps, 1, k * b), np.float32)
     for t, (p, e) in enumerate(zip(predictions, errors, strict=True)):
         here = z[t % len(z)]
         logits.reshape(c, -1).take(plan.rows[t], axis=1, out=here, mode="clip")
-        # The head sees the classes last, as it is used to.
-        head.predict(here.T, out=p.T)
-        head.errors(p.T, _FlatEntries(plan.at_label[t]), scale[t], out=e.T)
+        if is_quick:
+            unguarded_softmax(here, 0, p, sums[t])
+            np.subtract(p, plan.onehot[t], out=e)
+        else:  # the head sees the classes last, as it is used to
+            head.predict(here.T, out=p.T)
+        if is_quick and head.are_plain(p, e):
+            np.multiply(e, scale[t], out=e)
+        else:
+            head.errors(p.T, _FlatEntries(plan.at_label[t]), scale[t], out=e.T)
         if plan.padded[t]:
             e[:, ~plan.mask[t]] = 0  # not times 0: a client that has finished may have diverged since
         if plan.grams is None or t + 1 == num_steps:
@@ -241,7 +270,7 @@ def _take_steps(
             velocity *= momentum
             velocity += moved
             logits -= moved + momentum * velocity if steps.nesterov else velocity
-    return z, predictions, errors
+    return z, predictions, errors, not is_quick or bool((are_safe(sums[:, 0]) | ~plan.mask).all())
 
 
 def _measured(
@@ -250,7 +279,7 @@ def _measured(
     """Return each client's unfinalized metrics."""
     assert metrics is not None
     schedule, (steps, k, b) = plan.schedule, plan.schedule.rows.shape
-    entries = _FlatEntries(plan.at_label + predictions[:1].size * np.arange(steps)[:, np.newaxis])
+    entries = plan.entries(predictions)
     z, p = (array.transpose(0, 2, 1) for array in (z, predictions))
 
     def of_clients(values: Array) -> Array:

@@ -5,12 +5,11 @@ been laid out, a block of batches at a time:
 
 .. code-block:: text
 
-    p = exp(x W);   p /= s = sum(p);   W -= rate / |B| x^T (p - onehot(y))
+    p = exp(x W);   p /= sum(p);   W -= rate / |B| x^T (p - onehot(y))
 
-The bias is one more row of W, for a column of ones beside x. Two things are left for the end of a block, as what they
-guard against is rare: that no exponential has left float32's range, and that the loss's factors are all 1. If one is
-not so, the block is done again, step by step as the loop does it. Metrics are made of the probabilities of a whole
-block.
+The bias is one more row of W, for a column of ones beside x. Whether an exponential has left float32's range is looked
+at when the block is done, since it is rare: then it is done again as the loop does it. Metrics are made of the
+probabilities of a whole block.
 
 In exact terms this is the reference loop's arithmetic; in float32 it agrees to rounding. It serves what `gram` serves,
 where clients have many rows or few features, and where they differ much in size: nobody waits for anybody.
@@ -24,14 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np.learning.engines.columns import ClientColumns
-from fedsim_np.learning.losses import SoftmaxHead
+from fedsim_np.learning.losses import SoftmaxHead, are_safe, unguarded_softmax
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
 from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 _BLOCK_BYTES = 2**20  # of what is laid out: it should stay in a core's cache
-_SMALLEST, _LARGEST = np.float32(1e-20), np.float32(1e20)  # of sums of exponentials, with digits to spare
 
 
 def train(
@@ -123,7 +121,7 @@ class _Local:
         z = np.empty_like(p) if self._head.needs_outputs else p
         before = self.weights.copy(), None if self._velocity is None else self._velocity.copy()
         fits = self._quickly(block, z, p, labels)
-        if not fits or not self._head.is_plain(p, entries):
+        if not fits:
             self.weights, self._velocity = before
             self._carefully(block, z, p, labels)
         losses = self._head.losses(z, p, entries)
@@ -131,7 +129,7 @@ class _Local:
 
     def _quickly(self, block: _Block, z: Array, p: Array, labels: Array) -> bool:
         """Take steps whose exponentials stay in float32's range; return whether they did."""
-        matmul, exp, add = np.matmul, np.exp, np.add.reduce
+        matmul = np.matmul
         onehot = np.eye(p.shape[1], dtype=np.float32).take(labels, axis=0)
         sums, weights, moved, length = np.empty((len(p), 1), np.float32), self.weights, self._moved, -1
         plain = self._velocity is None and self._drift is None and not self._pull
@@ -140,27 +138,30 @@ class _Local:
             if length != b - a:
                 length = b - a
                 errors, rate = np.empty((length, p.shape[1]), np.float32), np.float32(self._rate / max(length, 1))
-            logits = matmul(x, weights, out=z[a:b])
-            exp(logits, out=here)
-            here /= add(here, axis=1, out=total, keepdims=True)
+            unguarded_softmax(matmul(x, weights, out=z[a:b]), 1, here, total)
             np.subtract(here, onehot[a:b], out=errors)
-            errors *= rate
+            if self._head.are_plain(here, errors):
+                errors *= rate
+            else:
+                errors = self._errors(here, labels[a:b])
             matmul(x.T, errors, out=moved)
             if plain:
                 weights -= moved
             else:
                 self._move()
-        return bool(((sums > _SMALLEST) & (sums < _LARGEST)).all())
+        return bool(are_safe(sums).all())
 
     def _carefully(self, block: _Block, z: Array, p: Array, labels: Array) -> None:
         """Take the steps as the loop does."""
         for a, b in zip(block.edges, block.edges[1:], strict=False):
             x, here = block.x[a:b], p[a:b]
             self._head.predict(np.matmul(x, self.weights, out=z[a:b]), out=here)
-            scale = np.full(b - a, self._rate / max(b - a, 1), np.float32)
-            errors = self._head.errors(here, LabelEntries(labels[a:b]), scale)
-            np.matmul(x.T, errors, out=self._moved)
+            np.matmul(x.T, self._errors(here, labels[a:b]), out=self._moved)
             self._move()
+
+    def _errors(self, p: Array, labels: Array) -> Array:
+        scale = np.full(len(p), self._rate / max(len(p), 1), np.float32)
+        return self._head.errors(p, LabelEntries(labels), scale)
 
     def _move(self) -> None:
         """Move the weights by a step's gradient, times the rate, that is in ``_moved``."""
