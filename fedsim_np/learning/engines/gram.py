@@ -191,7 +191,7 @@ def _plan(
 def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache) -> Array:
     """Return the rows of each client's G = X X^T + 1, (k N, N)."""
     k, num_rows = fingerprints.shape
-    grams = np.empty((k, num_rows, num_rows), np.float32)  # what is not filled moves logits that nobody reads
+    grams = np.zeros((k, num_rows, num_rows), np.float32)
     for client, x, of_client, into in zip(columns, xs, fingerprints, grams, strict=True):
         fingerprint, key = of_client[: len(x)], (client.key, "gram")
         kept: tuple[Array, Array] | None = None if client.key is None else cache.find(key)
