@@ -304,8 +304,9 @@ class Dataset:
         source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._stages)
         rows = None if isinstance(source, ElementSource) or self.maps or batches > 1 else source
         choice = Selection.of(fields, scale, offset, self.client_id, self.is_batched or rows is not None)
-        if not self.maps and source.spec:
-            choice.check(source.spec)
+        found = source.arrays if isinstance(source, ArraySource) else source.spec
+        if not self.maps and found:
+            choice.check(found)
         if rows is None:
             return self.map(choice)
         # Reordering rows and choosing of each commute; the shuffles, and with them their counters, stay the same.

@@ -366,7 +366,17 @@ class SelectedSource:
 
 
 def _select(source: Source, selection: Selection) -> Columns:
-    return read_only_fields(selection(source.columns()))
+    columns = source.columns()
+    chosen = {old: columns.get(old) for _, old in selection.fields}
+    if selection.scale is None is selection.offset and all(
+        column is not None and column.flags.c_contiguous for column in chosen.values()
+    ):  # views, as read-only as what they are of
+        return OrderedDict((new, _rows(columns[old])) for new, old in selection.fields)
+    return read_only_fields(selection(columns))
+
+
+def _rows(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return column.reshape(len(column), math.prod(column.shape[1:]))
 
 
 class CachedSource:
