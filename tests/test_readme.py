@@ -76,6 +76,13 @@ def test_the_shown_figures_are_the_stored_ones():
         others = [peers[framework]["ms"][key] for framework in frameworks]
         cells = [f"{ms['auto']:.1f}", f"{ratio:.1f}", f"{ms['plain_numpy']:.0f}", f"{ms['loop']:.0f}"]
         assert f"| {name} | {' | '.join([*cells, *(f'{other:,.0f}' for other in others)])} |" in README
+    research = json.loads((results / "research.json").read_text(encoding="utf-8"))["work"]
+    for name, measured in research.items():
+        for way, ratio in measured["times as fast as plain_numpy.py"].items():
+            ms, plain = measured["ms"][way], measured["ms"]["plain_numpy"]
+            assert way == "plain_numpy" or f"| {name} | {way} | {ms:.0f} | {ratio:.1f} | {plain:.0f} |" in README
+    mlp = json.loads((results / "mlp.json").read_text(encoding="utf-8"))["times as fast as plain_numpy.py"]["cohort"]
+    assert f"{mlp:.1f} times as fast as the same written out in plain NumPy" in " ".join(README.split())
     scale = json.loads((results / "scale.json").read_text(encoding="utf-8"))
     cohorts = scale["cohort, from HDF5, 5 epochs"]
     assert f"take {cohorts['3383']['seconds']:.1f} s, {scale['seconds per 1,000 clients']['3383']:.1f} s per" in README
