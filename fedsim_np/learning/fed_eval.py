@@ -79,7 +79,7 @@ def build_fed_eval(
     Parameters
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
-    engine : {"auto", "loop", "cohort", "gram"}
+    engine : {"auto", "loop", "cohort", "gram", "presorted"}
         "loop" is the reference. For all others evaluation has one fast way of its own, where the model allows it.
     executor, cache_bytes
         As for `compose_learning_process`.

@@ -214,7 +214,7 @@ def compose_learning_process(
         How that update moves the server's weights. SGD at rate 1 subtracts it: plain averaging.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
-    engine : {"auto", "loop", "cohort", "gram"}
+    engine : {"auto", "loop", "cohort", "gram", "presorted"}
         How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
         "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named
         engine that cannot is an error, now.

@@ -1,15 +1,16 @@
 """Fast ways to do what the reference loop does, held to it by tests.
 
-==========  ======================================================================================================
-``loop``    one client after the other: the reference, for everything
-``cohort``  all clients of a chunk in lockstep, for a `LocalTraining` of a model that is `Stackable`
-``gram``    lockstep in the span of the data, for softmax regression and `SGDSteps`
-``auto``    the fastest of them that is valid; instead of gram, cohort for chunks whose shapes do not suit it
-==========  ======================================================================================================
+=============  ===================================================================================================
+``loop``       one client after the other: the reference, for everything
+``cohort``     all clients of a chunk in lockstep, for a `LocalTraining` of a model that is `Stackable`
+``gram``       lockstep in the span of the data, for softmax regression and `SGDSteps`
+``presorted``  client by client, each one's rows laid out once in the order in which they are read, for the same
+``auto``       the fastest of them that is valid; instead of gram, what suits a chunk's shapes best
+=============  ===================================================================================================
 
 `choose_engine` decides when a process is built, by what work and model declare. To read them: `engine`, `loop`;
-`columns`, `schedule`, `lockstep`, `gram`, `evaluation`; then `audit`, `cache`, `runner`, `host`; last `maps`, where
-what cannot be declared is found out.
+`columns`, `schedule`, `lockstep`, `sgd`, `gram`, `presorted`, `costs`, `evaluation`; then `audit`, `cache`, `runner`,
+`host`; last `maps`, where what cannot be declared is found out.
 """
 
 from __future__ import annotations
