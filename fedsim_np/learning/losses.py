@@ -114,15 +114,16 @@ class CrossEntropy(NamedTuple):
         Of probabilities p and p_y, or of outputs z and z_y: -> (...).
     factors : callable
         Of p and p_y: factors (...) of the gradients ``p - onehot(y)``, or None where all are 1.
-    are_plain : callable
-        Of p and e = p - onehot(y): whether e are the gradients, to rounding. It may be False where they are, if rarely.
+    are_plain : callable or None
+        Of e = p - onehot(y): whether these are the gradients, to rounding. It may be False where they are, if rarely.
+        None where the digits of the smallest probabilities matter.
     is_of_outputs : bool
         What `losses` is of.
     """
 
     losses: Callable[[Array, Array], Array]
     factors: Callable[[Array, Array], Array | None]
-    are_plain: Callable[[Array, Array], bool]
+    are_plain: Callable[[Array], Any] | None
     is_of_outputs: bool = False
 
 
@@ -164,13 +165,9 @@ def _tutorial_factors(p: Array, p_y: Array) -> Array | None:
 
 LOSSES: dict[LossName, CrossEntropy] = {
     # Where p_y is so near 1 that Keras's factor is 0, all of p - onehot(y) is no larger than p's rounding.
-    "keras": CrossEntropy(
-        _keras, _keras_factors, lambda p, e: np.minimum.reduce(e, axis=None, initial=0) > -_NEARLY_ONE
-    ),
-    "stable": CrossEntropy(_stable, lambda p, p_y: None, lambda p, e: True, is_of_outputs=True),
-    "tutorial": CrossEntropy(
-        _tutorial, _tutorial_factors, lambda p, e: np.minimum.reduce(p, axis=None, initial=1) >= TINY
-    ),
+    "keras": CrossEntropy(_keras, _keras_factors, lambda e: np.minimum.reduce(e, axis=None, initial=0) > -_NEARLY_ONE),
+    "stable": CrossEntropy(_stable, lambda p, p_y: None, lambda e: True, is_of_outputs=True),
+    "tutorial": CrossEntropy(_tutorial, _tutorial_factors, None),
 }
 """The cross-entropies by name."""
 
@@ -229,9 +226,15 @@ class SoftmaxHead:
         """Whether `losses` looks at z; otherwise any array will do."""
         return LOSSES[self.loss].is_of_outputs
 
-    def are_plain(self, predictions: Array, differences: Array) -> bool:
+    @property
+    def may_be_plain(self) -> bool:
+        """Whether `unguarded_softmax` and `are_plain` can take the places of `predict` and `errors`."""
+        return LOSSES[self.loss].are_plain is not None
+
+    def are_plain(self, differences: Array) -> bool:
         """Return whether p - onehot(y) are the errors, to rounding; it may be False where they are, if rarely."""
-        return bool(LOSSES[self.loss].are_plain(predictions, differences))
+        are_plain = LOSSES[self.loss].are_plain
+        return are_plain is not None and bool(are_plain(differences))
 
     def errors(self, predictions: Array, targets: LabelEntries, scale: Any = ONE, out: Array | None = None) -> Array:
         """Return p - onehot(y), times the loss's factor and the scale."""

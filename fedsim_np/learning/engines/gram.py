@@ -65,7 +65,9 @@ def train(
     kernel, bias = server
     logits, fingerprints = _first_logits(kernel, bias, xs)
     plan, movement = _plan(model, head, columns, xs, fingerprints, cache), _movement(steps, drift, xs)
-    z, p, errors, is_right = _take_steps(head, steps, logits.copy(), plan, movement, is_quick=True)
+    is_right = False
+    if head.may_be_plain:
+        z, p, errors, is_right = _take_steps(head, steps, logits.copy(), plan, movement, is_quick=True)
     if not is_right:
         z, p, errors, _ = _take_steps(head, steps, logits, plan, movement, is_quick=False)
     return _update(steps, drift, errors, plan, xs), _measured(model.declared_metrics, head, z, p, plan)
@@ -249,7 +251,7 @@ def _take_steps(
             np.subtract(p, plan.onehot[t], out=e)
         else:  # the head sees the classes last, as it is used to
             head.predict(here.T, out=p.T)
-        if is_quick and head.are_plain(p, e):
+        if is_quick and head.are_plain(e):
             np.multiply(e, scale[t], out=e)
         else:
             head.errors(p.T, _FlatEntries(plan.at_label[t]), scale[t], out=e.T)

@@ -120,8 +120,7 @@ class _Local:
         p, entries = np.empty((len(block.y), self._start.shape[1]), np.float32), self._head.targets(block.y)
         z = np.empty_like(p) if self._head.needs_outputs else p
         before = self.weights.copy(), None if self._velocity is None else self._velocity.copy()
-        fits = self._quickly(block, z, p, labels)
-        if not fits:
+        if not (self._head.may_be_plain and self._quickly(block, z, p, labels)):
             self.weights, self._velocity = before
             self._carefully(block, z, p, labels)
         losses = self._head.losses(z, p, entries)
@@ -140,7 +139,7 @@ class _Local:
                 errors, rate = np.empty((length, p.shape[1]), np.float32), np.float32(self._rate / max(length, 1))
             unguarded_softmax(matmul(x, weights, out=z[a:b]), 1, here, total)
             np.subtract(here, onehot[a:b], out=errors)
-            if self._head.are_plain(here, errors):
+            if self._head.are_plain(errors):
                 errors *= rate
             else:
                 errors = self._errors(here, labels[a:b])
