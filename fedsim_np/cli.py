@@ -12,7 +12,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -41,14 +42,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _terminable() -> contextlib.AbstractContextManager[None]:
+_PATIENCE = 10.0  # seconds, for removing half files
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
     """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way."""
+    # An exception that is raised while Python finalises an object is lost: then it is raised once more.
+    again = threading.Timer(_PATIENCE, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    again.daemon = True
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        if not again.is_alive():
+            again.start()
         raise SystemExit(128 + number)
 
     is_ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # and not ignored, or somebody else's
-    return handling(signal.SIGTERM, end) if is_ours else contextlib.nullcontext()
+    try:
+        with handling(signal.SIGTERM, end) if is_ours else contextlib.nullcontext():
+            yield
+    finally:
+        again.cancel()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -168,7 +168,7 @@ def _examples(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
     if kind == "json":
         return partition.pool(partition.from_leaf_json(arguments.input)), None
     if kind == "hdf5":
-        with HDF5ClientData(arguments.input) as client_data:
+        with HDF5ClientData(arguments.input, cache_bytes=0) as client_data:
             return partition.pool(client_data), None
     if kind == "npz":
         arrays = _npz(arguments.input)

@@ -60,7 +60,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _writers(arguments: argparse.Namespace, split: str) -> SyntheticClientData:
-    return SyntheticClientData(arguments.clients, split, arguments.seed, normalize=not arguments.raw)
+    # Each is looked at once: there is nothing to keep.
+    return SyntheticClientData(arguments.clients, split, arguments.seed, not arguments.raw, cache_bytes=0)
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -70,7 +71,7 @@ def _info(arguments: argparse.Namespace) -> int:
             print(describe(_writers(arguments, split)), flush=True)
         return 0
     for path in sample_paths() if arguments.data is None else [arguments.data]:
-        with HDF5ClientData(path) as client_data:
+        with HDF5ClientData(path, cache_bytes=0) as client_data:
             print(path)
             for name, spec in client_data.element_type_structure.items():
                 print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
