@@ -50,13 +50,13 @@ def wide_group(path, repeats):
             list(file["examples"])
 
     def shapes_here():
-        with fed.datasets.HDF5ClientData(path) as data:
+        with fed.datasets.HDF5ClientData(path, cache_bytes=0) as data:
             sum(data.create_dataset_for_client(client_id).num_examples for client_id in data.client_ids)
 
     times = {"names by h5py": [], "names here": [], "shapes by h5py": [], "shapes, checked, here": []}
     for _ in range(repeats):
         times["names by h5py"].append(timed(names_by_h5py))
-        times["names here"].append(timed(lambda: fed.datasets.HDF5ClientData(path).close()))
+        times["names here"].append(timed(lambda: fed.datasets.HDF5ClientData(path, cache_bytes=0).close()))
         times["shapes by h5py"].append(timed(shapes_by_h5py))
         times["shapes, checked, here"].append(timed(shapes_here))
     return common.medians(times)
@@ -71,7 +71,7 @@ def new_process(**keywords):
 
 def cold_rounds(path, size, repeats):
     """Return the times of cold and warm rounds, interleaved, and the parts of the cold ones."""
-    data = fed.datasets.HDF5ClientData(path)
+    data = fed.datasets.HDF5ClientData(path, cache_bytes=0)
     ids = data.client_ids
     process, kept = new_process(), new_process()
     state = process.initialize()
@@ -114,8 +114,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "writers.h5")
         fed.datasets.write_hdf5(path, fed.datasets.SyntheticClientData(clients))
-        opened = [timed(lambda: fed.datasets.HDF5ClientData(path)) for _ in range(repeats)]
-        data = fed.datasets.HDF5ClientData(path)
+        opened = [timed(lambda: fed.datasets.HDF5ClientData(path, cache_bytes=0)) for _ in range(repeats)]
+        data = fed.datasets.HDF5ClientData(path, cache_bytes=0)
         first = [timed(lambda: data.create_dataset_for_client(data.client_ids[-1]).to_arrays()) for _ in range(repeats)]
         everyone = timed(lambda: [data.create_dataset_for_client(c).to_arrays() for c in data.client_ids])
         by_h5py = timed(lambda: read_by_h5py(path, data.client_ids))

@@ -110,7 +110,8 @@ def main():
     populations, cohort = ([100, 10_000], 20) if quick else ([10**3, 3383, 10**4, 10**5, 10**6], 1000)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "writers.h5")
-        fed.datasets.write_hdf5(path, fed.datasets.SyntheticClientData(sizes[-1]))
+        # Kept, they would be in the peak memory of the processes that are started below.
+        fed.datasets.write_hdf5(path, fed.datasets.SyntheticClientData(sizes[-1], cache_bytes=0))
         result = {
             "what": "first round of a new process: create the datasets, read, train; simulated writers",
             "cohort, from HDF5, 5 epochs": {str(k): measured(path, 0, k, 5) for k in sizes},
