@@ -10,6 +10,7 @@ medians of the ratios within each turn.
 - memory: 400 simulated writers as arrays; 100 of them a round, one epoch, or 10 of them, five epochs
 - hdf5: the same 400 in a file (gzip), once all of them have been read; plain_numpy.py has them in memory
 - synthetic: FedProx's Synthetic(1, 1), 60 features, clients of 50 to 5,000 rows, batches of 10, 20 epochs
+- training: a checkpoint and two logs a round, against `process.next` alone
 - own model: a softmax regression as a user writes it, nothing stacked, 10 clients, five epochs
 """
 
@@ -163,6 +164,39 @@ def works(quick, folder):
     )
 
 
+def training(quick, folder, repeats):
+    """Return ms a round by `process.next`, and with a checkpoint and two logs a round, as `fedsim-np train` does."""
+    rounds, k = (3, 3) if quick else (20, 10)
+    writers = fed.datasets.SyntheticClientData(10 * k)
+    process = fed.learning.build_weighted_fed_avg(
+        models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.02), engine="auto"
+    )
+    sample = fed.program.build_uniform_sampling_fn(writers.client_ids, random_seed=0)
+    numbers = itertools.count()
+
+    def cohort(round_num):
+        return [select(writers.create_dataset_for_client(c), 5) for c in sample(round_num, k)]
+
+    def by_next():
+        state = process.initialize()
+        for round_num in range(1, rounds + 1):
+            state = process.next(state, cohort(round_num), iteration=round_num - 1).state
+
+    def by_training():
+        run = folder / f"run{next(numbers)}"
+        run.mkdir()
+        loggers = [fed.program.CSVLogger(run / "metrics.csv"), fed.program.JSONLinesLogger(run / "metrics.jsonl")]
+        manager = fed.program.FileProgramStateManager(run / "checkpoints")
+        fed.program.run_training_process(
+            process, cohort, rounds, program_state_manager=manager, metrics_managers=loggers, reshuffle=True
+        )
+
+    times = common.interleaved({"process.next": by_next, "run_training_process": by_training}, repeats)
+    ratios = [b / a for a, b in zip(*times.values(), strict=True)]
+    ms = {name: round(ms / rounds, 2) for name, ms in common.medians(times).items()}
+    return {"ms a round": ms, "times as long": round(statistics.median(ratios), 2)}
+
+
 def main():
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -184,6 +218,9 @@ def main():
             }
             result["work"][name] = {"ms": common.medians(times), "times as fast as plain_numpy.py": ratios}
             print(name, common.medians(times), ratios, flush=True)
+        if arguments.only in "training":
+            result["training, 10 of 100 x 5 epochs"] = training(arguments.quick, Path(folder), repeats)
+            print(result["training, 10 of 100 x 5 epochs"], flush=True)
     common.store(result | common.origin(), arguments.json)
 
 
