@@ -21,7 +21,7 @@ import fedsim_np as fed
 ENGINES = ("loop", "cohort", "gram", "presorted", "auto")
 GRID = {"n": (1, 20, 100, 1000, 10000), "d": (5, 60, 784, 10000), "c": (2, 10, 62), "epochs": (1, 5, 20)}
 QUICK = {"n": (20,), "d": (5, 60), "c": (10,), "epochs": (1, 2)}
-MOST_NUMBERS, MOST_WORK = 2e7, 3e8  # of a cohort's x; multiplications of a round
+MOST_NUMBERS, MOST_WORK = 1e7, 1e8  # of a cohort's x; multiplications of a round
 
 
 def cohort_of(n, d, c, epochs, ragged, k):

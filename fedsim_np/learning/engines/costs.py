@@ -46,22 +46,23 @@ class Shapes(NamedTuple):
 
 # Microseconds: of a chunk, and of each of the counts. What all ways have in common is left out.
 _PRESORTED = {
-    "clients": 35.0,
-    "steps": 10.4,
-    "laid out": 0.00098,
-    "probabilities": 0.0066,
-    "weights": 0.00134,
-    "far weights": 0.0023,
+    "clients": 30.0,
+    "steps": 13.5,
+    "laid out": 0.00086,
+    "probabilities": 0.0052,
+    "weights": 0.0030,
+    "far weights": 0.0041,
 }
-_COHORT = {"steps": 113.0, "products": 0.00084, "probabilities": 0.0105, "weights": 0.0018, "far weights": 0.0022}
+_COHORT = {"steps": 129.0, "products": 0.00083, "probabilities": 0.0078, "weights": 0.0035, "far weights": 0.0039}
 _GRAM = {
     "chunk": 250.0,
-    "steps": 34.0,
-    "products": 0.00013,
-    "moved": 5.7e-5,
-    "gathered": 0.0002,
-    "probabilities": 0.0087,
-    "matrices": 4e-6,
+    "steps": 27.0,
+    "data": 0.0012,
+    "products": 0.00018,
+    "moved": 5.4e-5,
+    "gathered": 0.00037,
+    "probabilities": 0.0139,
+    "matrices": 5e-6,
 }
 _NEAR = 2**18  # numbers that a core's cache has room for
 
@@ -90,6 +91,7 @@ def counts(shapes: Shapes) -> dict[Way, dict[str, float]]:
         "gram": {
             "chunk": 1,
             "steps": longest,
+            "data": n * d,  # that are read twice
             "products": n * d * c,
             "moved": places * most * c,  # multiplications that move the logits
             "gathered": places * most,
@@ -104,8 +106,8 @@ def costs(shapes: Shapes) -> dict[Way, float]:
 
     Examples
     --------
-    >>> few, many = (Shapes(np.full(10, n), np.full(10, 5 * n), np.full(10, n / 4), 20, 60, 10) for n in (50, 5000))
-    >>> [min(found, key=found.get) for found in (costs(few), costs(many))]
+    >>> even, ragged = np.full(10, 50), np.array([50] * 9 + [5000])
+    >>> [min(found, key=found.get) for found in (costs(Shapes(n, 5 * n, n / 4, 20, 60, 10)) for n in (even, ragged))]
     ['gram', 'presorted']
     """
     of_one = {"presorted": _PRESORTED, "cohort": _COHORT, "gram": _GRAM}
