@@ -83,6 +83,14 @@ def test_the_shown_figures_are_the_stored_ones():
             assert way == "plain_numpy" or f"| {name} | {way} | {ms:.0f} | {ratio:.1f} | {plain:.0f} |" in README
     mlp = json.loads((results / "mlp.json").read_text(encoding="utf-8"))["times as fast as plain_numpy.py"]["cohort"]
     assert f"{mlp:.1f} times as fast as the same written out in plain NumPy" in " ".join(README.split())
+    new, warm, first = (
+        json.loads((results / "shapes.json").read_text(encoding="utf-8"))["verdict"][what]
+        for what in ("new", "warm", "first")
+    )
+    under, loop = ([found[key] for found in (new, warm, first)] for key in ("best/auto under 0.9", "loop/auto under 1"))
+    said = "in {} where orders are new, in {} where clients and orders come again, and in {} in a first".format(*under)
+    assert said in " ".join(README.split())
+    assert f"the loop is faster in {loop[0]}, {loop[1]} and {loop[2]} (" in README
     scale = json.loads((results / "scale.json").read_text(encoding="utf-8"))
     cohorts = scale["cohort, from HDF5, 5 epochs"]
     assert f"take {cohorts['3383']['seconds']:.1f} s, {scale['seconds per 1,000 clients']['3383']:.1f} s per" in README
