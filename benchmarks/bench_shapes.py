@@ -1,36 +1,47 @@
 """A round in every engine, over a grid of shapes, and how near "auto" is to the fastest.
 
-usage: bench_shapes.py [--repeats N] [--json FILE] [--quick] [--only WORD]
+usage: bench_shapes.py [--repeats N] [--json FILE] [--quick] [--only WORD] [--fit FILE]
 
 Softmax regression by SGD on clients of n rows, d features and c classes, in batches of 20, in one thread. "ragged"
 clients have from n/4 to 2n rows. "warm" is a round whose clients and orders have been seen before, "new" one whose
 orders are new, as when `iteration` is passed, and "first" one of a process that has seen nothing. What would need more
 than a budget of arithmetic or memory is left out, for the loop as well. Engines take turns; the figures are the fastest
-of their turns, since what is compared takes milliseconds on a machine that others use too.
+of their turns, since what is compared takes milliseconds on a machine that others use too. --fit takes a stored result
+and prints the numbers of `learning/engines/costs.py` that suit it best, those of "matrices" aside, whose rounds are few
+(least squares of relative errors, none below 0; it needs SciPy).
 """
 
 import argparse
 import itertools
+import json
+import re
 import time
+from pathlib import Path
 
 import common
 import numpy as np
 
 import fedsim_np as fed
+from fedsim_np.learning.engines import costs
 
 ENGINES = ("loop", "cohort", "gram", "presorted", "auto")
 GRID = {"n": (1, 20, 100, 1000, 10000), "d": (5, 60, 784, 10000), "c": (2, 10, 62), "epochs": (1, 5, 20)}
 QUICK = {"n": (20,), "d": (5, 60), "c": (10,), "epochs": (1, 2)}
+CLIENTS, BATCH = 4, 20
 MOST_NUMBERS, MOST_WORK = 1e7, 1e8  # of a cohort's x; multiplications of a round
+
+
+def sizes_of(n, ragged, k):
+    """Return the clients' numbers of rows."""
+    return np.geomspace(max(1, n // 4), 2 * n, k).astype(int) if ragged else np.full(k, n)
 
 
 def cohort_of(n, d, c, epochs, ragged, k):
     """Return the clients' datasets."""
-    rng = np.random.default_rng(0)
-    sizes = np.geomspace(max(1, n // 4), 2 * n, k).astype(int) if ragged else [n] * k
+    rng, sizes = np.random.default_rng(0), sizes_of(n, ragged, k)
     arrays = [(rng.normal(0, 1, (m, d)).astype(np.float32), rng.integers(0, c, (m, 1), np.int32)) for m in sizes]
     datasets = [fed.datasets.Dataset.from_arrays({"x": x, "y": y}) for x, y in arrays]
-    return [dataset.repeat(epochs).shuffle(200, seed=1).batch(20) for dataset in datasets]
+    return [dataset.repeat(epochs).shuffle(200, seed=1).batch(BATCH) for dataset in datasets]
 
 
 def times_of(cohort, d, c, engines, repeats):
@@ -54,6 +65,30 @@ def times_of(cohort, d, c, engines, repeats):
     return times
 
 
+def fit(path):
+    """Print what each count of each way costs, by a stored result, in microseconds."""
+    from scipy.optimize import nnls
+
+    shapes = json.loads(Path(path).read_text(encoding="utf-8"))["shapes"]
+    for way in ("presorted", "cohort", "gram"):
+        rows = []
+        for name, times in shapes.items():
+            n, d, c, epochs = map(int, re.findall(r"=(\d+)", name))
+            rows_of_each = sizes_of(n, name.endswith("ragged"), CLIENTS).astype(float)
+            visits = rows_of_each * epochs
+            shape = costs.Shapes(rows_of_each, visits, np.ceil(visits / BATCH), min(BATCH, int(visits.max())), d, c)
+            if way in times:
+                counts = {"whole round": 1.0, **costs.counts(shape)[way]}
+                counts.pop("matrices", None)  # of "new" rounds, where they are kept
+                rows.append({count: value / times[way]["new"] / 1e3 for count, value in counts.items()})
+        matrix = np.array([list(row.values()) for row in rows])
+        scale = matrix.max(axis=0)
+        found = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
+        off = np.abs(matrix @ found - 1)
+        numbers = {count: float(f"{value:.3g}") for count, value in zip(rows[0], found, strict=True)}
+        print(way, numbers, f"median and largest error: {np.median(off):.0%}, {off.max():.0%}")
+
+
 def main():
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,9 +96,13 @@ def main():
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--quick", action="store_true", help="few shapes and turns, to see that it runs")
     parser.add_argument("--only", default="", help="the shapes with this text in their name, such as 'd=60 '")
+    parser.add_argument("--fit", metavar="FILE", help="measure nothing: fit the costs to a stored result")
     arguments = parser.parse_args()
+    if arguments.fit:
+        fit(arguments.fit)
+        return
     grid, repeats = (QUICK, 2) if arguments.quick else (GRID, arguments.repeats)
-    shapes, k = {}, 4
+    shapes, k = {}, CLIENTS
     for (n, d, c, epochs), ragged in itertools.product(itertools.product(*grid.values()), (False, True)):
         name = f"n={n} d={d} c={c} epochs={epochs} {'ragged' if ragged else 'even'}"
         numbers = k * n * d

@@ -269,7 +269,7 @@ class StateAlone(Right):
         (
             WideServer,
             ["loop", "auto"],
-            r"'0 that finish_round gives' must be float32, as what initialize gives. Got 'floa",
+            r"'0 that finish_round of WideServer gives' must be float32, as what initialize gi",
         ),
         (
             UncountedRounds,
@@ -358,5 +358,7 @@ def test_what_is_kept_is_what_a_checkpoint_restores(first):
         def end(self, client, local, trained):
             return super().end(client, local, trained)._replace(kept=client.kept)
 
-    with pytest.raises(TypeError, match="'what initialize_client gives' must be None, or arrays and numbers in tuples"):
+    with pytest.raises(
+        TypeError, match="'what initialize_client of Odd gives' must be None, or arrays and numbers in tuples"
+    ):
         run(Odd())

@@ -85,13 +85,12 @@ class TrainingProcess(LearningProcess):
             aggregator_state, update, aggregated = aggregate(self.aggregator, state.aggregator, updates, cohort)
             finalizer_state, trainable, finalized = self._finalize(state, update)
             finished = self.client_work.finish_round(sent.state, cohort)
-            server, worked = check_parts(
-                f"finish_round of {type(self.client_work).__name__}", finished, "state", "metrics"
-            )
+            worker = type(self.client_work).__name__
+            server, worked = check_parts(f"finish_round of {worker}", finished, "state", "metrics")
         new_state = LearningAlgorithmState(
             global_model_weights=sent.weights._replace(trainable=trainable),
             distributor=(),
-            client_work=ClientWorkState.of(state).after(server, cohort, results.kept).stored(),
+            client_work=ClientWorkState.of(state).after(server, cohort, results.kept, worker).stored(),
             aggregator=aggregator_state,
             finalizer=finalizer_state,
         )
@@ -118,7 +117,7 @@ class TrainingProcess(LearningProcess):
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
-            kept = of_work.kept_of([dataset.client_id for dataset in datasets], first)
+            kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
         results = runner.run(sent, datasets, kept)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"

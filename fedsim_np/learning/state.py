@@ -51,8 +51,10 @@ class ClientWorkState(NamedTuple):
         """Return what ``state.client_work`` holds: all of this, or `server` alone where rounds are not counted."""
         return self.server if self.round_num is None else self
 
-    def kept_of(self, ids: Sequence[str | None], first: Any) -> list[Any] | None:
+    def kept_of(self, ids: Sequence[str | None], first: Any, work: str) -> list[Any] | None:
         """Return what is kept of each client of a cohort, `first` of a new one; None where `first` is: nothing is kept.
+
+        `work` is named in errors.
 
         Raises
         ------
@@ -65,7 +67,7 @@ class ClientWorkState(NamedTuple):
             return None
         if not trees.fold(_is_number, _is_plain, first):
             rule = "None, or arrays and numbers in tuples, lists and dicts"
-            raise argument_type_error("what initialize_client gives", rule, first)
+            raise argument_type_error(f"what initialize_client of {work} gives", rule, first)
         if None in ids:
             raise argument_error(
                 "data", "of clients with ids (Dataset.with_client_id), since something is kept of each", None
@@ -75,7 +77,7 @@ class ClientWorkState(NamedTuple):
             raise argument_error("data", "of different clients, since something is kept of each", f"{twice}, twice")
         return [trees.freeze(self.clients.get(str(client_id), first)) for client_id in ids]
 
-    def after(self, server: Any, cohort: Cohort, kept: Any) -> ClientWorkState:
+    def after(self, server: Any, cohort: Cohort, kept: Any, work: str) -> ClientWorkState:
         """Return the state after a round: of clients that count, what they sent to be kept, (k, ...), by their ids.
 
         Raises
@@ -88,7 +90,7 @@ class ClientWorkState(NamedTuple):
             old = before.get(path)
             if isinstance(leaf, np.ndarray) and isinstance(old, np.ndarray) and leaf.dtype != old.dtype:
                 rule = f"{old.dtype}, as what initialize gives"
-                raise argument_error(f"{path or 'state'} that finish_round gives", rule, leaf.dtype.name)
+                raise argument_error(f"{path or 'state'} that finish_round of {work} gives", rule, leaf.dtype.name)
         if self.round_num is None:
             return self._replace(server=server)
         clients = dict(self.clients)

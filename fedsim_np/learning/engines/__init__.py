@@ -9,8 +9,8 @@
 =============  ===================================================================================================
 
 `choose_engine` decides when a process is built, by what work and model declare. To read them: `engine`, `loop`;
-`columns`, `schedule`, `lockstep`, `sgd`, `gram`, `presorted`, `costs`, `evaluation`; then `audit`, `cache`, `runner`,
-`host`; last `maps`, where what cannot be declared is found out.
+`columns`, `schedule`, `lockstep`, `sgd`, `descent`, `gram`, `presorted`, `costs`, `evaluation`; then `audit`, `cache`,
+`runner`, `host`; last `maps`, where what cannot be declared is found out.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ subtracts the batch's mean, or draws random numbers), every row of every batch i
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,12 @@ class ClientColumns(NamedTuple):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ClientColumns, self[:5]  # a key stands for memory of this process
+
+
+def counted(columns: Sequence[ClientColumns]) -> tuple[Array, Array]:
+    """Return how many batches and how many examples each client reads, (k,) int64 both."""
+    num_steps = np.array([len(client.lengths) for client in columns], np.int64)
+    return num_steps, np.array([len(client.rows) for client in columns], np.int64)
 
 
 def stacks(model: Model) -> bool:

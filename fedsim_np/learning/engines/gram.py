@@ -29,48 +29,29 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.engines.descent import Descent
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.losses import SoftmaxHead, are_safe, unguarded_softmax
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
-from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 
-def train(
-    model: Model,
-    head: SoftmaxHead,
-    steps: SGDSteps,
-    server: Arrays,
-    drift: Arrays | None,
-    columns: Sequence[ClientColumns],
-    cache: Cache,
-) -> tuple[Arrays, list[Unfinalized]]:
+def train(descent: Descent, cache: Cache) -> tuple[Arrays, list[Unfinalized]]:
     """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics.
 
-    Parameters
-    ----------
-    model : Model
-        For its metrics and labels.
-    head : SoftmaxHead
-    steps : SGDSteps
-    server : tuple of ndarray
-        W0 (d, c) and b0 (c,).
-    drift : tuple of ndarray, shapes (k, d, c) and (k, c), or None
-    columns : sequence of k ClientColumns
-    cache : Cache
-        Keeps Gram matrices, and plans of chunks that come again.
+    The cache keeps Gram matrices, and plans of chunks that come again.
     """
-    xs = [client.x.reshape(len(client.x), len(server[0])) for client in columns]
-    kernel, bias = server
+    head, metrics, steps, (kernel, bias), drift, columns = descent
+    xs = [client.x.reshape(len(client.x), len(kernel)) for client in columns]
     logits, fingerprints = _first_logits(kernel, bias, xs)
-    plan, movement = _plan(model, head, columns, xs, fingerprints, cache), _movement(steps, drift, xs)
+    plan, movement = _plan(head, columns, xs, fingerprints, cache), _movement(steps, drift, xs)
     is_right = False
     if head.may_be_plain:
         z, p, errors, is_right = _take_steps(head, steps, logits.copy(), plan, movement, is_quick=True)
     if not is_right:
         z, p, errors, _ = _take_steps(head, steps, logits, plan, movement, is_quick=False)
-    return _update(steps, drift, errors, plan, xs), _measured(model.declared_metrics, head, z, p, plan)
+    return _update(steps, drift, errors, plan, xs), _measured(metrics, head, z, p, plan)
 
 
 def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array) -> Array:
@@ -143,12 +124,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(
-    model: Model,
-    head: SoftmaxHead,
-    columns: Sequence[ClientColumns],
-    xs: Sequence[Array],
-    fingerprints: Array,
-    cache: Cache,
+    head: SoftmaxHead, columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache
 ) -> _Plan:
     """Return the chunk's plan, a kept one if it is of the same rows to the bit."""
     k, num_rows = fingerprints.shape
@@ -164,7 +140,7 @@ def _plan(
     rows = (schedule.rows + (np.arange(k, dtype=np.intp) * num_rows)[:, np.newaxis]).reshape(steps, places)
     mask = schedule.mask.reshape(steps, places)
     labels = row_labels.reshape(-1)[rows]
-    model.check_labels(labels[mask])
+    head.check(labels[mask])
     labels[~mask] = 0  # nobody reads these, and they may be anything
     at_label = labels * places + np.arange(places)
     onehot = np.zeros((steps, head.num_classes, places), np.float32)
@@ -276,10 +252,9 @@ def _take_steps(
 
 
 def _measured(
-    metrics: ExampleMetrics | None, head: SoftmaxHead, z: Array, predictions: Array, plan: _Plan
+    metrics: ExampleMetrics, head: SoftmaxHead, z: Array, predictions: Array, plan: _Plan
 ) -> list[Unfinalized]:
     """Return each client's unfinalized metrics."""
-    assert metrics is not None
     schedule, (steps, k, b) = plan.schedule, plan.schedule.rows.shape
     entries = plan.entries(predictions)
     z, p = (array.transpose(0, 2, 1) for array in (z, predictions))

@@ -20,7 +20,7 @@ from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining, check_dtypes, checked_local, checked_result
 from fedsim_np.learning.engines.audit import audit, rounds_to_audit
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.engines.columns import ClientColumns, counted
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, check_shapes, chunk_result, columns_of
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.models.model import BatchOutput, Model
@@ -205,8 +205,7 @@ class Stack:
     ) -> ChunkResult:
         """Return what the clients send, after their steps; beside the model's metrics those that the work adds."""
         work, trainable = self.engine.work, self.sent.weights.trainable
-        num_steps = np.array([len(client.lengths) for client in self.columns], np.int64)
-        num_examples = np.array([len(client.rows) for client in self.columns], np.int64)
+        num_steps, num_examples = counted(self.columns)
         trained = Trained(num_steps, num_examples, update)
         result = checked_result(work, work.end(client, local, trained), self.tasks[0].kept, len(self.tasks))
         wanted = [(len(measured), *w.shape) for w in trainable]

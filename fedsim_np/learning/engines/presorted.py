@@ -17,45 +17,24 @@ where clients have many rows or few features, and where they differ much in size
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np.learning.engines.columns import ClientColumns
+from fedsim_np.learning.engines.columns import ClientColumns, counted
+from fedsim_np.learning.engines.descent import Descent
 from fedsim_np.learning.losses import SoftmaxHead, are_safe, unguarded_softmax
 from fedsim_np.learning.metrics import ExampleMetrics, LabelEntries, Unfinalized
-from fedsim_np.learning.models.model import Model
 from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 _BLOCK_BYTES = 2**20  # of what is laid out: it should stay in a core's cache
 
 
-def train(
-    model: Model,
-    head: SoftmaxHead,
-    steps: SGDSteps,
-    server: Arrays,
-    drift: Arrays | None,
-    columns: Sequence[ClientColumns],
-) -> tuple[Arrays, list[Unfinalized]]:
-    """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics.
-
-    Parameters
-    ----------
-    model : Model
-        For its metrics.
-    head : SoftmaxHead
-    steps : SGDSteps
-    server : tuple of ndarray
-        W0 (d, c) and b0 (c,).
-    drift : tuple of ndarray, shapes (k, d, c) and (k, c), or None
-    columns : sequence of k ClientColumns
-        x are rows (n, d).
-    """
-    metrics = model.declared_metrics
-    assert metrics is not None
+def train(descent: Descent) -> tuple[Arrays, list[Unfinalized]]:
+    """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics."""
+    head, metrics, steps, server, drift, columns = descent
     start = np.vstack(server).astype(np.float32)
     k, (d, c) = len(columns), server[0].shape
     update = np.empty((k, d, c), np.float32), np.empty((k, c), np.float32)
@@ -67,8 +46,7 @@ def train(
             sums[:, i] += local.train(block, metrics)
         np.subtract(start[:d], local.weights[:d], out=update[0][i])
         np.subtract(start[d], local.weights[d], out=update[1][i])
-    num_examples = np.array([len(client.rows) for client in columns], np.int64)
-    num_steps = np.array([len(client.lengths) for client in columns], np.int64)
+    num_steps, num_examples = counted(columns)
     return update, metrics.of_clients(list(sums[1:]), sums[0], num_examples, num_steps)
 
 

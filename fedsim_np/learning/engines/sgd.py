@@ -20,6 +20,7 @@ from fedsim_np.learning.engines import gram, presorted
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.costs import cheapest
+from fedsim_np.learning.engines.descent import Descent
 from fedsim_np.learning.engines.engine import ChunkResult, Task
 from fedsim_np.learning.engines.lockstep import Lazy, LockstepEngine, Stack
 from fedsim_np.learning.shortcuts import IsSoftmaxRegression
@@ -66,11 +67,10 @@ class SGDEngine(LockstepEngine):
         if l2:  # l2 w is a pull towards the server's weights, and a drift of l2 times these
             of_l2 = trees.map(lambda w: np.float32(l2) * w, client.weights)
             drift = of_l2 if drift is None else trees.map(np.add, drift, of_l2)
-        steps, head = steps._replace(learning_rate=rate, momentum=momentum, pull=pull), self.softmax.softmax_head()
-        if way == "gram":
-            update, measured = gram.train(self.model, head, steps, server, drift, columns, cache)
-        else:
-            update, measured = presorted.train(self.model, head, steps, server, drift, columns)
+        steps, metrics = steps._replace(learning_rate=rate, momentum=momentum, pull=pull), self.model.declared_metrics
+        assert metrics is not None  # or the engine would not have been chosen
+        descent = Descent(self.softmax.softmax_head(), metrics, steps, server, drift, columns)
+        update, measured = gram.train(descent, cache) if way == "gram" else presorted.train(descent)
 
         def left(name: str) -> Any:
             return trees.map(np.subtract, client.weights, update) if name == "weights" else local[name]
