@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import fedsim_np as fed
 from fedsim_np.datasets import ArraySpec, Dataset, HDF5ClientData, InMemoryClientData, SyntheticClientData, write_hdf5
-from fedsim_np.datasets.sources import ArraySource, ElementSource, SelectedSource, Selection
+from fedsim_np.datasets.selection import SelectedSource, Selection
+from fedsim_np.datasets.sources import ArraySource, ElementSource
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import read_columns
 

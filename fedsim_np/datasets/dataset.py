@@ -24,17 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedsim_np.datasets.caching import CachedBatches, CachedSource
+from fedsim_np.datasets.selection import SelectedSource, Selection
 from fedsim_np.datasets.sources import (
     ArraySource,
     BatchList,
-    CachedBatches,
-    CachedSource,
     Columns,
     Element,
     ElementSource,
     ElementSpec,
-    SelectedSource,
-    Selection,
     Source,
     common_spec,
     copied,

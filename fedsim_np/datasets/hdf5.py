@@ -27,10 +27,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fedsim_np.datasets.caching import DEFAULT_CACHE_BYTES, keep
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import CHARACTERS, Schema
-from fedsim_np.datasets.sources import DEFAULT_CACHE_BYTES, Columns, ElementSpec, keep
+from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, check_int, data_error
 from fedsim_np.lru import LRU
 

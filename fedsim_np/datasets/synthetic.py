@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, overload
 
+from fedsim_np.datasets.caching import DEFAULT_CACHE_BYTES, keep
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, check_split, draw_images, draw_labels, num_examples
 from fedsim_np.datasets.schema import DIGITS
-from fedsim_np.datasets.sources import DEFAULT_CACHE_BYTES, Columns, ElementSpec, keep
+from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import argument_error, check_bool, check_int
 from fedsim_np.lru import LRU
 

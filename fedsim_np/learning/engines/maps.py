@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from fedsim_np.datasets import ArraySpec, Dataset
-from fedsim_np.datasets.sources import Selection
+from fedsim_np.datasets.selection import Selection
 
 MapFunction = Callable[..., Any]
 
