@@ -5,7 +5,7 @@ usage: bench_research.py [--repeats N] [--json FILE] [--quick] [--only WORD]
 Every round has clients that are drawn anew and an order that is new; plain_numpy.py draws the same clients, permutes
 their rows itself (every epoch anew), and has all data ready in memory. fedsim_np reads datasets: repeat, shuffle, batch
 and a map that flattens, or `select`. What is measured is the whole round, from the choice of the clients on. Ratios are
-medians of the ratios within each turn.
+medians of the ratios within each turn; a turn is a second of rounds.
 
 - memory: 400 simulated writers as arrays; 100 of them a round, one epoch, or 10 of them, five epochs
 - hdf5: the same 400 in a file (gzip), once all of them have been read; plain_numpy.py has them in memory
@@ -200,18 +200,18 @@ def training(quick, folder, repeats):
 def main():
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--quick", action="store_true", help="small and few turns, to see that it runs")
     parser.add_argument("--only", default="", help="the works with this word in their name")
     arguments = parser.parse_args()
-    repeats = 2 if arguments.quick else arguments.repeats
+    repeats, seconds = (2, 0.0) if arguments.quick else (arguments.repeats, 1.0)
     result = {"what": "median ms a round, and median of plain_numpy.py's time over it", "repeats": repeats, "work": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, contenders in works(arguments.quick, Path(folder)):
             if arguments.only not in name:
                 continue
-            times = common.interleaved(contenders, repeats)
+            times = common.interleaved(contenders, repeats, seconds)
             ratios = {
                 contender: round(statistics.median(p / t for p, t in zip(times["plain_numpy"], values, strict=True)), 2)
                 for contender, values in times.items()

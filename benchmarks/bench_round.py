@@ -4,8 +4,8 @@ usage: bench_round.py [--repeats N] [--json FILE] [--quick] [--export FILE]
 
 The clients are simulated writers in memory, read in the tutorial's way: repeat, shuffle, batches of 20, a map that
 flattens. plain_numpy.py is given ready arrays and ready orders; fedsim_np is given datasets. "loop" is this project's
-own reference engine. Ratios are medians of the ratios within each turn. --export writes the clients' arrays for the
-scripts in peers/, which make the same rounds in other frameworks.
+own reference engine. Ratios are medians of the ratios within each turn, which is a second of calls. --export writes
+the clients' arrays for the scripts in peers/, which make the same rounds in other frameworks.
 """
 
 import argparse
@@ -66,12 +66,12 @@ def evaluation(data):
 def main():
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=31)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--quick", action="store_true", help="few clients and turns, to see that it runs")
     parser.add_argument("--export", help="write the clients as arrays (.npz), and measure nothing")
     arguments = parser.parse_args()
-    repeats, wide, many = (3, 30, 30) if arguments.quick else (arguments.repeats, 100, 400)
+    repeats, seconds, wide, many = (3, 0.0, 30, 30) if arguments.quick else (arguments.repeats, 1.0, 100, 400)
     source = fed.datasets.SyntheticClientData(max(wide, many))
     data = {c: dict(source.create_dataset_for_client(c).to_arrays()) for c in source.client_ids}
     if arguments.export:
@@ -87,7 +87,7 @@ def main():
     }
     result = {"what": "median ms, and median of plain_numpy.py's time over it", "repeats": repeats, "work": {}}
     for name, contenders in works.items():
-        times = common.interleaved(contenders, repeats)
+        times = common.interleaved(contenders, repeats, seconds)
         ratios = {
             contender: round(statistics.median(p / t for p, t in zip(times["plain_numpy"], values, strict=True)), 2)
             for contender, values in times.items()

@@ -20,17 +20,24 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def interleaved(contenders, repeats):
-    """Return each contender's times in ms; they take turns, so that all see the same machine."""
+def interleaved(contenders, repeats, seconds=0.0):
+    """Return each contender's times in ms; they take turns, so that all see the same machine.
+
+    A turn is a call, or calls one after the other until so many seconds have passed, of which the mean counts. Rounds
+    come one after the other in use, and for the first tenth of a second after a pause systems may leave two threads on
+    one core.
+    """
     times = {name: [] for name in contenders}
     for contender in contenders.values():
         contender()
     gc.disable()
     for _ in range(repeats):
         for name, contender in contenders.items():
-            started = time.perf_counter()
-            contender()
-            times[name].append((time.perf_counter() - started) * 1e3)
+            calls, started, passed = 0, time.perf_counter(), 0.0
+            while not calls or passed < seconds:
+                contender()
+                calls, passed = calls + 1, time.perf_counter() - started
+            times[name].append(passed * 1e3 / calls)
         gc.collect()
     gc.enable()
     return times

@@ -7,11 +7,10 @@ names the place, the rule and what was found there. *Arguments* that break a rul
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -65,24 +64,29 @@ def data_error(
     return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.")
 
 
-@contextlib.contextmanager
-def naming_client(client_id: str | None) -> Iterator[None]:
+class NamingClient:
     """Put the client into a `DataError` that comes from code that does not know whose data it has.
 
     Examples
     --------
-    >>> with naming_client("ann"):
+    >>> with NamingClient("ann"):
     ...     raise data_error("labels must lie in [0, 9]", 10, field="y")
     Traceback (most recent call last):
     ...
     fedsim_np.errors.DataError: client 'ann', field 'y': labels must lie in [0, 9]. Got 10.
     """
-    try:
-        yield
-    except DataError as error:
-        if client_id is None or f"client '{client_id}'" in str(error):
-            raise
-        raise DataError(f"client '{client_id}', {error}") from error
+    __slots__ = ("_client_id",)
+
+    def __init__(self, client_id: str | None) -> None:
+        self._client_id = client_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, DataError) and self._client_id is not None:
+            if f"client '{self._client_id}'" not in str(error):
+                raise DataError(f"client '{self._client_id}', {error}") from error
 
 
 def argument_error(name: str, rule: str, value: object) -> ValueError:
@@ -178,6 +182,8 @@ def check_int(name: str, value: Any, *, minimum: int | None = None) -> int:
     ...
     ValueError: 'batch_size' must be an integer >= 1. Got 0.
     """
+    if type(value) is int and (minimum is None or value >= minimum):
+        return value
     integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not integral or (minimum is not None and value < minimum):
         bound = "" if minimum is None else f" >= {minimum}"

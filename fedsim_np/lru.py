@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 _OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short array
@@ -46,11 +46,18 @@ class LRU:
 
     def find(self, key: Hashable) -> Any:
         """Return the value of a key, or None."""
+        return self.find_all([key])[0]
+
+    def find_all(self, keys: Iterable[Hashable]) -> list[Any]:
+        """Return the values of keys, None where there is none."""
+        entries, found = self._entries, []
         with self._locked():
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
+            for key in keys:
+                entry = entries.get(key)
+                if entry is not None:
+                    entries.move_to_end(key)
+                found.append(None if entry is None else entry[0])
+        return found
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
         """Keep a value of so many bytes, if it fits into the budget at all."""

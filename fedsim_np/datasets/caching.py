@@ -19,7 +19,7 @@ from fedsim_np.datasets.sources import (
     read_only_fields,
     spec_of_batches,
 )
-from fedsim_np.errors import naming_client
+from fedsim_np.errors import NamingClient
 from fedsim_np.lru import LRU
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Once(Generic[_T]):
     """What a function returns, made at the first call and then remembered; threads may share it."""
 
     def __init__(self, make: Callable[[], _T]) -> None:
-        self._make, self._made = make, list[_T]()
+        self._made: list[_T] = []
+        self._make = make
         self._lock, self._process = threading.RLock(), os.getpid()
 
     @property
@@ -151,12 +152,12 @@ class CachedBatches:
 
 
 def _read_rows(upstream: Dataset) -> Columns:
-    with naming_client(upstream.client_id):
+    with NamingClient(upstream.client_id):
         return read_only_fields(upstream.to_arrays())
 
 
 def _read_batches(upstream: Dataset) -> list[Columns]:
-    with naming_client(upstream.client_id):
+    with NamingClient(upstream.client_id):
         return [read_only_fields(copied(batch)) for batch in upstream.batches()]
 
 

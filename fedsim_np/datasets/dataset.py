@@ -19,6 +19,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ class RowBatches(NamedTuple):
     source : Source
         The columns, not yet read.
     order_key : tuple
-        What the order depends on besides the number of rows; datasets with equal keys share it.
+        What the order and its batches depend on, the number of rows included; datasets with equal keys share them.
     make_order : callable
         ``() -> ndarray of row numbers``, repetitions included.
     batch_size : int
@@ -109,7 +110,9 @@ class Dataset:
         stages: tuple[Stage, ...] = (),
         client_id: str | None = None,
     ) -> None:
-        self._source, self._stages, self.client_id = source, stages, client_id
+        self._source, self._recipe, self.client_id = source, stages, client_id
+        self._skipped: int | None = None  # iterations of the recipe that come before this dataset's first
+        self._own_stages: tuple[Stage, ...] | None = None
         # The order that `batches` read last, by the numbers that its shuffles started with.
         self._orders: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
 
@@ -118,6 +121,21 @@ class Dataset:
 
     def __copy__(self) -> Dataset:
         return self.skip_iterations(0)
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        """The stages, with counters of this dataset's own where iterations were skipped: made when they are needed."""
+        if self._skipped is None:
+            return self._recipe
+        if self._own_stages is None:
+            numbers = self._numbers(self._recipe, self._skipped)
+            self._own_stages = tuple(
+                stage._replace(generator=SeedGenerator(numbers.get(stage.generator, stage.generator.first)))
+                if isinstance(stage, Shuffle)
+                else stage
+                for stage in self._recipe
+            )
+        return self._own_stages
 
     # --- making one
 
@@ -375,16 +393,12 @@ class Dataset:
         >>> [int(e["x"]) for e in dataset.skip_iterations(1)]
         [1, 0, 4, 2, 3]
         """
-        numbers = self._numbers(check_int("count", count, minimum=0))
-        stages = tuple(
-            stage._replace(generator=SeedGenerator(numbers.get(stage.generator, stage.generator.first)))
-            if isinstance(stage, Shuffle)
-            else stage
-            for stage in self._stages
-        )
-        copied = Dataset(self._source, stages, self.client_id)
-        copied._orders = self._orders  # the stages are the same, so that the orders are
-        return copied
+        if check_int("count", count, minimum=0):
+            self._check_finite()
+        skipped = Dataset(self._source, self._stages, self.client_id)
+        skipped._skipped = count
+        skipped._orders = self._orders  # the stages are the same, so that the orders are
+        return skipped
 
     def with_client_id(self, client_id: str) -> Dataset:
         """Return the same dataset as one of this client, unless it is some client's already.
@@ -449,19 +463,20 @@ class Dataset:
         >>> [batch["x"].tolist() for batch in dataset.batches(1)]
         [[1, 0, 4, 2, 3]]
         """
-        numbers = self._numbers(check_int("iteration", iteration, minimum=0))
+        stages = self._stages
+        numbers = self._numbers(stages, check_int("iteration", iteration, minimum=0))
         draw = _counter(numbers)
-        depth = split_order(self._stages)
+        depth = split_order(stages)
         if isinstance(self._source, ElementSource) or not depth:
             return self._read(draw)
-        shuffles = [stage.generator for stage in self._stages[:depth] if isinstance(stage, Shuffle)]
+        shuffles = [stage.generator for stage in stages[:depth] if isinstance(stage, Shuffle)]
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
         order = self._orders.get(key)
         if order is None:
-            order = _order(self._stages[:depth], self._source.num_rows, numbers)
+            order = _order(stages[:depth], self._source.num_rows, numbers)
             self._orders.clear()
             self._orders[key] = order
-        batch, *maps = self._stages[depth:] or [None]
+        batch, *maps = stages[depth:] or [None]
         if isinstance(batch, Batch) and all(isinstance(stage, Map) for stage in maps):
             return self._in_slices(self._source, order, batch)
         return self._read(draw, order.tolist())
@@ -493,46 +508,55 @@ class Dataset:
         source = self._source
         if isinstance(source, ElementSource):
             return None
-        order: list[Stage] = []
-        key: list[Any] = [source.num_rows]
-        batch, maps = None, list[Callable[..., Any]]()
-        for stage in self._stages:
-            if isinstance(stage, Map) and batch is not None:
+        key: list[Any] = [source.num_rows, self._skipped]
+        maps: list[Callable[..., Any]] = []
+        batch: Batch | None = None
+        for stage in self._recipe:
+            kind = type(stage)
+            if kind is Map:
                 maps.append(stage.fn)
-            elif batch is not None or isinstance(stage, Map):
+            if (kind is Map) != (batch is not None):  # a map before the batch, or anything else after it
                 return None
-            elif isinstance(stage, Batch):
+            if kind is Batch:
                 batch = stage
-            else:
-                order.append(stage)
-                # Of a shuffle's generator the number of its first iteration is all that counts here.
-                key += (type(stage), (*stage[:3], stage.generator.first) if isinstance(stage, Shuffle) else stage)
-        if batch is None or is_infinite(order):
+            if kind is Shuffle:  # of its generator the number of the first iteration is all that counts here
+                key += (*stage[:3], stage.generator.first)
+            elif kind is not Map:
+                key += (kind, *stage)
+        if batch is None or self.is_infinite:
             return None
-        make_order = functools.partial(_order, order, source.num_rows)
-        return RowBatches(source, tuple(key), make_order, batch.batch_size, batch.drop_remainder, tuple(maps))
+        return RowBatches(source, tuple(key), self._whole_order, batch.batch_size, batch.drop_remainder, tuple(maps))
+
+    def _whole_order(self) -> npt.NDArray[np.intp]:
+        """Return the order of a dataset that has `row_batches`."""
+        return _order([stage for stage in self._stages if not isinstance(stage, Batch | Map)], self._source.num_rows)
+
+    def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
+        """Have an executor's `submit` do in other threads what reading would do; reading waits for them then."""
+        if not isinstance(self._source, ElementSource):
+            self._source.load_ahead(submit)
 
     @staticmethod
     def mapped(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
         """Return what a map makes of an element, which must be a mapping again."""
         return _apply(fn, element)
 
-    def _numbers(self, iteration: int) -> dict[SeedGenerator, int]:
+    def _numbers(self, stages: Sequence[Stage], iteration: int) -> dict[SeedGenerator, int]:
         """Return the numbers with which an iteration's shuffles start, where they are not their first."""
         if not iteration:
             return {}
         # Every iteration starts each shuffle equally often: where this one begins is a product.
-        return {shuffle: shuffle.first + iteration * n for shuffle, n in self._counted()[1].items()}
+        return {shuffle: shuffle.first + iteration * n for shuffle, n in self._counted(stages)[1].items()}
 
-    def _counted(self) -> tuple[int, dict[SeedGenerator, int]]:
+    def _counted(self, stages: Sequence[Stage]) -> tuple[int, dict[SeedGenerator, int]]:
         """Return the number of examples of one whole iteration, and how often it starts each shuffle."""
         self._check_finite()
         source = self._source
-        known = None if isinstance(source, ElementSource) else counted(self._stages, source.num_rows)
+        known = None if isinstance(source, ElementSource) else counted(stages, source.num_rows)
         if known is not None:
             return known
         numbers: dict[SeedGenerator, int] = {}
-        count = sum(start(self._stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+        count = sum(start(stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
         return count, {shuffle: n - shuffle.first for shuffle, n in numbers.items()}
 
     def _lengths(self) -> Iterator[int]:
@@ -549,7 +573,7 @@ class Dataset:
     @property
     def num_examples(self) -> int:
         """Number of examples that the first iteration reads, repetitions included."""
-        return self._counted()[0]
+        return self._counted(self._stages)[0]
 
     @property
     def num_own_examples(self) -> int:
@@ -570,7 +594,7 @@ class Dataset:
     @property
     def is_infinite(self) -> bool:
         """Whether reading never ends: ``repeat()`` without a count, and no ``take`` after it."""
-        if not is_infinite(self._stages):  # asked first: the number of rows may not be known without reading
+        if not is_infinite(self._recipe):  # asked first: the number of rows may not be known without reading
             return False
         return isinstance(self._source, ElementSource) or self._source.num_rows > 0
 
@@ -582,13 +606,13 @@ class Dataset:
     @property
     def maps(self) -> tuple[Callable[..., Any], ...]:
         """The functions of all maps, in order."""
-        return tuple(stage.fn for stage in self._stages if isinstance(stage, Map))
+        return tuple(stage.fn for stage in self._recipe if isinstance(stage, Map))
 
     @property
     def is_batched(self) -> bool:
         """Whether an element is a batch rather than one example."""
         from_batches = isinstance(self._source, ElementSource) and self._source.batched
-        return from_batches or any(isinstance(stage, Batch) for stage in self._stages)
+        return from_batches or any(isinstance(stage, Batch) for stage in self._recipe)
 
     def to_arrays(self, iteration: int = 0) -> Columns:
         """Read one iteration and return it as arrays, batches joined along their first axis.
@@ -600,7 +624,7 @@ class Dataset:
         """
         self._check_finite()
         source = self._source
-        if not self._stages and not isinstance(source, ElementSource):
+        if not self._recipe and not isinstance(source, ElementSource):
             return OrderedDict(source.columns())
         made = bool(self.maps) or self.is_stream
         elements = [copied(element) if made else element for element in self.batches(iteration)]
@@ -618,7 +642,7 @@ class Dataset:
 
         A `map` is tried on zeros to see what it makes of them; no data are read.
         """
-        return common_spec([self._probe(1), self._probe(2)]) if self._stages else self._source.spec
+        return common_spec([self._probe(1), self._probe(2)]) if self._recipe else self._source.spec
 
     def _probe(self, length: int) -> Element:
         """Return what becomes of an element of zeros, with `length` for every length that varies."""
@@ -628,7 +652,7 @@ class Dataset:
             for name, spec in fixed.items()
         )
         with np.errstate(all="ignore"):
-            for stage in self._stages:
+            for stage in self._recipe:
                 if isinstance(stage, Batch):
                     element = stack([element] * (stage.batch_size if stage.drop_remainder else length))
                 elif isinstance(stage, Map):

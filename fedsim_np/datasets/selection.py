@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.caching import Once
 from fedsim_np.datasets.sources import ArraySpec, Columns, Element, ElementSpec, Source, plain_array, read_only_fields
-from fedsim_np.errors import argument_error, argument_type_error, check_float, data_error, naming_client
+from fedsim_np.errors import argument_error, argument_type_error, check_float, data_error, NamingClient
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Selection:
     def __call__(self, element: Mapping[str, Any]) -> Element:
         """Return the chosen fields, in C order: views where that can be, new arrays where they are scaled."""
         self.check(element)
-        with naming_client(self.client_id):
+        with NamingClient(self.client_id):
             return OrderedDict((new, self._flat(new, plain_array(element[old], old), old)) for new, old in self.fields)
 
     def _flat(self, new: str, values: npt.NDArray[Any], old: str) -> npt.NDArray[Any]:

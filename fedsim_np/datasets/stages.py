@@ -222,7 +222,8 @@ def counted(stages: Sequence[Stage], num_rows: int) -> tuple[int, dict[SeedGener
     >>> count, used[generator]
     (8, 2)
     """
-    count, batches, used = num_rows, 0, dict[SeedGenerator, int]()
+    used: dict[SeedGenerator, int] = {}
+    count, batches = num_rows, 0
     for stage in stages:
         if isinstance(stage, Repeat):
             count *= 1 if stage.times is None else stage.times

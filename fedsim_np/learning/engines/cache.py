@@ -52,8 +52,10 @@ class WeakKey:
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         self._owner = weakref.ref(owner)
-        self._layout = array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
-        self._hash = hash(self._layout)
+        # Where a part of the memory begins; all of it begins where it does.
+        begin = 0 if array.nbytes == owner.nbytes else array.__array_interface__["data"][0]
+        self._layout = begin, array.shape, array.strides, array.dtype
+        self._hash = hash((id(owner), self._layout))
 
     def __hash__(self) -> int:
         return self._hash

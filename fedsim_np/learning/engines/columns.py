@@ -22,7 +22,7 @@ import numpy as np
 
 from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.dataset import RowBatches
-from fedsim_np.errors import DataError, naming_client
+from fedsim_np.errors import DataError, NamingClient
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
 from fedsim_np.learning.models.checks import check_batch, read_batches
@@ -93,12 +93,11 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     known: ClientColumns | None = cache.find_of(dataset)
     if known is not None:
         return known
-    with naming_client(dataset.client_id):
+    with NamingClient(dataset.client_id):
         client = _read(model, dataset, cache)
-        _check_labels(model, client)
-        if client.order_key is not None:
-            cache.put_of(dataset, client)
-        return client
+    if client.order_key is not None:
+        cache.put_of(dataset, client)
+    return client
 
 
 def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
@@ -107,40 +106,41 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         # Copies: whoever makes the batches may use the same memory again.
         batches = [_fields(model, batch) for batch in read_batches(model, dataset)]
         return _of_batches(batches, model, dataset.num_own_examples)
-    order_key = parts.order_key, parts.batch_size, parts.drop_remainder
-    rows, lengths, sizes = _order(parts, order_key, cache)
-    columns, maps = parts.source.columns(), tuple(map(function_key, parts.maps))
+    rows, lengths, sizes = _order(parts, cache)
+    columns, maps = parts.source.columns(), tuple([function_key(fn) for fn in parts.maps])
     # A kept Gram matrix knows its rows: what these keys leave out it will notice.
     names = _renaming(model, dataset, parts, columns, maps, sizes, cache)
     if names is None:
         batches = _mapped_batches(model, dataset, parts, rows, lengths)
         key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
         return _of_batches(batches, model, dataset.num_own_examples, rows, key)
-    x, y = (_as_model(model, name, array) for name, array in zip(("x", "y"), _renamed(columns, names), strict=True))
-    return ClientColumns(x, y, rows, lengths, len(x), (WeakKey(columns[names.x[0]]), names.x), order_key)
+    x, y = _as_model(model, "x", _renamed(columns, *names.x)), _as_model(model, "y", _renamed(columns, *names.y))
+    return ClientColumns(x, y, rows, lengths, len(x), (WeakKey(columns[names.x[0]]), names.x), parts.order_key)
 
 
-def _check_labels(model: Model, client: ClientColumns) -> None:
-    """Raise a `DataError` if a label that is read is no class."""
+def check_labels(model: Model, columns: Sequence[ClientColumns], ids: Sequence[str | None]) -> None:
+    """Raise a `DataError` if a label that a client reads is none of the model's."""
     try:
-        model.check_labels(client.y)
+        model.check_labels(np.concatenate([client.y for client in columns]))
     except DataError:
-        model.check_labels(client.y[client.rows])  # one that nobody reads may be anything
+        for client, client_id in zip(columns, ids, strict=True):
+            with NamingClient(client_id):
+                model.check_labels(client.y[client.rows])  # one that nobody reads may be anything
 
 
 _SMALL = 1024  # bytes of an entry without arrays of its own: its key, its objects
 
 
-def _order(parts: RowBatches, key: Hashable, cache: Cache) -> tuple[Array, Array, frozenset[int]]:
+def _order(parts: RowBatches, cache: Cache) -> tuple[Array, Array, tuple[int, ...]]:
     """Return rows, lengths and all sizes of batches of a pipeline: all clients with as many examples share them."""
-    found: tuple[Array, Array, frozenset[int]] | None = cache.find(key)
+    found: tuple[Array, Array, tuple[int, ...]] | None = cache.find(parts.order_key)
     if found is None:
         rows = parts.make_order()
         whole, rest = divmod(len(rows), parts.batch_size)
         batches = [parts.batch_size] * whole + [rest] * (rest > 0 and not parts.drop_remainder)
         lengths = np.array(batches, np.intp)
-        found = rows[: lengths.sum()], lengths, frozenset(batches)
-        cache.put(key, found, found[0].nbytes + lengths.nbytes + _SMALL)
+        found = rows[: lengths.sum()], lengths, tuple(set(batches))
+        cache.put(parts.order_key, found, found[0].nbytes + lengths.nbytes + _SMALL)
     return found
 
 
@@ -150,7 +150,7 @@ def _renaming(
     parts: RowBatches,
     columns: Mapping[str, Array],
     keys: tuple[Hashable | None, ...],
-    sizes: frozenset[int],
+    sizes: tuple[int, ...],
     cache: Cache,
 ) -> Renaming | None:
     """Return where a dataset's x and y are in its columns, if its maps, of these keys, do no more than that.
@@ -159,20 +159,22 @@ def _renaming(
     """
     if None in keys:
         return None
-    key = keys, sizes, tuple((name, column.shape[1:], column.dtype) for name, column in columns.items())
+    fields = columns.values()
+    key = keys, sizes, *columns, *[column.shape[1:] for column in fields], *[column.dtype for column in fields]
     found: list[Renaming | None] | None = cache.find(key)
     if found is None:
         of_sizes = {renaming(parts.maps, parts.source.spec, size) for size in sizes or {1}}  # no batch is like any
         found = [of_sizes.pop() if len(of_sizes) == 1 else None]
         if found[0] is not None:
-            fields = dict(zip(("x", "y"), _renamed(columns, found[0]), strict=True))
-            check_batch(model.input_spec, fields, dataset.client_id)
+            batch = {"x": _renamed(columns, *found[0].x), "y": _renamed(columns, *found[0].y)}
+            check_batch(model.input_spec, batch, dataset.client_id)
         cache.put(key, found, _SMALL)
     return found[0]
 
 
-def _renamed(columns: Mapping[str, Array], names: Renaming) -> list[Array]:
-    return [columns[name].reshape(len(columns[name]), *shape) for name, shape in names]
+def _renamed(columns: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    column = columns[name]
+    return column if column.shape[1:] == shape else column.reshape(len(column), *shape)
 
 
 def _mapped_batches(

@@ -19,7 +19,7 @@ from fedsim_np.errors import argument_error, check_float
 from fedsim_np.learning.client import Broadcast, ClientResult
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.cache import Cache
-from fedsim_np.learning.engines.columns import ClientColumns, read_columns
+from fedsim_np.learning.engines.columns import ClientColumns, check_labels, read_columns
 from fedsim_np.learning.models.model import Model
 from fedsim_np.trees import Array, Arrays
 
@@ -162,7 +162,9 @@ class Engine(abc.ABC):
 
 
 def columns_of(model: Model, tasks: Sequence[Task], cache: Cache) -> list[ClientColumns]:
-    """Return the clients of a chunk, those that are still datasets read now."""
-    return [
+    """Return the clients of a chunk, those that are still datasets read now; their labels are checked."""
+    columns = [
         task.data if isinstance(task.data, ClientColumns) else read_columns(model, task.data, cache) for task in tasks
     ]
+    check_labels(model, columns, [task.client_id for task in tasks])
+    return columns

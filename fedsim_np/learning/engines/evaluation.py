@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import naming_client
+from fedsim_np.errors import NamingClient
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of, objects
@@ -39,7 +39,7 @@ class LoopEvaluation(Engine):
         evaluated = []
         for task in tasks:
             assert isinstance(task.data, Dataset)
-            with naming_client(task.client_id):
+            with NamingClient(task.client_id):
                 evaluated.append(unfinalized_evaluation(self.model, sent.weights, task.data))
         return _evaluated(*zip(*evaluated, strict=True))
 

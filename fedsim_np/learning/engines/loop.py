@@ -9,7 +9,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import naming_client
+from fedsim_np.errors import NamingClient
 from fedsim_np.learning.client import Broadcast, ClientResult
 from fedsim_np.learning.client_work import ClientWork, LocalTraining, train
 from fedsim_np.learning.engines.cache import Cache
@@ -54,7 +54,7 @@ class LoopEngine(Engine):
         assert isinstance(task.data, Dataset)
         # A copy has counters of its own: whatever the client work does, the caller's datasets stay as they are.
         dataset = task.data.skip_iterations(0)
-        with naming_client(task.client_id):
+        with NamingClient(task.client_id):
             if isinstance(self.work, LocalTraining):
                 return train(self.work, self.model, sent, dataset, task.kept)
             return self.work.run(sent.weights, dataset, sent.state)

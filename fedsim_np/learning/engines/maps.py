@@ -71,19 +71,21 @@ def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
 
 
 def _function_key(function: FunctionType, within: tuple[Any, ...]) -> Hashable | None:
-    names = _names(function.__code__)
-    if names & _CHANCE:
+    code, there = function.__code__, function.__globals__
+    names, may_draw = _names(code)
+    if may_draw:
         return None
     if _of_trusted(function.__module__):  # what these do is in their documentation, and they have globals without end
-        return function.__code__, ()
+        return code, ()
     try:
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        references = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # a cell that is not filled yet
         return None
-    found = [function.__globals__[name] for name in sorted(names) if name in function.__globals__]
-    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    keys = tuple(_key(reference, (*within, function)) for reference in (*cells, *found, *defaults))
-    return None if None in keys else (function.__code__, keys)
+    references += [there[name] for name in names if name in there]
+    references += function.__defaults__ or ()
+    references += (function.__kwdefaults__ or {}).values()
+    keys = tuple([_key(reference, (*within, function)) for reference in references])
+    return None if None in keys else (code, keys)
 
 
 def _of_trusted(module: str | None) -> bool:
@@ -91,10 +93,11 @@ def _of_trusted(module: str | None) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _names(code: CodeType) -> frozenset[str]:
-    """Return the global names and attributes that code uses, functions inside it included."""
+def _names(code: CodeType) -> tuple[list[str], bool]:
+    """Return the global names and attributes that code uses, functions inside it included; and if chance is one."""
     inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return frozenset(code.co_names).union(*map(_names, inner))
+    names = set(code.co_names).union(*(_names(constant)[0] for constant in inner))
+    return sorted(names), not names.isdisjoint(_CHANCE)
 
 
 def changes(dataset: Dataset) -> bool:
@@ -143,7 +146,7 @@ def _only_reshapes(function: MapFunction, within: tuple[Any, ...]) -> bool:
     """Return whether a function's code uses nothing but what reshaping needs, and functions of which that is true."""
     if not isinstance(function, FunctionType) or function in within or function_key(function) is None:
         return False
-    others = _names(function.__code__) - _RESHAPING
+    others = set(_names(function.__code__)[0]) - _RESHAPING
     if not others <= set(function.__globals__):
         return False
     refers = [function.__globals__[name] for name in others]

@@ -128,10 +128,9 @@ class Runner:
     def _load_ahead(self, executor: Executor, chunk: Sequence[Task]) -> None:
         """Have the executor load the columns of a chunk that are not here yet."""
         for data, *_ in chunk if self.engine.takes_columns else ():
-            parts = data.row_batches() if isinstance(data, Dataset) and self._cache.find_of(data) is None else None
-            if parts is not None:
+            if isinstance(data, Dataset):
                 with suppress(Exception):  # it is raised again where the client is read, in order
-                    parts.source.load_ahead(executor.submit)
+                    data.load_ahead(executor.submit)
 
     def _read(self, task: Task) -> Dataset | ClientColumns:
         """Return a client read, by this thread and in order; for an engine of batches, what its maps make of it."""
