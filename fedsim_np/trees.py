@@ -59,10 +59,15 @@ def map(function: Callable[..., Any], tree: T, *others: Tree) -> T:
 
 def _mapped(function: Callable[..., Any], tree: Tree, *others: Tree) -> Any:
     kind = type(tree)
+    if kind is np.ndarray:  # most are
+        for other in others:
+            if other is None:
+                return tree
+        return function(tree, *others)
     if isinstance(tree, (tuple, list)):
         values = [_mapped(function, *parts) for parts in zip(tree, *others, strict=True)]
-        return kind(*values) if hasattr(kind, "_fields") else kind(values)
-    if kind is not np.ndarray and isinstance(tree, Mapping):
+        return kind(*values) if kind is not tuple and hasattr(kind, "_fields") else kind(values)
+    if isinstance(tree, Mapping):
         kind = dict if kind is dict else OrderedDict
         return kind((name, _mapped(function, tree[name], *(other[name] for other in others))) for name in tree)
     for part in (tree, *others):

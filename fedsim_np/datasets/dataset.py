@@ -489,9 +489,10 @@ class Dataset:
         end = len(order) - len(order) % size if batch.drop_remainder else len(order)
         for begin in range(0, end, block):
             rows = order[begin : min(begin + block, end)]
-            gathered = [(name, column[rows]) for name, column in columns.items()]
+            gathered = [column[rows] for column in columns.values()]
             for first in range(0, len(rows), size):
-                element: Element = OrderedDict((name, values[first : first + size]) for name, values in gathered)
+                batch_of = [values[first : first + size] for values in gathered]
+                element: Element = OrderedDict(zip(columns, batch_of, strict=True))
                 for fn in maps:
                     element = _apply(fn, element)
                 yield element
@@ -696,6 +697,6 @@ def _order(
 
 def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
     mapped = fn(element)
-    if not isinstance(mapped, Mapping):
+    if type(mapped) is not dict and not isinstance(mapped, Mapping):
         raise argument_type_error("fn", "a callable that returns a mapping of arrays", mapped)
     return OrderedDict(mapped)

@@ -47,7 +47,7 @@ from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.models.checks import forward_and_gradient, num_examples, read_batches
-from fedsim_np.learning.models.evaluation import objective
+from fedsim_np.learning.models.evaluation import Measured, objective
 from fedsim_np.learning.models.model import Batch, Model, ModelWeights
 from fedsim_np.learning.shortcuts import SGDSteps, WithShortcuts
 from fedsim_np.trees import Arrays
@@ -227,7 +227,7 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         batches = list(batches)  # read once: a map may give something else the next time
 
     def at(trainable: Arrays) -> ModelWeights:
-        return weights._replace(trainable=trainable)
+        return ModelWeights(trainable, weights.non_trainable)
 
     def gradient_at(batch: Batch, trainable: Arrays) -> Arrays:
         gradients: Arrays = forward_and_gradient(model, at(trainable), batch)[1]
@@ -244,16 +244,16 @@ def train(work: LocalTraining, model: Model, sent: Broadcast, dataset: Dataset, 
         _objective=(lambda trainable: objective(model, at(trainable), batches)) if work.reads_all_data else None,
     )
     local = checked_local(work, "begin", work.begin(client))
-    measured, steps, examples = [model.initial_metrics()], 0, 0
+    measured, steps, examples = Measured(model), 0, 0
     for batch in batches:
         output, gradients = forward_and_gradient(model, at(local["weights"]), batch)
         n = num_examples(output)
         stepped = work.step(local, gradients, StepBatch(n, functools.partial(gradient_at, batch)))
         local = checked_local(work, "step", stepped)
-        measured.append(model.unfinalized_metrics(batch, output))
+        measured.add(batch, output)
         steps, examples = steps + 1, examples + n
     check_dtypes(work, weights.trainable, local["weights"])
     trained = Trained(steps, examples, lambda: trees.map(np.subtract, weights.trainable, local["weights"]))
     result = checked_result(work, work.end(client, local, trained), kept)
-    sums = OrderedDict(metrics.total(measured), **result.metrics)
+    sums = OrderedDict(measured.total(), **result.metrics)
     return result._replace(metrics=sums, num_examples=examples, num_steps=steps)

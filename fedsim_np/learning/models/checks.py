@@ -53,9 +53,9 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
     """
     known = None
     for batch in dataset.batches():
-        arrays = [batch.get(name) for name in model.input_spec]
         # Most batches are of the form of the one before.
-        form = [(a.shape[1:], a.dtype, len(a)) if isinstance(a, np.ndarray) and a.ndim else None for a in arrays]
+        arrays = [batch.get(name) for name in model.input_spec]
+        form = [(array.shape, array.dtype) if type(array) is np.ndarray else None for array in arrays]
         if form != known:
             check_batch(model.input_spec, batch, dataset.client_id)
             known = None if None in form else form
@@ -123,14 +123,12 @@ def forward_and_gradient(model: Model, weights: ModelWeights, batch: Batch) -> t
     ValueError
         If the gradients are not shaped as the trainable weights.
     """
-    output, given = model.forward_and_gradient(weights, batch)
-    gradients = []
-    for gradient, w in zip(given, weights.trainable, strict=True):
-        fitting = gradient if gradient is None else np.asarray(gradient, w.dtype)
-        if fitting is not None and fitting.shape != w.shape:
+    (output, given), trainable = model.forward_and_gradient(weights, batch), weights.trainable
+    gradients = [g if g is None else np.asarray(g, w.dtype) for g, w in zip(given, trainable, strict=True)]
+    for g, w in zip(gradients, trainable, strict=True):
+        if g is not None and g.shape != w.shape:
             rule = "shaped as the trainable weights"
-            raise argument_error(f"gradient of {type(model).__name__}", rule, fitting.shape)
-        gradients.append(fitting)
+            raise argument_error(f"gradient of {type(model).__name__}", rule, g.shape)
     return output, tuple(gradients)
 
 

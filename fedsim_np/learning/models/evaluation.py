@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +12,10 @@ from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.learning import metrics
 from fedsim_np.learning.models.checks import ClientBatches, as_dataset, forward_and_gradient, num_examples, read_batches
-from fedsim_np.learning.models.model import Batch, Model, ModelWeights
-from fedsim_np.trees import Arrays
+from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelWeights
+from fedsim_np.trees import Array, Arrays
+
+_WAITING_BYTES = 2**20
 
 
 def evaluate(model: Model, weights: ModelWeights, data: ClientBatches) -> metrics.Metrics:
@@ -42,13 +46,79 @@ def evaluate(model: Model, weights: ModelWeights, data: ClientBatches) -> metric
 
 def unfinalized_evaluation(model: Model, weights: ModelWeights, dataset: Dataset) -> tuple[metrics.Unfinalized, int]:
     """Return the unfinalized metrics of a dataset under fixed weights, and its number of examples."""
-    measured, examples = [model.initial_metrics()], 0
+    measured, examples = Measured(model), 0
     with np.errstate(all="ignore"):  # a model that has diverged is reported by its metrics, not by warnings
         for batch in read_batches(model, dataset):
             output = model.forward_pass(weights, batch)
-            measured.append(model.unfinalized_metrics(batch, output))
+            measured.add(batch, output)
             examples += num_examples(output)
-    return metrics.total(measured), examples
+        return measured.total(), examples
+
+
+class Measured:
+    """The unfinalized metrics of batches, one after the other.
+
+    Those that a model declares are computed of many batches at once: every example has a value of its own. Their sums
+    are taken batch by batch all the same.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.models import LinearRegression
+    >>> model = LinearRegression(num_features=1)
+    >>> measured = Measured(model)
+    >>> for batch in ({"x": array, "y": array} for array in (np.float32([[1], [2]]), np.float32([[4]]))):
+    ...     measured.add(batch, model.forward_pass(model.initial_weights(), batch))
+    >>> measured.total()["mean_squared_error"]
+    [21.0, 3.0]
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._declared, self._sums = model, model.declared_metrics, model.initial_metrics()
+        self._means = [0.0] * (len(self._declared.means) if self._declared else 0)
+        self._loss, self._examples, self._batches = 0.0, 0, 0
+        self._waiting: list[tuple[Array, Array]] = []  # predictions and labels, all of one form
+        self._form: Any = None
+        self._bytes = 0
+
+    def add(self, batch: Batch, output: BatchOutput) -> None:
+        """Measure a batch, given its forward pass."""
+        if self._declared is None:
+            self._sums = metrics.add(self._sums, self._model.unfinalized_metrics(batch, output))
+            return
+        # Copies: whoever made them may use the same memory again.
+        predictions, y = np.array(output.predictions), np.array(batch["y"])
+        n, form = len(y), (predictions.shape[1:], predictions.dtype, y.shape[1:], y.dtype)
+        is_by_row = predictions.shape[:1] == (n,)
+        if form != self._form or not is_by_row or self._bytes > _WAITING_BYTES:
+            self._compute()
+        self._waiting.append((predictions, y))
+        self._form, self._bytes = form if is_by_row else None, self._bytes + predictions.nbytes + y.nbytes
+        self._loss += float(output.loss) * n
+        self._examples, self._batches = self._examples + n, self._batches + 1
+
+    def total(self) -> metrics.Unfinalized:
+        """Return the sums."""
+        if self._declared is None:
+            return self._sums
+        self._compute()
+        return self._declared.of_sums(self._means, self._loss, self._examples, self._batches)
+
+    def _compute(self) -> None:
+        """Add the means of the batches that wait."""
+        if not self._waiting or self._declared is None:
+            return
+        whole = len(self._waiting) == 1
+        predictions, y = self._waiting[0] if whole else map(np.concatenate, zip(*self._waiting, strict=True))
+        ends = np.cumsum([0, *(len(labels) for _, labels in self._waiting)]).tolist()
+        for place, values_of in enumerate(self._declared.means.values()):
+            values = values_of(predictions, y)
+            if values.dtype == np.bool_:  # counts are exact in any grouping
+                parts = [values]
+            else:
+                parts = [values] if whole else [values[a:b] for a, b in itertools.pairwise(ends)]
+            for part in parts:
+                self._means[place] += float(part.sum())
+        self._waiting, self._bytes = [], 0
 
 
 def objective(model: Model, weights: ModelWeights, batches: Iterable[Batch]) -> tuple[float, Arrays]:

@@ -18,8 +18,8 @@ from fedsim_np.trees import Array, Arrays
 
 def _moved(w: Array, rate: np.float32, step: Array) -> Array:
     """Return w - rate step, with one pass over new memory instead of two."""
-    scaled = np.asarray(np.multiply(rate, step, dtype=w.dtype))
-    return np.asarray(np.subtract(w, scaled, out=scaled))
+    scaled: Array = rate * step if step.dtype == w.dtype else np.multiply(rate, step, dtype=w.dtype)
+    return np.subtract(w, scaled, scaled) if scaled.ndim else np.asarray(w - scaled)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class SGDM(Optimizer):
         """Take a step."""
         rate = np.float32(state[LEARNING_RATE_KEY])
         if "accumulator" not in state:
-            return state, trees.map(lambda w, g: _moved(w, rate, g), weights, gradients)
+            # As `trees.map` has it, which takes longer than the arithmetic of a small batch.
+            return state, tuple([w if g is None else _moved(w, rate, g) for w, g in zip(weights, gradients, strict=True)])
         momentum = np.float32(state["momentum"])
         accumulator = trees.map(lambda a, g: momentum * a + g, state["accumulator"], gradients)
         steps = trees.map(lambda a, g: momentum * a + g, accumulator, gradients) if self.nesterov else accumulator
