@@ -183,7 +183,7 @@ def works(quick, folder):
 
 def training(quick, folder, repeats):
     """Return ms a round by `process.next`, and with a checkpoint and two logs a round, as `fedsim-np train` does."""
-    rounds, k = (3, 3) if quick else (20, 10)
+    rounds, k = (3, 3) if quick else (200, 10)
     writers = fed.datasets.SyntheticClientData(10 * k)
     process = fed.learning.build_weighted_fed_avg(
         models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.02), engine="auto"

@@ -75,6 +75,7 @@ class NamingClient:
     ...
     fedsim_np.errors.DataError: client 'ann', field 'y': labels must lie in [0, 9]. Got 10.
     """
+
     __slots__ = ("_client_id",)
 
     def __init__(self, client_id: str | None) -> None:
@@ -84,9 +85,9 @@ class NamingClient:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, DataError) and self._client_id is not None:
-            if f"client '{self._client_id}'" not in str(error):
-                raise DataError(f"client '{self._client_id}', {error}") from error
+        name = f"client '{self._client_id}'"
+        if isinstance(error, DataError) and self._client_id is not None and name not in str(error):
+            raise DataError(f"{name}, {error}") from error
 
 
 def argument_error(name: str, rule: str, value: object) -> ValueError:

@@ -43,7 +43,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     ...     (Path(folder) / "a.txt").read_text(encoding="utf-8")
     'whole'
     """
-    target = Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
+    # What a link leads to is replaced, and not the link.
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if target.is_dir():
         raise _error(errno.EISDIR, path)
     if not target.parent.is_dir():
@@ -53,13 +54,13 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
         with naming_file(path, temporary):
             yield temporary
             if durable:
-                with open(temporary, "rb+") as file:
-                    os.fsync(file.fileno())
+                sync_file(temporary)
             os.replace(temporary, target)
             if durable:
                 sync_folder(target.parent)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -77,14 +78,24 @@ def _error(number: int, path: str | os.PathLike[str]) -> OSError:
     return OSError(number, os.strerror(number), os.fspath(path))
 
 
+def sync_file(path: Path) -> None:
+    """Have the disk confirm what is in a file."""
+    _sync(path, os.O_RDWR)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the disk confirm the names in a folder, where that is possible."""
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    # Not by Python's open: every call into the system lets go of Python's lock, and others wait.
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:

@@ -340,10 +340,13 @@ def test_a_line_that_was_written_in_part_is_taken_back(folder, kind, monkeypatch
     logger.release({"a": 1}, 1)
     before = (folder / "log").read_bytes()
 
-    class Full(io.StringIO):
-        def write(self, text):
-            with real(folder / "log", "a", encoding="utf-8", newline="\n") as file:
-                file.write(text[:1])
+    class Full(io.BytesIO):
+        def tell(self):
+            return len(before)
+
+        def write(self, content):
+            with real(folder / "log", "ab") as file:
+                file.write(content[:1])
             raise OSError(28, "No space left on device")
 
     real = open

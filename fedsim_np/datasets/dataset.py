@@ -14,7 +14,6 @@ thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes th
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections import OrderedDict
@@ -513,23 +512,22 @@ class Dataset:
         maps: list[Callable[..., Any]] = []
         batch: Batch | None = None
         for stage in self._recipe:
-            kind = type(stage)
-            if kind is Map:
-                maps.append(stage.fn)
-            if (kind is Map) != (batch is not None):  # a map before the batch, or anything else after it
+            if isinstance(stage, Map) != (batch is not None):  # a map before the batch, or anything else after it
                 return None
-            if kind is Batch:
-                batch = stage
-            if kind is Shuffle:  # of its generator the number of the first iteration is all that counts here
+            if isinstance(stage, Map):
+                maps.append(stage.fn)
+            elif isinstance(stage, Shuffle):  # of its generator the number of the first iteration is all that counts
                 key += (*stage[:3], stage.generator.first)
-            elif kind is not Map:
-                key += (kind, *stage)
+            else:
+                key += (type(stage), *stage)
+                batch = stage if isinstance(stage, Batch) else None
         if batch is None or self.is_infinite:
             return None
         return RowBatches(source, tuple(key), self._whole_order, batch.batch_size, batch.drop_remainder, tuple(maps))
 
     def _whole_order(self) -> npt.NDArray[np.intp]:
         """Return the order of a dataset that has `row_batches`."""
+        assert not isinstance(self._source, ElementSource)
         return _order([stage for stage in self._stages if not isinstance(stage, Batch | Map)], self._source.num_rows)
 
     def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.caching import Once
 from fedsim_np.datasets.sources import ArraySpec, Columns, Element, ElementSpec, Source, plain_array, read_only_fields
-from fedsim_np.errors import argument_error, argument_type_error, check_float, data_error, NamingClient
+from fedsim_np.errors import NamingClient, argument_error, argument_type_error, check_float, data_error
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,6 @@ def unchanged(parts: Mapping[str, Any], is_checked: bool = True) -> Iterator[Non
 
 def _pickled(part: Any) -> bytes | None:
     try:
-        return pickle.dumps(part)
+        return pickle.dumps(part, pickle.HIGHEST_PROTOCOL)
     except Exception:  # pickling runs code of the user's: anything may be raised
         return None

@@ -8,6 +8,7 @@ checksum is damaged: it is reported, and the version before it is used.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ from fedsim_np.errors import (
     data_error,
 )
 from fedsim_np.files import replacing
-from fedsim_np.program.serialization import describe_state, restore_state
+from fedsim_np.program.serialization import Description, describe_state, form_of, restore_state
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class FileProgramStateManager:
             raise argument_type_error("config", "a mapping that JSON can hold", config) from error
         self._libraries = versions("numpy")
         self._structure: list[Any] = []  # the one that was asked for, if any
+        self._loadable: Any = None  # the form of a state that fits it
         self._root.mkdir(parents=True, exist_ok=True)
 
     def path(self, version: int) -> Path:
@@ -91,7 +93,9 @@ class FileProgramStateManager:
 
     def get_versions(self) -> list[int]:
         """Return the versions that there are, in order."""
-        numbers = (path.name.removeprefix(_PREFIX) for path in self._root.glob(f"{_PREFIX}*") if path.is_file())
+        with os.scandir(self._root) as found:
+            names = [entry.name for entry in found if entry.name.startswith(_PREFIX) and entry.is_file()]
+        numbers = (name.removeprefix(_PREFIX) for name in names)
         whole = [number for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]
         return sorted(int(number) for number in whole if str(int(number)) == number)  # and not 02
 
@@ -107,15 +111,25 @@ class FileProgramStateManager:
         OSError
             If it cannot be written; the versions before are as they were.
         """
+        self.prepare(program_state, version)()
+
+    def prepare(self, program_state: Any, version: int) -> Callable[[], None]:
+        """Return what saves a state as it is now, of which nothing is asked any more: another thread may call it."""
         check_int("version", version, minimum=0)
         path = self.path(version)
         if path.exists() and _can(_read, path):  # a damaged one may be replaced
             raise argument_error("version", f"new in '{self._root}'", version)
         description, arrays = describe_state(program_state)
         content = b"".join(array.tobytes() for array in arrays)
-        if self._structure:
-            restore_state(description, content, self._structure[0])  # what could not be loaded again is known now
-        about = {"version": int(version), "config": self._config, "libraries": self._libraries, "state": description}
+        return functools.partial(self._write, path, int(version), description, content)
+
+    def _write(self, path: Path, version: int, description: Description, content: bytes) -> None:
+        if self._structure:  # what could not be loaded again is known now; of the same form it is all the same
+            form = form_of(description)
+            if form != self._loadable:
+                restore_state(description, content, self._structure[0])
+                self._loadable = form
+        about = {"version": version, "config": self._config, "libraries": self._libraries, "state": description}
         text = json.dumps(about, separators=(",", ":")).encode()
         parts = [f"{len(text)}\n".encode(), text, content]
         digest = hashlib.sha256()
@@ -155,7 +169,7 @@ class FileProgramStateManager:
         DataError
             If the latest whole one was stored with another configuration, or does not fit.
         """
-        self._structure = [structure]
+        self._structure, self._loadable = [structure], None
         for version in reversed(self.get_versions()):
             path = self.path(version)
             try:
@@ -167,11 +181,12 @@ class FileProgramStateManager:
         return None, 0
 
     def _remove_old(self, saved: int) -> None:
-        for version in self.get_versions():
-            if version > saved and not _can(_contents, self.path(version)):
+        versions = self.get_versions()
+        for version in [version for version in versions if version > saved]:
+            if not _can(_contents, self.path(version)):
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
-        versions = self.get_versions()
+                versions.remove(version)
         first, last = versions[0], versions[-1]
         kept = [
             version

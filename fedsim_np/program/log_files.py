@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
-from fedsim_np.files import as_json, naming_file, sync_folder, write_text
+from fedsim_np.files import as_json, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
 ROUND = "round_num"
@@ -46,7 +46,7 @@ class _FileLogger:
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
         self._path, self._select = Path(check_path("path", path)), select
-        self._opened = False
+        self._opened = self._is_named = False
         self._last: int | None = None
 
     def _line(self, row: Mapping[str, Any]) -> str:
@@ -70,18 +70,21 @@ class _FileLogger:
         self._append(self._line(row), number)
 
     def _open(self) -> None:
+        if self._opened:
+            return
         if self._path.is_dir():
             raise argument_error("path", "a file", str(self._path))
-        if not self._opened and self._path.exists() and self._path.stat().st_size:
+        if self._path.exists() and self._path.stat().st_size:
             rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
             raise argument_error("path", rule, str(self._path))
         self._opened = True
 
     def _append(self, line: str, round_num: int) -> None:
-        size = self._path.stat().st_size if self._path.exists() else 0
+        size = 0
         try:
-            with naming_file(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
-                file.write(line)
+            with naming_file(self._path), open(self._path, "ab") as file:
+                size = file.tell()
+                file.write(line.encode())
         except BaseException:
             with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
                 os.truncate(self._path, size)
@@ -91,10 +94,11 @@ class _FileLogger:
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""
         self._open()
-        if self._path.exists():
-            with naming_file(self._path), open(self._path, "rb+") as file:
-                os.fsync(file.fileno())
-            sync_folder(self._path.parent)
+        with contextlib.suppress(FileNotFoundError), naming_file(self._path):
+            sync_file(self._path)
+            if not self._is_named:  # a name stays
+                sync_folder(self._path.parent)
+                self._is_named = True
 
     def _lines(self) -> list[str]:
         """Return the whole lines of the file; what follows the last line's end was cut off."""

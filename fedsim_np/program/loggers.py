@@ -10,7 +10,7 @@ import numbers
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TextIO
 
 _MOST_SECONDS = 86400.0 * 9999  # nobody waits longer
@@ -38,15 +38,20 @@ def flatten(metrics: Mapping[str, Any]) -> OrderedDict[str, Any]:
     {'client_work/train/loss': 2.5}
     """
     flat: OrderedDict[str, Any] = OrderedDict()
-    for key, value in metrics.items():
-        name = str(key)
-        if isinstance(value, Mapping):
-            flat.update((f"{name}/{path}", leaf) for path, leaf in flatten(value).items())
-        elif isinstance(value, tuple | list):
-            numbered = {str(i): item for i, item in enumerate(value)}
-            flat.update((f"{name}/{path}", leaf) for path, leaf in flatten(numbered).items())
-        else:
-            flat[name] = value
+
+    def add(prefix: str, items: Iterable[tuple[Any, Any]]) -> None:
+        for key, value in items:
+            path = f"{prefix}{key}"
+            if isinstance(value, (float, int)):  # most are
+                flat[path] = value
+            elif isinstance(value, Mapping):
+                add(f"{path}/", value.items())
+            elif isinstance(value, (tuple, list)):
+                add(f"{path}/", enumerate(value))
+            else:
+                flat[path] = value
+
+    add("", metrics.items())
     return flat
 
 
@@ -54,7 +59,7 @@ class ResumableLogger(Logger, Protocol):
     """A logger that can go on where a stopped run left off. One that cannot is told the rounds that come.
 
     If it has a method ``sync()`` too, that is called before every save of a state: what a resumed run will not tell
-    again must be safe by then.
+    again must be safe by then. Another thread may call it, while the next round is computed and told.
     """
 
     def resume(self, round_num: int) -> None:

@@ -84,6 +84,23 @@ def describe_state(state: Any) -> tuple[Description, list[npt.NDArray[Any]]]:
     return of(state, ""), arrays
 
 
+def form_of(description: Description) -> Any:
+    """Return what decides whether a state fits into a structure: its description without numbers, texts and places.
+
+    Examples
+    --------
+    >>> form_of(describe_state((1, np.zeros(2)))[0]) == form_of(describe_state((5, np.ones(2)))[0])
+    True
+    """
+    items = description.get("items")
+    if items is None:
+        shape = description.get("shape")
+        return description["kind"], type(description.get("value")), description.get("dtype"), shape
+    if description["kind"] in _SEQUENCES:
+        return description["kind"], [form_of(item) for item in items]
+    return description["kind"], [(name, form_of(item)) for name, item in items]
+
+
 def _fields(value: Any) -> list[str] | None:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return list(value._fields)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
@@ -76,7 +78,8 @@ def run_training_process(
         Where states are saved, and loaded from.
     rounds_per_saving_program_state : int
         A state is saved after every round whose number is a multiple of it, after the last, and when it is told to
-        stop. (TFF saves neither of the last two.)
+        stop. (TFF saves neither of the last two.) It is written while the next round is computed; when this function
+        returns, or raises, it is there.
     metrics_managers : iterable of Logger, optional
         Each is told every round's metrics, with ``round_number`` and the seconds of training and evaluation. None: a
         `ConsoleLogger`.
@@ -118,14 +121,6 @@ def run_training_process(
     )
     loggers = _checked_loggers(metrics_managers, total_rounds)
 
-    def save(state: LearningAlgorithmState, round_num: int) -> None:
-        if program_state_manager is not None:
-            # What a resumed run will not write again must be on the disk before it is told not to.
-            for logger in loggers:
-                if hasattr(logger, "sync"):
-                    logger.sync()
-            program_state_manager.save(state, round_num)
-
     def release(metrics: Mapping[str, Any], round_num: int) -> None:
         for logger in loggers:
             logger.release(metrics, round_num)
@@ -145,29 +140,71 @@ def run_training_process(
         for logger in loggers:
             if hasattr(logger, "resume"):
                 logger.resume(start or -1)  # round 0 is evaluated again
-    if start == 0:
-        first_metrics = evaluate(state, 0)
-        if saved is None:
-            save(state, 0)  # before there is a log, which nobody could go on with
-        if first_metrics:
-            release(first_metrics, 0)
-    for round_num in range(start + 1, total_rounds + 1):
-        started = time.perf_counter()
-        cohort = training_selection_fn(round_num)
-        with unchanged(parts, program_state_manager is not None):
-            state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
-        metrics = OrderedDict(round_metrics)
-        metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
-        metrics[ROUND_NUMBER_KEY] = round_num
-        if round_num % rounds_per_evaluation == 0:
-            metrics.update(evaluate(state, round_num))
-        release(metrics, round_num)
-        stop = stop_fn is not None and stop_fn()
-        if round_num % rounds_per_saving == 0 or round_num == total_rounds or stop:
-            save(state, round_num)
-        if stop:
-            break
+    with _Saver(program_state_manager, loggers) as saver:
+        if start == 0:
+            first_metrics = evaluate(state, 0)
+            if saved is None:
+                saver.save(state, 0)
+                saver.wait()  # before there is a log, which nobody could go on with
+            if first_metrics:
+                release(first_metrics, 0)
+        for round_num in range(start + 1, total_rounds + 1):
+            started = time.perf_counter()
+            cohort = training_selection_fn(round_num)
+            with unchanged(parts, program_state_manager is not None):
+                state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
+            metrics = OrderedDict(round_metrics)
+            metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
+            metrics[ROUND_NUMBER_KEY] = round_num
+            if round_num % rounds_per_evaluation == 0:
+                metrics.update(evaluate(state, round_num))
+            release(metrics, round_num)
+            stop = stop_fn is not None and stop_fn()
+            if round_num % rounds_per_saving == 0 or round_num == total_rounds or stop:
+                saver.save(state, round_num)
+            if stop:
+                break
     return state
+
+
+class _Saver:
+    """Saves states in a thread of its own, one at a time, while the next round is computed."""
+
+    def __init__(self, manager: FileProgramStateManager | None, loggers: Sequence[Logger]) -> None:
+        self._manager, self._loggers = manager, loggers
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedsim_np_saver")
+        self._saving: Future[None] | None = None
+
+    def __enter__(self) -> _Saver:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self.wait()
+
+    def save(self, state: LearningAlgorithmState, round_num: int) -> None:
+        """Begin to save a state, when the one before is saved."""
+        if self._manager is None:
+            return
+        self.wait()
+        if type(self._manager).save is FileProgramStateManager.save:
+            self._saving = self._thread.submit(self._save, self._manager.prepare(state, round_num))
+        else:  # one of the user's own, which may not want to be called by another thread
+            self._save(functools.partial(self._manager.save, state, round_num))
+
+    def wait(self) -> None:
+        """Wait for what is being saved; raise what it raises."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def _save(self, write: Callable[[], None]) -> None:
+        # What a resumed run will not write again must be on the disk before it is told not to.
+        for logger in self._loggers:
+            if hasattr(logger, "sync"):
+                logger.sync()
+        write()
 
 
 def _evaluated(

@@ -180,14 +180,15 @@ def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], finger
     same = (known == fingerprints).all(axis=1).tolist()
     for x, fingerprint, key, found, is_same, into in zip(xs, fingerprints, keys, kept, same, grams, strict=True):
         n = len(x)
-        if found is None or not is_same:
+        if found is not None and is_same:
+            gram = found[1]
+        else:
             gram = x @ x.T
             gram += 1
-            found = fingerprint[:n].copy(), gram
             if key[0] is not None:
-                cache.put(key, found, gram.nbytes + fingerprint.nbytes)
-        # Whatever is in the padding moves logits that nobody reads; but it must not decay to subnormals, which are slow.
-        into[:n, :n], into[:n, n:], into[n:] = found[1], 0, 0
+                cache.put(key, (fingerprint[:n].copy(), gram), gram.nbytes + fingerprint.nbytes)
+        # The padding moves logits that nobody reads; but they must not decay to subnormal numbers, which are slow.
+        into[:n, :n], into[:n, n:], into[n:] = gram, 0, 0
     return grams.reshape(-1, num_rows)
 
 

@@ -49,7 +49,9 @@ class SGDM(Optimizer):
         rate = np.float32(state[LEARNING_RATE_KEY])
         if "accumulator" not in state:
             # As `trees.map` has it, which takes longer than the arithmetic of a small batch.
-            return state, tuple([w if g is None else _moved(w, rate, g) for w, g in zip(weights, gradients, strict=True)])
+            return state, tuple(
+                [w if g is None else _moved(w, rate, g) for w, g in zip(weights, gradients, strict=True)]
+            )
         momentum = np.float32(state["momentum"])
         accumulator = trees.map(lambda a, g: momentum * a + g, state["accumulator"], gradients)
         steps = trees.map(lambda a, g: momentum * a + g, accumulator, gradients) if self.nesterov else accumulator
