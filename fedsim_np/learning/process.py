@@ -33,12 +33,13 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_parts
-from fedsim_np.learning.aggregators import Aggregator, aggregate
+from fedsim_np.learning.aggregators import Aggregator
+from fedsim_np.learning.aggregators.aggregator import aggregate, aggregate_sums, summing
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_engine
-from fedsim_np.learning.engines.engine import ChunkResult, check_shapes
+from fedsim_np.learning.engines.engine import ChunkResult, Reduce, check_shapes, without_non_finite
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
 from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
@@ -80,9 +81,16 @@ class TrainingProcess(LearningProcess):
     def run_round(self, state: LearningAlgorithmState, datasets: Sequence[Dataset]) -> Round:
         """Train on a cohort."""
         with unchanged(self.parts, self.runner.sends_pickles):
-            sent, results = self.run_clients(state, datasets, self.runner)
-            cohort, updates, unfinalized = self._leave_out_non_finite(sent, datasets, results)
-            aggregator_state, update, aggregated = aggregate(self.aggregator, state.aggregator, updates, cohort)
+            of_parts = summing(self.aggregator)
+            reduce = None if of_parts is None else of_parts.summed
+            sent, results = self.run_clients(state, datasets, self.runner, reduce)
+            cohort, unfinalized = self._cohort(sent, datasets, results)
+            if of_parts is None:
+                updates = trees.freeze(without_non_finite(results).updates)
+                aggregation = aggregate(self.aggregator, state.aggregator, updates, cohort)
+            else:
+                aggregation = aggregate_sums(of_parts, state.aggregator, results.updates, cohort)
+            aggregator_state, update, aggregated = aggregation
             finalizer_state, trainable, finalized = self._finalize(state, update)
             finished = self.client_work.finish_round(sent.state, cohort)
             worker = type(self.client_work).__name__
@@ -109,32 +117,30 @@ class TrainingProcess(LearningProcess):
         return {"model": self.model, "client work": work, "aggregator": aggregator, "finalizer": finalizer}
 
     def run_clients(
-        self, state: LearningAlgorithmState, datasets: Sequence[Dataset], runner: Runner
+        self, state: LearningAlgorithmState, datasets: Sequence[Dataset], runner: Runner, reduce: Reduce | None = None
     ) -> tuple[Broadcast, ChunkResult]:
-        """Return what the server sends in a round, and what each client sends back."""
+        """Return what the server sends in a round, and what each client sends back; with `reduce`, updates added up."""
         work, of_work = self.client_work, ClientWorkState.of(state)
         round_num = None if of_work.round_num is None else of_work.round_num + 1
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
-        results = runner.run(sent, datasets, kept)
+        results = runner.run(sent, datasets, kept, reduce)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"
             raise argument_error(f"kept of the ClientResult of {type(work).__name__}", rule, results.kept)
         return sent, results
 
-    def _leave_out_non_finite(
+    def _cohort(
         self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult
-    ) -> tuple[Cohort, Arrays, list[Unfinalized]]:
-        """Zero the update and the metrics of each client whose update is not finite, and all that do not count send."""
+    ) -> tuple[Cohort, list[Unfinalized]]:
+        """Return the cohort and its metrics, those of nothing for a client whose update is not finite."""
         bad, unfinalized = ~np.isfinite(results.norms), results.metrics.tolist()
         if bad.any():
-            for update in results.updates:
-                update[bad] = 0
             nothing = self._metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
-        return cohort_of(datasets, results, sent.round_num), trees.freeze(results.updates), unfinalized
+        return cohort_of(datasets, results, sent.round_num), unfinalized
 
     def _metrics_of_nothing(self) -> Unfinalized:
         return OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())

@@ -1,7 +1,8 @@
 """Shortcuts: faster ways to compute what methods compute, offered as methods of their own. Engines ask for them.
 
-A model, an optimizer or a local training is complete without any. A class that overrides the methods computes
-something else, and does not inherit the shortcuts: nobody would hear its own methods. It offers them anew, or has none.
+A model, an optimizer, a local training or an aggregator is complete without any. A class that overrides the methods
+computes something else, and does not inherit the shortcuts: nobody would hear its own methods. It offers them anew, or
+has none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_c
 
 from fedsim_np.trees import Array, Arrays
 
-if TYPE_CHECKING:  # models, optimizers and local trainings are what this is for
+if TYPE_CHECKING:  # models, optimizers, local trainings and aggregators are what this is for
     from fedsim_np.learning.losses import Head, SoftmaxHead
     from fedsim_np.learning.models.model import BatchOutput
 
@@ -134,6 +135,22 @@ class DeclaresElementwise(Protocol):
         """Return whether each weight moves by its own gradient and by what belongs to it alone."""
 
 
-_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, DeclaresElementwise
+@runtime_checkable
+class SumsParts(Protocol):
+    """An aggregator that takes sums of parts of the cohort as well as all updates at once.
+
+    ``next(state, updates, weights)`` is then ``of_sums(state, sums, weights)``, where the sums are those of `summed` of
+    the parts, added up. So no more than a part's updates are ever in memory. It sees all clients, those that do not
+    count as updates of zeros.
+    """
+
+    def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
+        """Return what a part of the cohort adds, in float64, of arrays (k, ...) one array (...) each."""
+
+    def of_sums(self, state: Any, sums: Arrays, client_weights: Array) -> tuple[Any, Arrays, Any]:
+        """Return what `Aggregator.next` does, of the sums and all clients' weights."""
+
+
+_PROTOCOLS = Stackable, EndsInHead, IsSoftmaxRegression, DeclaresElementwise, SumsParts
 _METHODS = [name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")]
 SHORTCUTS = ("forward_and_gradient", "as_sgd", *_METHODS)

@@ -20,11 +20,15 @@ import numpy as np
 from fedsim_np.errors import check_parts
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics
+from fedsim_np.learning.shortcuts import SumsParts, WithShortcuts
 from fedsim_np.trees import Array, Arrays
 
 
-class Aggregator(abc.ABC):
+class Aggregator(WithShortcuts, abc.ABC):
     """The protocol for an aggregator of one's own.
+
+    One that needs no more than sums over the clients may say so (`SumsParts`): updates are then added up as they come,
+    and large models and cohorts take little memory. A class that overrides `next` inherits nothing of that.
 
     Attributes
     ----------
@@ -36,6 +40,7 @@ class Aggregator(abc.ABC):
 
     is_weighted: bool | None = None
     sees_all_clients: bool = False
+    _computed_by = ("next",)
 
     @abc.abstractmethod
     def initialize(self, trainable: Arrays) -> Any:
@@ -83,6 +88,11 @@ class CohortAggregator(Aggregator):
         return self.next_of_cohort(state, updates, Cohort.of_weights(client_weights))
 
 
+def summing(aggregator: Aggregator) -> SumsParts | None:
+    """Return the aggregator as one that takes sums of parts of the cohort, if it does."""
+    return aggregator if isinstance(aggregator, SumsParts) and aggregator.sees_all_clients else None
+
+
 def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
     """Have an aggregator of any kind aggregate a round. Where nobody counts for one, the aggregate is NaN."""
     if isinstance(aggregator, CohortAggregator):
@@ -95,5 +105,14 @@ def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohor
     else:
         nothing = tuple(np.full(u.shape[1:], np.nan, u.dtype) for u in updates)
         got = state, nothing, aggregator.initial_metrics() or OrderedDict()
-    state, update, metrics = check_parts(f"next of {type(aggregator).__name__}", got, "state", "aggregate", "metrics")
+    return _checked(f"next of {type(aggregator).__name__}", got)
+
+
+def aggregate_sums(aggregator: SumsParts, state: Any, sums: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
+    """Have an aggregator finish a round of which the sums are known."""
+    return _checked(f"of_sums of {type(aggregator).__name__}", aggregator.of_sums(state, sums, cohort.client_weights))
+
+
+def _checked(method: str, got: Any) -> tuple[Any, Arrays, Metrics]:
+    state, update, metrics = check_parts(method, got, "state", "aggregate", "metrics")
     return state, update, metrics

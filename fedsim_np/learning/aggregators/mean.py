@@ -14,11 +14,21 @@ from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
 
 
-def _mean(updates: Arrays, weights: Array, total: Any) -> Arrays:
-    """Return sum_i weights[i] * update[i] / total in float64, in cohort order: no (k, ...) copy in float64 is made."""
+def _weighted_sums(updates: Arrays, weights: Array) -> Arrays:
+    """Return sum_i weights[i] * update[i] in float64, in cohort order: no (k, ...) copy in float64 is made."""
     with np.errstate(invalid="ignore"):
-        sums = (np.einsum(np.asarray(weights, np.float64), [0], u, [0, ...], [...]) for u in updates)
-        return tuple((s / total).astype(u.dtype) for s, u in zip(sums, updates, strict=True))
+        return tuple(np.einsum(np.asarray(weights, np.float64), [0], u, [0, ...], [...]) for u in updates)
+
+
+def _over(sums: Arrays, total: Any) -> Arrays:
+    with np.errstate(invalid="ignore"):
+        return tuple(s / total for s in sums)
+
+
+def _as(updates: Arrays, got: tuple[Any, Arrays, Metrics]) -> tuple[Any, Arrays, Metrics]:
+    """Return an aggregate in the updates' dtypes."""
+    state, mean, metrics = got
+    return state, tuple(m.astype(u.dtype) for m, u in zip(mean, updates, strict=True)), metrics
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,20 @@ class MeanFactory(Aggregator):
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the weighted mean."""
+        # Not self's: a subclass that overrides this method has no others.
+        sums = MeanFactory.summed(self, updates, client_weights)
+        return _as(updates, MeanFactory.of_sums(self, state, sums, client_weights))
+
+    def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
+        """Return the sums of the weighted updates."""
+        return _weighted_sums(updates, client_weights)
+
+    def of_sums(self, state: Any, sums: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
+        """Return the weighted mean, in float64."""
         total = client_weights.sum()
         if self.no_nan_division and total == 0:
             total = np.float64(1)
-        return state, _mean(updates, client_weights, total), self.initial_metrics()
+        return state, _over(sums, total), self.initial_metrics()
 
     def initial_metrics(self) -> Metrics:
         """Return TFF's metrics of a mean, which say nothing."""
@@ -85,8 +105,16 @@ class UnweightedMeanFactory(Aggregator):
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the mean; the weights do not count."""
-        k = len(client_weights)
-        return state, _mean(updates, np.ones(k), k), self.initial_metrics()
+        sums = UnweightedMeanFactory.summed(self, updates, client_weights)
+        return _as(updates, UnweightedMeanFactory.of_sums(self, state, sums, client_weights))
+
+    def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
+        """Return the sums of the updates."""
+        return _weighted_sums(updates, np.ones(len(client_weights)))
+
+    def of_sums(self, state: Any, sums: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
+        """Return the mean, in float64."""
+        return state, _over(sums, len(client_weights)), self.initial_metrics()
 
     def initial_metrics(self) -> Metrics:
         """Return TFF's metrics of a plain mean, which say nothing."""

@@ -8,7 +8,7 @@ computes it, in whatever order, on however many cores.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class ChunkResult(NamedTuple):
     Attributes
     ----------
     updates : tuple of ndarray, each (k, ...)
-        One array per trainable tensor, in any memory order.
+        One array per trainable tensor, in any memory order; or their sums (...), where they were reduced.
     client_weights : ndarray, shape (k,), float64
         0 for a client whose update is not finite.
     norms : ndarray, shape (k,), float64
@@ -100,6 +100,18 @@ def chunk_result(
     weights = np.where(finite, weights.astype(np.float64), 0.0)
     metrics, num_examples, num_steps = map(objects, of_each)
     return ChunkResult(updates, weights, norms, metrics, num_examples, num_steps, result.kept, result.message)
+
+
+Reduce = Callable[[Arrays, Array], Arrays]
+"""Updates (k, ...) and weights (k,) of some clients -> what they add to the round's sums: `SumsParts.summed`."""
+
+
+def without_non_finite(result: ChunkResult) -> ChunkResult:
+    """Zero the updates that are not finite."""
+    bad = ~np.isfinite(result.norms)
+    for update in result.updates if bad.any() else ():
+        update[bad] = 0
+    return result
 
 
 def objects(values: Sequence[Any]) -> Array:

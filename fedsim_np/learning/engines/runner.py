@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from fedsim_np.errors import argument_type_error, check_int
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
-from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, without_non_finite
 from fedsim_np.learning.engines.host import keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
 from fedsim_np.learning.hidden_state import unchanged
@@ -91,18 +91,36 @@ class Runner:
         """Whether clients' work is done by other processes, on copies of model and work."""
         return isinstance(self._executor, Executor) and not isinstance(self._executor, ThreadPoolExecutor)
 
-    def run(self, sent: Broadcast, datasets: Sequence[Dataset], kept: Sequence[Any] | None = None) -> ChunkResult:
-        """Return the results of all clients, in cohort order; `kept`: what the server keeps of each."""
+    def run(
+        self,
+        sent: Broadcast,
+        datasets: Sequence[Dataset],
+        kept: Sequence[Any] | None = None,
+        reduce: Reduce | None = None,
+    ) -> ChunkResult:
+        """Return the results of all clients, in cohort order.
+
+        Parameters
+        ----------
+        sent : Broadcast
+        datasets : sequence of Dataset
+        kept : sequence of trees, optional
+            What the server keeps of each client.
+        reduce : callable, optional
+            What becomes of a chunk's updates, those that are not finite being zeros; the results are added up.
+        """
         of_each = itertools.repeat(None) if kept is None else kept
         tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(datasets, of_each, strict=False)]
         chunks = cut(tasks, self.engine.chunk_size)
         executor = self._workers(len(chunks))
         keep_freed_memory()
         with one_blas_thread(), quick_switching() if isinstance(executor, ThreadPoolExecutor) else nullcontext():
+            work = _Work(self.engine, sent, reduce)
             if executor is None:
-                return _joined((self.engine.run_chunk(sent, chunk, self._cache) for chunk in chunks), len(tasks))
+                done = (work.do(chunk, self._cache) for chunk in chunks)
+                return _joined(done, len(tasks), reduce is not None)
             submitted = self._pickled_tasks if self.sends_pickles else self._thread_tasks
-            return _joined(_finished(submitted(executor, sent, chunks), executor), len(tasks))
+            return _joined(_finished(submitted(executor, work, chunks), executor), len(tasks), reduce is not None)
 
     def _workers(self, num_chunks: int) -> Executor | None:
         if isinstance(self._executor, Executor):
@@ -117,13 +135,13 @@ class Runner:
         return self._threads[process]
 
     def _thread_tasks(
-        self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
+        self, executor: Executor, work: _Work, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[Future[ChunkResult]]:
         self._load_ahead(executor, chunks[0])
         for chunk, following in zip(chunks, [*chunks[1:], ()], strict=True):
             self._load_ahead(executor, following)
             ready = [task._replace(data=self._read(task)) for task in chunk]
-            yield executor.submit(self.engine.run_chunk, sent, ready, self._cache)
+            yield executor.submit(work.do, ready, self._cache)
 
     def _load_ahead(self, executor: Executor, chunk: Sequence[Task]) -> None:
         """Have the executor load the columns of a chunk that are not here yet."""
@@ -140,18 +158,18 @@ class Runner:
         return _applied(task.data) if changes(task.data) else task.data
 
     def _pickled_tasks(
-        self, executor: Executor, sent: Broadcast, chunks: Sequence[Sequence[Task]]
+        self, executor: Executor, work: _Work, chunks: Sequence[Sequence[Task]]
     ) -> Iterator[Future[bytes]]:
         try:
-            work = pickle.dumps((self.engine, sent))
+            pickled = pickle.dumps(work)
         except Exception as error:  # pickling runs code of the user's: anything may be raised
             raise TypeError(
-                f"The model {type(self.engine.model).__name__}, or its client work, cannot be pickled, and so not be "
-                f"sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
+                f"The model {type(self.engine.model).__name__}, its client work or the aggregator cannot be pickled, and so not "
+                f"be sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
                 "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
         for chunk in chunks:
-            yield executor.submit(_run_pickled, work, [self._pickled(task) for task in chunk])
+            yield executor.submit(_run_pickled, pickled, [self._pickled(task) for task in chunk])
 
     def _pickled(self, task: Task) -> bytes:
         """Return a task with its dataset's description; if a map cannot be pickled, with what it makes of the data."""
@@ -164,6 +182,21 @@ class Runner:
         return pickle.dumps(task._replace(data=data))
 
 
+class _Work(NamedTuple):
+    """What is to be done with every chunk."""
+
+    engine: Engine
+    sent: Broadcast
+    reduce: Reduce | None
+
+    def do(self, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
+        """Compute a chunk."""
+        result = self.engine.run_chunk(self.sent, tasks, cache)
+        if self.reduce is None:
+            return result
+        return result._replace(updates=self.reduce(without_non_finite(result).updates, result.client_weights))
+
+
 def _applied(dataset: Dataset) -> Dataset:
     """Return a dataset as the batches that its maps make, here and in order: copies, a map may use memory again."""
     batches = ({name: np.array(array) for name, array in batch.items()} for batch in dataset.batches())
@@ -172,10 +205,10 @@ def _applied(dataset: Dataset) -> Dataset:
 
 def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> bytes:
     """Run a chunk in another process; return its pickled result."""
-    engine, sent = pickle.loads(work)
+    loaded: _Work = pickle.loads(work)
     keep_freed_memory()
-    with one_blas_thread(), unchanged(engine.parts):
-        result = engine.run_chunk(sent, [pickle.loads(task) for task in tasks], Cache(0))
+    with one_blas_thread(), unchanged(loaded.engine.parts):
+        result = loaded.do([pickle.loads(task) for task in tasks], Cache(0))
     return pickle.dumps(trees.map(_Travelling, result))
 
 
@@ -209,8 +242,8 @@ def _finished(futures_to_be: Iterator[Future[Any]], executor: Executor) -> Itera
             future.cancel()
 
 
-def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
-    """Join the results of all chunks as they arrive, so that no update is held twice."""
+def _joined(results: Iterator[ChunkResult], k: int, is_reduced: bool) -> ChunkResult:
+    """Join the results of all chunks as they arrive, so that no update is held twice; reduced ones are added up."""
     first = next(results)
     if len(first.norms) == k:
         return first
@@ -221,9 +254,13 @@ def _joined(results: Iterator[ChunkResult], k: int) -> ChunkResult:
         whole[start:end] = part
         return whole
 
-    joined: ChunkResult = trees.map(lambda part: np.empty_like(part, shape=(k, *part.shape[1:])), first)
+    sums = trees.map(np.zeros_like, first.updates)
+    without = first._replace(updates=()) if is_reduced else first
+    joined: ChunkResult = trees.map(lambda part: np.empty_like(part, shape=(k, *part.shape[1:])), without)
     end = 0
     for result in itertools.chain([first], results):
         start, end = end, end + len(result.norms)
-        joined = trees.map(placed, joined, result)
-    return joined
+        if is_reduced:
+            sums = trees.map(np.add, sums, result.updates)
+        joined = trees.map(placed, joined, result._replace(updates=()) if is_reduced else result)
+    return joined._replace(updates=sums) if is_reduced else joined
