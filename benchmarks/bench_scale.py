@@ -21,16 +21,6 @@ from bench_round import preprocess
 import fedsim_np as fed
 
 
-def peak_mb():
-    """Return this process's peak memory in MB, where the system tells."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
-
-
 def process_of(**keywords):
     """Return the tutorial's process."""
     return fed.learning.build_weighted_fed_avg(
@@ -50,7 +40,7 @@ def one_round(source, population, cohort, epochs):
     state = process.initialize()
     started = time.perf_counter()
     process.next(state, [preprocess(data.create_dataset_for_client(c), epochs) for c in ids])
-    print(json.dumps({"seconds": round(time.perf_counter() - started, 3), "peak MB": peak_mb()}))
+    print(json.dumps({"seconds": round(time.perf_counter() - started, 3), "peak MB": common.peak_mb()}))
 
 
 def measured(source, population, cohort, epochs):

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def interleaved(contenders, repeats, seconds=0.0):
 def medians(times):
     """Return medians, rounded."""
     return {name: round(statistics.median(values), 3) for name, values in times.items()}
+
+
+def peak_mb():
+    """Return this process's peak memory in MB, where the system tells."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def origin():
