@@ -528,7 +528,9 @@ class Dataset:
     def _whole_order(self) -> npt.NDArray[np.intp]:
         """Return the order of a dataset that has `row_batches`."""
         assert not isinstance(self._source, ElementSource)
-        return _order([stage for stage in self._stages if not isinstance(stage, Batch | Map)], self._source.num_rows)
+        numbers = self._numbers(self._recipe, self._skipped or 0)
+        reordering = [stage for stage in self._recipe if not isinstance(stage, Batch | Map)]
+        return _order(reordering, self._source.num_rows, numbers)
 
     def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
         """Have an executor's `submit` do in other threads what reading would do; reading waits for them then."""

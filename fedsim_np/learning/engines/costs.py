@@ -40,7 +40,7 @@ class Shapes(NamedTuple):
         """Return the shapes of a chunk."""
         counts = [(len(client.x), len(client.rows), len(client.lengths)) for client in columns]
         rows, visits, steps = np.array(counts, np.float64).T
-        largest = max((int(client.lengths.max(initial=0)) for client in columns), default=0)
+        largest = int(np.concatenate([client.lengths for client in columns]).max(initial=0))
         return cls(rows, visits, steps, largest, num_features, num_classes)
 
 

@@ -164,9 +164,9 @@ class Runner:
             pickled = pickle.dumps(work)
         except Exception as error:  # pickling runs code of the user's: anything may be raised
             raise TypeError(
-                f"The model {type(self.engine.model).__name__}, its client work or the aggregator cannot be pickled, and so not "
-                f"be sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
-                "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
+                f"The model {type(self.engine.model).__name__}, its client work or the aggregator cannot be pickled, "
+                f"and so not be sent to the workers of {type(executor).__name__} ({error}). Define it at the top level "
+                "of a module, without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
         for chunk in chunks:
             yield executor.submit(_run_pickled, pickled, [self._pickled(task) for task in chunk])
