@@ -1,7 +1,10 @@
 """Aggregation rules on numbers that can be computed by hand."""
 
+import itertools
 from collections import OrderedDict
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,7 +13,9 @@ from conftest import random_cohort, sgd, toy_model
 from hypothesis import given
 
 import fedsim_np as fed
+from fedsim_np.datasets import Dataset
 from fedsim_np.learning import aggregators
+from fedsim_np.learning.fed_avg import FedAvgTraining
 from fedsim_np.learning.metrics import finalize_then_sample
 
 NO_NOISE = aggregators.PrivateQuantileEstimationProcess.no_noise
@@ -35,6 +40,82 @@ def test_unweighted_mean_by_hand():
     _, mean, metrics = aggregators.UnweightedMeanFactory().next(((), ()), (np.float32([[1], [4]]),), np.array([2.0, 0]))
     assert mean[0].tolist() == [2.5]
     assert metrics == OrderedDict(mean_value=(), mean_count=())
+
+
+@given(
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+    seed=st.integers(0, 99),
+    aggregator=st.sampled_from([aggregators.MeanFactory(), aggregators.UnweightedMeanFactory()]),
+)
+def test_sums_of_parts_add_up_to_the_mean_of_all(cuts, seed, aggregator):
+    rng = np.random.default_rng(seed)
+    updates, weights = (rng.normal(size=(12, 3, 2)).astype(np.float32),), rng.random(12)
+    edges = sorted([0, *cuts, 12])
+    parts = [aggregator.summed((updates[0][a:b],), weights[a:b])[0] for a, b in itertools.pairwise(edges)]
+    state = aggregator.initialize((updates[0][0],))
+    _, (mean,), metrics = aggregator.of_sums(state, (np.sum(parts, axis=0),), weights)
+    _, (expected,), of_all = aggregator.next(state, updates, weights)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-7)
+    assert mean.dtype == np.float64
+    assert metrics == of_all
+
+
+class MeanOfSquares(aggregators.Aggregator):
+    """An aggregator of one's own that needs no more than sums; it may not be asked for anything else."""
+
+    sees_all_clients = True
+
+    def initialize(self, trainable):
+        return ()
+
+    def next(self, state, updates, client_weights):
+        raise AssertionError("all updates at once")
+
+    def summed(self, updates, client_weights):
+        assert all(np.isfinite(u).all() for u in updates)
+        return tuple(np.square(u, dtype=np.float64).sum(axis=0) for u in updates)
+
+    def of_sums(self, state, sums, client_weights):
+        return state, tuple(s / np.count_nonzero(client_weights) for s in sums), OrderedDict(of=len(client_weights))
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_updates_are_added_up_as_they_come(engine):
+    # 120 clients are more than a chunk; one of them has an update that is not finite, one has no examples.
+    sizes = [4, 0, *[3, 5] * 59]
+    cohort = random_cohort(sizes, batch=2)
+    cohort[2] = Dataset.from_batches([{"x": np.full((1, 4), 1e38, np.float32), "y": np.int32([[0]])}] * 3)
+    output = {}
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    with pool, ThreadPoolExecutor(3) as threads:
+        for name, executor in (("serial", "serial"), ("threads", threads), ("processes", pool)):
+            process = fed.learning.compose_learning_process(
+                toy_model(), FedAvgTraining(sgd(0.5)), MeanOfSquares(), sgd(1.0), engine=engine, executor=executor
+            )
+            state = process.initialize()
+            output[name] = process.next(state, cohort)
+    updates = fed.learning.client_updates(process, state, cohort)
+    assert output["serial"].clients["status"][1:3] == ["empty", "non-finite update"]
+    good = [update[np.array(output["serial"].clients["status"]) == "ok"].astype(np.float64) for update in updates]
+    for w0, w, u in zip(
+        *(s.global_model_weights.trainable for s in (state, output["serial"].state)), good, strict=True
+    ):
+        np.testing.assert_allclose(w0 - w, np.square(u).mean(axis=0), rtol=1e-4, atol=1e-6)
+    for name in ("threads", "processes"):
+        for a, b in zip(*(output[n].state.global_model_weights.trainable for n in (name, "serial")), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_who_overrides_next_is_given_all_updates():
+    class Median(aggregators.MeanFactory):
+        def next(self, state, updates, client_weights):
+            seen.append(len(updates[0]))
+            return state, tuple(np.median(u, axis=0) for u in updates), self.initial_metrics()
+
+    seen = []
+    process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.5), model_aggregator=Median())
+    process.next(process.initialize(), random_cohort([4, 3, 6], batch=2))
+    assert seen == [3]
 
 
 def test_sums_are_float64():

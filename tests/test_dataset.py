@@ -175,6 +175,12 @@ def test_kept_orders_fresh_ones_and_counted_ones_agree(n, before, size, after):
         assert [e["i"].tolist() for e in asked.batches(iteration)] == read
         assert [e["i"].tolist() for e in build().skip_iterations(iteration).batches()] == read
         assert build().skip_iterations(iteration).num_examples == sum(map(len, read))
+        later = build().skip_iterations(iteration)
+        assert [e["i"].tolist() for e in later] == read
+        assert [e["i"].tolist() for e in later] == [e["i"].tolist() for e in build().batches(iteration + 1)]
+        assert [e["i"].tolist() for e in build().skip_iterations(1).skip_iterations(iteration).batches()] == [
+            e["i"].tolist() for e in build().batches(iteration + 1)
+        ]
 
 
 def test_a_copy_that_begins_later_has_counters_of_its_own():

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
-from fedsim_np.learning import models
-from fedsim_np.learning.models import ModelWeights
+from fedsim_np.learning import metrics, models
+from fedsim_np.learning.models import ModelWeights, evaluation
+from fedsim_np.learning.models.evaluation import Measured
 
 LOSSES = ("keras", "stable", "tutorial")
 
@@ -517,3 +518,48 @@ def test_shortcuts_are_not_inherited_past_a_method_of_another_base_class():
     assert process.engine == "loop"
     got, expected = (p.next(p.initialize(), [toy_batches(size=5)]).state for p in (process, plain))
     np.testing.assert_allclose(got.global_model_weights.trainable[0], expected.global_model_weights.trainable[0])
+
+
+class OneBuffer(fed.learning.models.SoftmaxRegression):
+    """A model that uses the memory of its predictions again."""
+
+    def forward_pass(self, weights, batch):
+        output = super().forward_pass(weights, batch)
+        buffer[: len(output.predictions)] = output.predictions
+        return output._replace(predictions=buffer[: len(output.predictions)])
+
+
+buffer = np.empty((5, 3), np.float32)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=1, max_size=8), seed=st.integers(0, 99), limit=st.sampled_from([0, 99])
+)
+def test_metrics_of_many_batches_are_those_of_each_added_up(lengths, seed, limit):
+    rng = np.random.default_rng(seed)
+    model, plain = OneBuffer(4, 3), fed.learning.models.SoftmaxRegression(4, 3)
+    model.metrics = plain.metrics = metrics.CLASSIFICATION.plus(top=lambda p, y: p.max(axis=-1))
+    weights = fed.learning.models.ModelWeights((rng.normal(size=(4, 3)).astype(np.float32), np.zeros(3, np.float32)))
+    measured, sums = Measured(model), plain.initial_metrics()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_WAITING_BYTES", limit)
+        for n in lengths:
+            batch = {"x": rng.normal(size=(n, 4)).astype(np.float32), "y": rng.integers(0, 3, (n, 1)).astype(np.int32)}
+            measured.add(batch, model.forward_pass(weights, batch))
+            sums = metrics.add(sums, plain.unfinalized_metrics(batch, plain.forward_pass(weights, batch)))
+    assert measured.total() == sums  # to the bit
+
+
+def test_metrics_of_predictions_that_are_not_one_a_row():
+    class Whole(fed.learning.models.LinearRegression):
+        metrics = metrics.ExampleMetrics({"largest": lambda p, y: np.max(p)})
+
+        def forward_pass(self, weights, batch):
+            return super().forward_pass(weights, batch)._replace(predictions=np.float32(len(batch["x"])))
+
+    model = Whole(1)
+    batches = [{"x": np.ones((n, 1), np.float32), "y": np.ones((n, 1), np.float32)} for n in (2, 3)]
+    measured = Measured(model)
+    for batch in batches:
+        measured.add(batch, model.forward_pass(model.initial_weights(), batch))
+    assert measured.total()["largest"] == [5.0, 5.0]

@@ -1,6 +1,7 @@
 """Training runs and loggers."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -107,3 +108,65 @@ def test_no_rounds():
 def test_wrong_arguments(keywords, error, message):
     with pytest.raises(error, match=message):
         run(**keywords)
+
+
+def test_a_state_is_written_while_the_next_round_is_computed(folder, monkeypatch):
+    begun, manager = threading.Event(), fed.program.FileProgramStateManager(folder)
+    write = manager._write
+
+    def patient(path, version, *content):
+        # Round 2 begins before round 1 is on the disk.
+        assert version != 1 or begun.wait(30)
+        write(path, version, *content)
+
+    def select(round_num):
+        if round_num == 2:
+            assert 1 not in manager.get_versions()
+            begun.set()
+        return [toy_batches()]
+
+    monkeypatch.setattr(manager, "_write", patient)
+    state, _ = run(training_selection_fn=select, total_rounds=3, program_state_manager=manager)
+    assert manager.get_versions() == [0, 1, 2, 3]
+    again, _ = manager.load_latest(PROCESS.initialize())
+    for a, b in zip(again.global_model_weights.trainable, state.global_model_weights.trainable, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_is_there_when_a_later_round_fails(folder):
+    def select(round_num):
+        if round_num == 3:
+            raise RuntimeError("no data for round 3")
+        return [toy_batches()]
+
+    manager = fed.program.FileProgramStateManager(folder)
+    with pytest.raises(RuntimeError, match="no data for round 3"):
+        run(training_selection_fn=select, program_state_manager=manager)
+    assert manager.get_versions() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 4])
+def test_a_state_that_cannot_be_written_ends_the_run(folder, monkeypatch, failing):
+    manager = fed.program.FileProgramStateManager(folder)
+    write = manager._write
+
+    def full(path, version, *content):
+        if version == failing:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, version, *content)
+
+    monkeypatch.setattr(manager, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(program_state_manager=manager)
+    assert manager.get_versions() == [*range(failing)]
+
+
+def test_a_manager_of_ones_own_is_called_by_the_thread_that_runs(folder):
+    class Own(fed.program.FileProgramStateManager):
+        def save(self, state, version):
+            threads.add(threading.current_thread())
+            super().save(state, version)
+
+    threads = set()
+    run(program_state_manager=Own(folder))
+    assert threads == {threading.current_thread()}
