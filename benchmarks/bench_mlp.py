@@ -4,7 +4,7 @@ usage: bench_mlp.py [--repeats N] [--json FILE] [--quick]
 
 The clients are read as in bench_round.py. plain_numpy.py updates its weights in place, one client after the other, in
 one thread; so does "cohort, one thread", while "cohort" may use all cores, as it does by default. Ratios are medians
-of the ratios within each turn.
+of the ratios within each turn, which is a second of calls.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def contenders(data, epochs, hidden):
 def main():
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--quick", action="store_true", help="small and few turns, to see that it runs")
     arguments = parser.parse_args()
-    repeats, hidden = (3, (20, 20)) if arguments.quick else (arguments.repeats, (200, 200))
+    repeats, seconds, hidden = (3, 0.0, (20, 20)) if arguments.quick else (arguments.repeats, 1.0, (200, 200))
     source = fed.datasets.SyntheticClientData(10)
     data = {c: dict(source.create_dataset_for_client(c).to_arrays()) for c in source.client_ids}
-    times = common.interleaved(contenders(data, 5, hidden), repeats)
+    times = common.interleaved(contenders(data, 5, hidden), repeats, seconds)
     ratios = {
         name: round(statistics.median(p / t for p, t in zip(times["plain_numpy"], values, strict=True)), 2)
         for name, values in times.items()

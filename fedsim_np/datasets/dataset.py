@@ -316,11 +316,12 @@ class Dataset:
         [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
         [[0.0, 0.0]] [[2]]
         """
-        source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._stages)
-        rows = None if isinstance(source, ElementSource) or self.maps or batches > 1 else source
-        choice = Selection.of(fields, scale, offset, self.client_id, self.is_batched or rows is not None)
+        source, batches = self._source, sum([isinstance(stage, Batch) for stage in self._recipe])
+        has_maps = any([isinstance(stage, Map) for stage in self._recipe])
+        rows = None if isinstance(source, ElementSource) or has_maps or batches > 1 else source
+        choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched)
         found = source.arrays if isinstance(source, ArraySource) else source.spec
-        if not self.maps and found:
+        if not has_maps and found:
             choice.check(found)
         if rows is None:
             return self.map(choice)
@@ -392,12 +393,16 @@ class Dataset:
         >>> [int(e["x"]) for e in dataset.skip_iterations(1)]
         [1, 0, 4, 2, 3]
         """
-        if check_int("count", count, minimum=0):
-            self._check_finite()
+        check_int("count", count, minimum=0)
         skipped = Dataset(self._source, self._stages, self.client_id)
         skipped._skipped = count
         skipped._orders = self._orders  # the stages are the same, so that the orders are
         return skipped
+
+    @property
+    def starts_later(self) -> bool:
+        """Whether this is a copy that `skip_iterations` made."""
+        return self._skipped is not None
 
     def with_client_id(self, client_id: str) -> Dataset:
         """Return the same dataset as one of this client, unless it is some client's already.

@@ -73,12 +73,12 @@ class Selection:
         for new, old in fields.items():
             if not isinstance(old, str):
                 raise argument_type_error(new, "the name of a field, a str", old)
-        numbers = {"scale": scale, "offset": offset}
-        for name, value in numbers.items():
+        for name, value in (("scale", scale), ("offset", offset)):
             if value is not None and "x" not in fields:
                 raise argument_error(name, f"left out where no field is called 'x', as of {list(fields)}", value)
-            numbers[name] = None if value is None else _float32(name, value)
-        return cls(tuple(fields.items()), numbers["scale"], numbers["offset"], client_id, batched)
+        scale = None if scale is None else _float32("scale", scale)
+        offset = None if offset is None else _float32("offset", offset)
+        return cls(tuple(fields.items()), scale, offset, client_id, batched)
 
     def _is_scaled(self, new: str) -> bool:
         return new == "x" and not (self.scale is None and self.offset is None)
@@ -92,12 +92,12 @@ class Selection:
             If one is not there, or is to be scaled and holds no numbers.
         """
         for new, old in self.fields:
-            place: dict[str, Any] = {"client_id": self.client_id, "field": old}
             if old not in found:
-                raise data_error("must be there", f"only {list(found)}", **place)
-            dtype = getattr(found[old], "dtype", None)
-            if self._is_scaled(new) and dtype is not None and dtype.kind not in "biuf":
-                raise data_error("must hold numbers to be scaled", f"dtype {dtype}", **place)
+                raise data_error("must be there", f"only {list(found)}", client_id=self.client_id, field=old)
+            dtype = getattr(found[old], "dtype", None) if self._is_scaled(new) else None
+            if dtype is not None and dtype.kind not in "biuf":
+                rule = "must hold numbers to be scaled"
+                raise data_error(rule, f"dtype {dtype}", client_id=self.client_id, field=old)
 
     def spec(self, rows: ElementSpec) -> ElementSpec:
         """Return what becomes of one example's shapes and dtypes."""
@@ -189,13 +189,10 @@ class SelectedSource:
 
 def _select(source: Source, selection: Selection) -> Columns:
     columns = source.columns()
-    chosen = {old: columns.get(old) for _, old in selection.fields}
-    if selection.scale is None is selection.offset and all(
-        column is not None and column.flags.c_contiguous for column in chosen.values()
-    ):  # views, as read-only as what they are of
-        return OrderedDict((new, _rows(columns[old])) for new, old in selection.fields)
+    if selection.scale is None is selection.offset:
+        selection.check(columns)
+        chosen = [columns[old] for _, old in selection.fields]
+        if all([column.flags.c_contiguous for column in chosen]):  # views, as read-only as what they are of
+            views = [c if c.ndim == 2 else c.reshape(len(c), math.prod(c.shape[1:])) for c in chosen]
+            return OrderedDict(zip([new for new, _ in selection.fields], views, strict=True))
     return read_only_fields(selection(columns))
-
-
-def _rows(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return column.reshape(len(column), math.prod(column.shape[1:]))

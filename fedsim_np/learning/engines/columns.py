@@ -90,12 +90,13 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     >>> client.x.tolist(), client.rows.tolist(), client.lengths.tolist()
     ([[1.0], [2.0], [3.0]], [1, 2, 1, 2, 0, 0], [4, 2])
     """
-    known: ClientColumns | None = cache.find_of(dataset)
+    comes_again = not dataset.starts_later  # a copy for one round does not
+    known: ClientColumns | None = cache.find_of(dataset) if comes_again else None
     if known is not None:
         return known
     with NamingClient(dataset.client_id):
         client = _read(model, dataset, cache)
-    if client.order_key is not None:
+    if comes_again and client.order_key is not None:
         cache.put_of(dataset, client)
     return client
 

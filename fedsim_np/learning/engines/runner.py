@@ -145,10 +145,10 @@ class Runner:
 
     def _load_ahead(self, executor: Executor, chunk: Sequence[Task]) -> None:
         """Have the executor load the columns of a chunk that are not here yet."""
-        for data, *_ in chunk if self.engine.takes_columns else ():
-            if isinstance(data, Dataset):
-                with suppress(Exception):  # it is raised again where the client is read, in order
-                    data.load_ahead(executor.submit)
+        with suppress(Exception):  # it is raised again where the client is read, in order
+            for task in chunk if self.engine.takes_columns else ():
+                if isinstance(task.data, Dataset):
+                    task.data.load_ahead(executor.submit)
 
     def _read(self, task: Task) -> Dataset | ClientColumns:
         """Return a client read, by this thread and in order; for an engine of batches, what its maps make of it."""
