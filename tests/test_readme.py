@@ -82,21 +82,33 @@ def test_the_shown_figures_are_the_stored_ones():
             ms, plain = measured["ms"][way], measured["ms"]["plain_numpy"]
             assert way == "plain_numpy" or f"| {name} | {way} | {ms:.0f} | {ratio:.1f} | {plain:.0f} |" in README
     mlp = json.loads((results / "mlp.json").read_text(encoding="utf-8"))["times as fast as plain_numpy.py"]["cohort"]
-    assert f"{mlp:.1f} times as fast as the same written out in plain NumPy" in " ".join(README.split())
+    text = " ".join(README.split())
+    assert f"{mlp:.1f} times as fast as the same written out in plain NumPy" in text
+    run = json.loads((results / "research.json").read_text(encoding="utf-8"))["training, 10 of 100 x 5 epochs"]
+    assert f"takes {run['times as long']:.2f} times as long as the same rounds" in text
+    whole = json.loads((results / "200.json").read_text(encoding="utf-8"))["contenders"]
+    for of_one in whole.values():
+        seconds, ratio = of_one["seconds, start to end"], of_one["times as long as fedsim_np"]
+        assert f"| {seconds:.1f} | {ratio:.1f} | {of_one['peak MB']:,} | {of_one['loss']:.3f} |" in README
     new, warm, first = (
         json.loads((results / "shapes.json").read_text(encoding="utf-8"))["verdict"][what]
         for what in ("new", "warm", "first")
     )
     under, loop = ([found[key] for found in (new, warm, first)] for key in ("best/auto under 0.9", "loop/auto under 1"))
     said = "in {} where orders are new, in {} where clients and orders come again, and in {} in a first".format(*under)
-    assert said in " ".join(README.split())
+    assert said in text
     assert f"the loop is faster in {loop[0]}, {loop[1]} and {loop[2]} (" in README
     scale = json.loads((results / "scale.json").read_text(encoding="utf-8"))
-    cohorts = scale["cohort, from HDF5, 5 epochs"]
-    assert f"take {cohorts['3383']['seconds']:.1f} s, {scale['seconds per 1,000 clients']['3383']:.1f} s per" in README
-    assert f"with a peak of {cohorts['3383']['peak MB']:,} MB" in README
+    cohort = scale["cohort, from HDF5, 5 epochs"]["3383"]["2 threads"]
+    per_thousand = scale["seconds per 1,000 clients, first round"]["3383"]["2 threads"]
+    assert f"take {cohort['first round, s']:.1f} s in the first round, {per_thousand:.1f} s per" in README
+    assert f"with a peak of {cohort['peak MB']:,} MB" in README
+    population = scale["population, drawn on demand, 1 epoch"]["1000000"]["2 threads"]
+    assert f"{population['first round, s']:.1f} s out of 1,000,000" in text
+    peak = scale["2NN, 1000 clients from HDF5, 1 epoch"]["2 threads"]["peak MB"]
+    assert f"stays under {peak + 1} MB" in text
     two = scale["workers, 1000 clients in memory, 1 epoch, warm"]["two workers against one"]
-    assert f"Two threads are {two:.2f} times as fast as one" in README
+    assert f"Two threads are {two:.2f} times as fast as one" in text
     cold = json.loads((results / "load.json").read_text(encoding="utf-8"))["round of 100 clients x 1 epoch"]["ms"]
     assert f"before take {cold['cold round']:.0f} ms, of which h5py alone would need {cold['h5py alone']:.0f}" in README
     assert f"takes {startup['import fedsim_np beyond numpy and h5py']:.2f} s more" in README

@@ -15,16 +15,16 @@ thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes th
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.caching import CachedBatches, CachedSource
+from fedsim_np.datasets.reading import RowBatches, applied, counter, elements, sliced_batches, whole_order
 from fedsim_np.datasets.selection import SelectedSource, Selection
 from fedsim_np.datasets.sources import (
     ArraySource,
@@ -53,36 +53,8 @@ from fedsim_np.datasets.stages import (
     is_infinite,
     split_order,
     start,
-    start_rows,
 )
 from fedsim_np.errors import argument_error, argument_type_error, check_int, data_error
-
-_BLOCK_BYTES = 2**20  # of rows that are gathered at once: they should stay near the processor
-
-
-class RowBatches(NamedTuple):
-    """A dataset as what it is at heart: rows of columns, in an order, cut into batches, each of which is mapped.
-
-    Attributes
-    ----------
-    source : Source
-        The columns, not yet read.
-    order_key : tuple
-        What the order and its batches depend on, the number of rows included; datasets with equal keys share them.
-    make_order : callable
-        ``() -> ndarray of row numbers``, repetitions included.
-    batch_size : int
-    drop_remainder : bool
-    maps : tuple of callable
-        Applied to every batch, one after the other.
-    """
-
-    source: Source
-    order_key: tuple[Any, ...]
-    make_order: Callable[[], npt.NDArray[np.intp]]
-    batch_size: int
-    drop_remainder: bool
-    maps: tuple[Callable[..., Any], ...]
 
 
 class Dataset:
@@ -316,8 +288,8 @@ class Dataset:
         [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
         [[0.0, 0.0]] [[2]]
         """
-        source, batches = self._source, sum([isinstance(stage, Batch) for stage in self._recipe])
-        has_maps = any([isinstance(stage, Map) for stage in self._recipe])
+        source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._recipe)
+        has_maps = any(isinstance(stage, Map) for stage in self._recipe)
         rows = None if isinstance(source, ElementSource) or has_maps or batches > 1 else source
         choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched)
         found = source.arrays if isinstance(source, ArraySource) else source.spec
@@ -416,38 +388,9 @@ class Dataset:
 
     # --- reading
 
-    def _read(self, draw: Callable[[SeedGenerator], int], order: Sequence[int] | None = None) -> Iterator[Element]:
-        """Start reading: all stages, or those after the ones that `order` is the result of."""
-        stages = self._stages if order is None else self._stages[split_order(self._stages) :]
-        source = self._source
-        if isinstance(source, ElementSource):
-            return map(OrderedDict, start(stages, Reader(lambda: iter(source.read()), stack, _apply, draw)))
-        rows = range(source.num_rows) if order is None else order
-        loaded: list[Columns] = []
-
-        def columns() -> Columns:
-            if not loaded:
-                loaded.append(source.columns())
-            return loaded[0]
-
-        # Until a batch or a map needs its arrays, an element is the number of its row.
-        def resolve(element: int | Element) -> Element:
-            if not isinstance(element, int):
-                return element
-            return OrderedDict((name, column[element]) for name, column in columns().items())
-
-        def combine(batch: list[Any]) -> Element:
-            if not isinstance(batch[0], int):
-                return stack(batch)
-            index = np.array(batch, dtype=np.intp)
-            return OrderedDict((name, column[index]) for name, column in columns().items())
-
-        reader = Reader(lambda: iter(rows), combine, lambda fn, element: _apply(fn, resolve(element)), draw)
-        return map(resolve, start(stages, reader))
-
     def __iter__(self) -> Iterator[Element]:
         """Read in the next iteration's order, as ``for element in tf_dataset`` does."""
-        return self._read(SeedGenerator.draw)
+        return elements(self._source, self._stages, SeedGenerator.draw)
 
     def batches(self, iteration: int = 0) -> Iterator[Element]:
         """Read in the order of a stated iteration, without touching any counter.
@@ -469,37 +412,21 @@ class Dataset:
         """
         stages = self._stages
         numbers = self._numbers(stages, check_int("iteration", iteration, minimum=0))
-        draw = _counter(numbers)
+        draw = counter(numbers)
         depth = split_order(stages)
         if isinstance(self._source, ElementSource) or not depth:
-            return self._read(draw)
+            return elements(self._source, stages, draw)
         shuffles = [stage.generator for stage in stages[:depth] if isinstance(stage, Shuffle)]
         key = tuple(numbers.get(generator, generator.first) for generator in shuffles)
         order = self._orders.get(key)
         if order is None:
-            order = _order(stages[:depth], self._source.num_rows, numbers)
+            order = whole_order(stages[:depth], self._source.num_rows, numbers)
             self._orders.clear()
             self._orders[key] = order
         batch, *maps = stages[depth:] or [None]
         if isinstance(batch, Batch) and all(isinstance(stage, Map) for stage in maps):
-            return self._in_slices(self._source, order, batch)
-        return self._read(draw, order.tolist())
-
-    def _in_slices(self, source: Source, order: npt.NDArray[np.intp], batch: Batch) -> Iterator[Element]:
-        """Read batches of rows, and map them: the rows of many are gathered at once, a batch is a slice of these."""
-        columns, size, maps = source.columns(), batch.batch_size, self.maps
-        of_row = sum(column.itemsize * math.prod(column.shape[1:]) for column in columns.values())
-        block = size * max(1, _BLOCK_BYTES // max(1, size * of_row))
-        end = len(order) - len(order) % size if batch.drop_remainder else len(order)
-        for begin in range(0, end, block):
-            rows = order[begin : min(begin + block, end)]
-            gathered = [column[rows] for column in columns.values()]
-            for first in range(0, len(rows), size):
-                batch_of = [values[first : first + size] for values in gathered]
-                element: Element = OrderedDict(zip(columns, batch_of, strict=True))
-                for fn in maps:
-                    element = _apply(fn, element)
-                yield element
+            return sliced_batches(self._source, order, batch, self.maps)
+        return elements(self._source, stages[depth:], draw, order.tolist())
 
     def row_batches(self) -> RowBatches | None:
         """Return the parts of a dataset that reads rows, batches them once and then maps the batches; else None.
@@ -535,17 +462,12 @@ class Dataset:
         assert not isinstance(self._source, ElementSource)
         numbers = self._numbers(self._recipe, self._skipped or 0)
         reordering = [stage for stage in self._recipe if not isinstance(stage, Batch | Map)]
-        return _order(reordering, self._source.num_rows, numbers)
+        return whole_order(reordering, self._source.num_rows, numbers)
 
     def load_ahead(self, submit: Callable[..., Future[Any]]) -> None:
         """Have an executor's `submit` do in other threads what reading would do; reading waits for them then."""
         if not isinstance(self._source, ElementSource):
             self._source.load_ahead(submit)
-
-    @staticmethod
-    def mapped(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
-        """Return what a map makes of an element, which must be a mapping again."""
-        return _apply(fn, element)
 
     def _numbers(self, stages: Sequence[Stage], iteration: int) -> dict[SeedGenerator, int]:
         """Return the numbers with which an iteration's shuffles start, where they are not their first."""
@@ -562,7 +484,7 @@ class Dataset:
         if known is not None:
             return known
         numbers: dict[SeedGenerator, int] = {}
-        count = sum(start(stages, Reader(self._lengths, sum, lambda fn, count: count, _counter(numbers))))
+        count = sum(start(stages, Reader(self._lengths, sum, lambda fn, count: count, counter(numbers))))
         return count, {shuffle: n - shuffle.first for shuffle, n in numbers.items()}
 
     def _lengths(self) -> Iterator[int]:
@@ -662,7 +584,7 @@ class Dataset:
                 if isinstance(stage, Batch):
                     element = stack([element] * (stage.batch_size if stage.drop_remainder else length))
                 elif isinstance(stage, Map):
-                    element = _apply(stage.fn, element)
+                    element = applied(stage.fn, element)
         return element
 
     def _named(self) -> str:
@@ -675,33 +597,3 @@ class Dataset:
             spec = f"unknown ({type(error).__name__} in map)"
         named = "" if self.client_id is None else f"client_id={self.client_id!r} "
         return f"<Dataset {named}element_spec={spec}>"
-
-
-def _counter(numbers: dict[SeedGenerator, int]) -> Callable[[SeedGenerator], int]:
-    """Return a `draw` that counts in a dict and leaves the generators alone."""
-
-    def draw(generator: SeedGenerator) -> int:
-        number = numbers.get(generator, generator.first)
-        numbers[generator] = number + 1
-        return number
-
-    return draw
-
-
-def _order(
-    stages: Sequence[Stage], num_rows: int, numbers: dict[SeedGenerator, int] | None = None
-) -> npt.NDArray[np.intp]:
-    """Return the rows that stages give one iteration, which only reorder them; count up their shuffles' numbers."""
-    draw, rows = _counter({} if numbers is None else numbers), range(num_rows)
-    reordering = [stage for stage in stages if isinstance(stage, Repeat | Shuffle)]
-    if len(reordering) == len(stages):
-        return start_rows(reordering, np.arange(num_rows), draw)()
-    # A chain that is cut short does not use up what it does not read.
-    return np.fromiter(start(stages, Reader(lambda: iter(rows), stack, _apply, draw)), np.intp)
-
-
-def _apply(fn: Callable[..., Any], element: Mapping[str, Any]) -> Element:
-    mapped = fn(element)
-    if type(mapped) is not dict and not isinstance(mapped, Mapping):
-        raise argument_type_error("fn", "a callable that returns a mapping of arrays", mapped)
-    return OrderedDict(mapped)

@@ -192,7 +192,7 @@ def _select(source: Source, selection: Selection) -> Columns:
     if selection.scale is None is selection.offset:
         selection.check(columns)
         chosen = [columns[old] for _, old in selection.fields]
-        if all([column.flags.c_contiguous for column in chosen]):  # views, as read-only as what they are of
+        if all(column.flags.c_contiguous for column in chosen):  # views, as read-only as what they are of
             views = [c if c.ndim == 2 else c.reshape(len(c), math.prod(c.shape[1:])) for c in chosen]
             return OrderedDict(zip([new for new, _ in selection.fields], views, strict=True))
     return read_only_fields(selection(columns))

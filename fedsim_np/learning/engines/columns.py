@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np.datasets import Dataset
-from fedsim_np.datasets.dataset import RowBatches
+from fedsim_np.datasets.reading import RowBatches, applied
 from fedsim_np.errors import DataError, NamingClient
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
@@ -187,7 +187,7 @@ def _mapped_batches(
     for length in lengths.tolist():
         batch = {name: column[start : start + length] for name, column in gathered.items()}
         for fn in parts.maps:
-            batch = dataset.mapped(fn, batch)
+            batch = applied(fn, batch)
         here = tuple((array.shape[1:], array.dtype) for array in map(np.asarray, map(batch.get, ("x", "y"))))
         if form != here or len(batch["x"]) != len(batch["y"]):
             check_batch(model.input_spec, batch, dataset.client_id)
