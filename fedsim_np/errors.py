@@ -85,9 +85,12 @@ class NamingClient:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        name = f"client '{self._client_id}'"
-        if isinstance(error, DataError) and self._client_id is not None and name not in str(error):
-            raise DataError(f"{name}, {error}") from error
+        if isinstance(error, DataError) and self._client_id is not None and self._name not in str(error):
+            raise DataError(f"{self._name}, {error}") from error
+
+    @property
+    def _name(self) -> str:
+        return f"client '{self._client_id}'"
 
 
 def argument_error(name: str, rule: str, value: object) -> ValueError:

@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     'whole'
     """
     # What a link leads to is replaced, and not the link.
-    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path).absolute()
     if target.is_dir():
         raise _error(errno.EISDIR, path)
     if not target.parent.is_dir():

@@ -362,3 +362,21 @@ def test_what_is_kept_is_what_a_checkpoint_restores(first):
         TypeError, match="'what initialize_client of Odd gives' must be None, or arrays and numbers in tuples"
     ):
         run(Odd())
+
+
+class ReadOnly(Right):
+    """Sends arrays that nobody may write to; those of clients with fewer than five examples are not finite."""
+
+    def end(self, client, local, trained):
+        factor = np.sqrt(np.asarray(trained.num_examples) - 5.0)
+        update = trees.map(lambda u: trees.along(factor, u) * u, trained.update)
+        return super().end(client, local, trained)._replace(update=trees.freeze(update))
+
+
+@pytest.mark.parametrize("aggregator", [MEAN, fed.learning.aggregators.clipping_factory(1.0, MEAN)])
+@pytest.mark.parametrize("engine", ["loop", "cohort"])
+def test_read_only_updates_that_are_not_finite_are_left_out(engine, aggregator):
+    process = compose_learning_process(toy_model, ReadOnly(), aggregator, PLAIN, engine=engine)
+    output = process.next(process.initialize(), cohort())
+    assert output.clients["status"] == ["ok", "non-finite update", "ok", "ok"]
+    assert all(np.isfinite(w).all() for w in output.state.global_model_weights.trainable)

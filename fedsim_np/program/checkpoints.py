@@ -8,6 +8,7 @@ checksum is damaged: it is reported, and the version before it is used.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -93,7 +94,8 @@ class FileProgramStateManager:
 
     def get_versions(self) -> list[int]:
         """Return the versions that there are, in order."""
-        with os.scandir(self._root) as found:
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._root) as found:
             names = [entry.name for entry in found if entry.name.startswith(_PREFIX) and entry.is_file()]
         numbers = (name.removeprefix(_PREFIX) for name in names)
         whole = [number for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]

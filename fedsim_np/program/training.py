@@ -188,7 +188,7 @@ class _Saver:
         if self._manager is None:
             return
         self.wait()
-        if type(self._manager).save is FileProgramStateManager.save:
+        if getattr(self._manager.save, "__func__", None) is FileProgramStateManager.save:
             self._saving = self._thread.submit(self._save, self._manager.prepare(state, round_num))
         else:  # one of the user's own, which may not want to be called by another thread
             self._save(functools.partial(self._manager.save, state, round_num))

@@ -107,11 +107,12 @@ Reduce = Callable[[Arrays, Array], Arrays]
 
 
 def without_non_finite(result: ChunkResult) -> ChunkResult:
-    """Zero the updates that are not finite."""
-    bad = ~np.isfinite(result.norms)
-    for update in result.updates if bad.any() else ():
-        update[bad] = 0
-    return result
+    """Return the result with zeros in the place of updates that are not finite."""
+    finite = np.isfinite(result.norms)
+    if finite.all():
+        return result
+    zeroed = [np.where(trees.along(finite, u).astype(np.bool_), u, np.zeros((), u.dtype)) for u in result.updates]
+    return result._replace(updates=tuple(zeroed))
 
 
 def objects(values: Sequence[Any]) -> Array:
