@@ -10,7 +10,7 @@ medians of the ratios within each turn; a turn is a second of rounds.
 - memory: 400 simulated writers as arrays; 100 of them a round, one epoch, or 10 of them, five epochs
 - hdf5: the same 400 in a file (gzip), once all of them have been read; plain_numpy.py has them in memory
 - synthetic: FedProx's Synthetic(1, 1), 60 features, clients of 50 to 5,000 rows, batches of 10, 20 epochs
-- training: a checkpoint and two logs a round, against `process.next` alone
+- training: a checkpoint and three logs a round, against `process.next` alone
 - own model: a softmax regression as a user writes it, nothing stacked, 10 clients, five epochs
 """
 
@@ -28,6 +28,7 @@ import plain_numpy
 
 import fedsim_np as fed
 from fedsim_np.learning import models
+from fedsim_np.program.training import is_timing
 
 
 class OwnModel(models.Model):
@@ -182,7 +183,7 @@ def works(quick, folder):
 
 
 def training(quick, folder, repeats):
-    """Return ms a round by `process.next`, and with a checkpoint and two logs a round, as `fedsim-np train` does."""
+    """Return ms a round by `process.next`, and with a checkpoint and three logs a round, as `fedsim-np train` does."""
     rounds, k = (3, 3) if quick else (200, 10)
     writers = fed.datasets.SyntheticClientData(10 * k)
     process = fed.learning.build_weighted_fed_avg(
@@ -202,7 +203,11 @@ def training(quick, folder, repeats):
     def by_training():
         run = folder / f"run{next(numbers)}"
         run.mkdir()
-        loggers = [fed.program.CSVLogger(run / "metrics.csv"), fed.program.JSONLinesLogger(run / "metrics.jsonl")]
+        loggers = [
+            fed.program.CSVLogger(run / "metrics.csv", lambda name: not is_timing(name)),
+            fed.program.JSONLinesLogger(run / "metrics.jsonl", lambda name: not is_timing(name)),
+            fed.program.CSVLogger(run / "timings.csv", is_timing),
+        ]
         manager = fed.program.FileProgramStateManager(run / "checkpoints")
         fed.program.run_training_process(
             process, cohort, rounds, program_state_manager=manager, metrics_managers=loggers, reshuffle=True

@@ -1,8 +1,9 @@
 """What it costs to train a chunk in each way, by shapes alone, so that every machine makes the same choice.
 
 A way's cost is a sum of counts, each times what one of them took where it was measured: `benchmarks/bench_shapes.py`
-times all ways on a grid of shapes, fits these numbers (``--fit``), and tells how near the choice is to the fastest.
-What matters are their proportions. A way whose arrays would take more than the data allow is not chosen.
+times all ways on a grid of shapes, moves these numbers to where the choices are best, on grids of two machines
+(``--fit``), and tells how near the choice is to the fastest. What matters are their proportions. A way whose arrays
+would take more than the data allow is not chosen.
 """
 
 from __future__ import annotations
@@ -46,24 +47,25 @@ class Shapes(NamedTuple):
 
 # Microseconds: of a chunk, and of each of the counts. What all ways have in common is left out.
 _PRESORTED = {
-    "clients": 30.0,
-    "steps": 13.5,
+    "clients": 33.0,
+    "steps": 19.2,
     "laid out": 0.00086,
-    "probabilities": 0.0052,
-    "weights": 0.0030,
+    "probabilities": 0.0061,
+    "weights": 0.0031,
     "far weights": 0.0041,
 }
-_COHORT = {"steps": 129.0, "products": 0.00083, "probabilities": 0.0078, "weights": 0.0035, "far weights": 0.0039}
+_COHORT = {"steps": 144.0, "products": 0.00083, "probabilities": 0.0078, "weights": 0.0036, "far weights": 0.0039}
 _GRAM = {
     "chunk": 250.0,
-    "steps": 27.0,
-    "data": 0.0012,
-    "products": 0.00018,
+    "steps": 27.9,
+    "data": 0.00054,
+    "products": 0.00013,
     "moved": 5.4e-5,
-    "gathered": 0.00037,
-    "probabilities": 0.0139,
+    "gathered": 0.00052,
+    "probabilities": 0.0106,
     "matrices": 5e-6,
 }
+OF_ONE: dict[Way, dict[str, float]] = {"presorted": _PRESORTED, "cohort": _COHORT, "gram": _GRAM}
 _NEAR = 2**18  # numbers that a core's cache has room for
 
 
@@ -110,8 +112,7 @@ def costs(shapes: Shapes) -> dict[Way, float]:
     >>> [min(found, key=found.get) for found in (costs(Shapes(n, 5 * n, n / 4, 20, 60, 10)) for n in (even, ragged))]
     ['gram', 'presorted']
     """
-    of_one = {"presorted": _PRESORTED, "cohort": _COHORT, "gram": _GRAM}
-    return {way: sum(of_one[way][name] * n for name, n in of_way.items()) for way, of_way in counts(shapes).items()}
+    return {way: sum(OF_ONE[way][name] * n for name, n in of_way.items()) for way, of_way in counts(shapes).items()}
 
 
 def memory(shapes: Shapes) -> dict[Way, float]:
