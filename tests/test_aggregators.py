@@ -86,9 +86,9 @@ def test_updates_are_added_up_as_they_come(engine):
     cohort = random_cohort(sizes, batch=2)
     cohort[2] = Dataset.from_batches([{"x": np.full((1, 4), 1e38, np.float32), "y": np.int32([[0]])}] * 3)
     output = {}
-    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
-    with pool, ThreadPoolExecutor(3) as threads:
-        for name, executor in (("serial", "serial"), ("threads", threads), ("processes", pool)):
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, ThreadPoolExecutor(3) as threads:
+        executors = {"serial": "serial", "threads": threads, **({"processes": pool} if engine == "auto" else {})}
+        for name, executor in executors.items():
             process = fed.learning.compose_learning_process(
                 toy_model(), FedAvgTraining(sgd(0.5)), MeanOfSquares(), sgd(1.0), engine=engine, executor=executor
             )
@@ -101,7 +101,7 @@ def test_updates_are_added_up_as_they_come(engine):
         *(s.global_model_weights.trainable for s in (state, output["serial"].state)), good, strict=True
     ):
         np.testing.assert_allclose(w0 - w, np.square(u).mean(axis=0), rtol=1e-4, atol=1e-6)
-    for name in ("threads", "processes"):
+    for name in executors:
         for a, b in zip(*(output[n].state.global_model_weights.trainable for n in (name, "serial")), strict=True):
             np.testing.assert_array_equal(a, b)
 
