@@ -118,6 +118,84 @@ def test_who_overrides_next_is_given_all_updates():
     assert seen == [3]
 
 
+class SquaredSums(aggregators.MeanFactory):
+    """Overrides the sums alone, and a field that no pickle takes."""
+
+    unpicklable = staticmethod(lambda: None)
+
+    def summed(self, updates, client_weights):
+        return tuple(np.square(u, dtype=np.float64).sum(axis=0) for u in updates)
+
+    def __reduce__(self):
+        raise TypeError("stays here")
+
+
+def test_an_aggregator_that_overrides_sums_or_cannot_travel():
+    cohort, results = random_cohort([4, 3, 6], batch=2), []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for aggregator, executor in (
+            (SquaredSums(), "serial"),
+            (SquaredSums(), pool),
+            (aggregators.clipping_factory(1e9, SquaredSums()), "serial"),
+        ):
+            process = fed.learning.build_weighted_fed_avg(
+                toy_model, sgd(0.5), model_aggregator=aggregator, executor=executor
+            )
+            results.append(process.next(process.initialize(), cohort).state.global_model_weights.trainable)
+    for result in results[1:]:
+        for a, b in zip(result, results[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_wrapper_that_passes_everything_on_is_asked_itself():
+    class Negated(aggregators.Aggregator):
+        sees_all_clients = True
+
+        def __init__(self, inner):
+            self._inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+        def initialize(self, trainable):
+            return self._inner.initialize(trainable)
+
+        def next(self, state, updates, client_weights):
+            state, mean, metrics = self._inner.next(state, updates, client_weights)
+            return state, tuple(-m for m in mean), metrics
+
+    def moved(aggregator):
+        process = fed.learning.compose_learning_process(toy_model(), FedAvgTraining(sgd(0.5)), aggregator, sgd(1.0))
+        return process.next(process.initialize(), random_cohort([4, 3], batch=2)).state.global_model_weights.trainable
+
+    for a, b in zip(moved(aggregators.MeanFactory()), moved(Negated(aggregators.MeanFactory())), strict=True):
+        np.testing.assert_array_equal(a, -b)
+
+
+class OneNumber(fed.learning.models.LinearRegression):
+    """A bias without axes."""
+
+    def initial_weights(self):
+        return fed.learning.models.ModelWeights((np.zeros((1, 1), np.float32), np.zeros((), np.float32)))
+
+    def forward_pass(self, weights, batch):
+        predictions = batch["x"] @ weights.trainable[0] + weights.trainable[1]
+        return fed.learning.models.BatchOutput(np.square(predictions - batch["y"]).mean() / 2, predictions)
+
+    def gradient(self, weights, batch, output):
+        errors = (output.predictions - batch["y"]) / np.float32(len(batch["x"]))
+        return batch["x"].T @ errors, errors.sum()
+
+
+def test_weights_without_axes_come_back_from_processes():
+    cohort = [[{"x": np.float32([[1], [2]]), "y": np.float32([[2], [5]])}]] * 2
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for executor in ("serial", pool):
+            process = fed.learning.build_weighted_fed_avg(OneNumber(1), sgd(0.5), executor=executor)
+            weights = process.next(process.initialize(), cohort).state.global_model_weights.trainable
+            assert [w.tolist() for w in weights] == [[[3.0]], 1.75]
+
+
 def test_sums_are_float64():
     # In float32, 1e8 + 1 - 1e8 is 0.
     updates = (np.float32([[1e8], [1.0], [-1e8]]),)

@@ -207,3 +207,18 @@ def test_what_is_unpickled_is_read_only():
     columns, batches = Dataset.from_arrays({"x": np.arange(3)}), Dataset.from_batches([{"x": np.arange(3)}])
     assert not pickle.loads(pickle.dumps(columns)).to_arrays()["x"].flags.writeable
     assert not next(pickle.loads(pickle.dumps(batches)).batches())["x"].flags.writeable
+
+
+def test_skipped_iterations_may_be_any_integer():
+    dataset = Dataset.from_arrays({"x": np.arange(5)}).shuffle(3, seed=4).repeat(2).batch(5)
+    expected = dataset.skip_iterations(200).to_arrays()["x"].tolist()
+    assert dataset.skip_iterations(np.uint8(200)).to_arrays()["x"].tolist() == expected
+    with pytest.raises(ValueError, match="repeats for ever"):
+        dataset.repeat().skip_iterations(1)
+
+
+def test_reading_a_copy_does_not_change_its_pickle():
+    copied = Dataset.from_arrays({"x": np.arange(5)}).shuffle(3, seed=4).batch(5).skip_iterations(3)
+    before = pickle.dumps(copied)
+    list(copied.batches())
+    assert pickle.dumps(copied) == before

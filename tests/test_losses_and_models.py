@@ -563,3 +563,24 @@ def test_metrics_of_predictions_that_are_not_one_a_row():
     for batch in batches:
         measured.add(batch, model.forward_pass(model.initial_weights(), batch))
     assert measured.total()["largest"] == [5.0, 5.0]
+
+
+def test_metrics_of_tuples_and_of_whole_batches():
+    class Pair(fed.learning.models.LinearRegression):
+        metrics = metrics.ExampleMetrics({"first": lambda p, y: p[0]})
+
+        def forward_pass(self, weights, batch):
+            output = super().forward_pass(weights, batch)
+            return output._replace(
+                predictions=(np.ones(len(batch["x"])), np.zeros((2, 2))), num_examples=len(batch["x"])
+            )
+
+    class Whole(fed.learning.models.LinearRegression):
+        metrics = metrics.ExampleMetrics({"batches": lambda p, y: np.float32(1)})
+
+    for model, expected in ((Pair(1), {"first": [7.0, 7.0]}), (Whole(1), {"batches": [3.0, 7.0]})):
+        measured = Measured(model)
+        for n in (2, 3, 2):
+            batch = {"x": np.ones((n, 1), np.float32), "y": np.ones((n, 1), np.float32)}
+            measured.add(batch, model.forward_pass(model.initial_weights(), batch))
+        assert dict(measured.total()).items() >= expected.items()

@@ -1,7 +1,9 @@
 """Training runs and loggers."""
 
+import _thread
 import math
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -170,3 +172,74 @@ def test_a_manager_of_ones_own_is_called_by_the_thread_that_runs(folder):
     threads = set()
     run(program_state_manager=Own(folder))
     assert threads == {threading.current_thread()}
+
+
+def test_an_error_in_writing_is_told_in_the_next_round(folder, monkeypatch):
+    asked, written, manager = [], threading.Event(), fed.program.FileProgramStateManager(folder)
+    write = manager._write
+
+    def full(path, version, *content):
+        if version == 2:
+            written.set()
+            raise OSError(28, "No space left on device", str(path))
+        write(path, version, *content)
+
+    def select(round_num):
+        asked.append(round_num)
+        if round_num == 3:
+            written.wait(30)
+        return [toy_batches()]
+
+    monkeypatch.setattr(manager, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(
+            training_selection_fn=select,
+            total_rounds=9,
+            program_state_manager=manager,
+            rounds_per_saving_program_state=2,
+        )
+    assert asked[-1] in (3, 4)  # in the round in which it is over
+
+
+def test_an_interrupt_does_not_end_a_state_that_is_being_written(folder, monkeypatch):
+    manager = fed.program.FileProgramStateManager(folder)
+    write = manager._write
+
+    def interrupted(path, version, *content):
+        if version == 4:  # the last: nothing is left to do but to wait for it
+            for _ in range(2):
+                _thread.interrupt_main()
+                time.sleep(0.05)
+        write(path, version, *content)
+
+    monkeypatch.setattr(manager, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(program_state_manager=manager)
+    assert manager.get_versions() == [0, 1, 2, 3, 4]
+    assert not list(folder.glob(".*"))
+
+
+def test_a_logger_of_ones_own_is_called_by_the_thread_that_runs(folder):
+    class Buffering(MemoryLogger):
+        def sync(self):
+            threads.add(threading.current_thread())
+
+    threads = set()
+    manager = fed.program.FileProgramStateManager(folder)
+    arguments = {"training_selection_fn": lambda round_num: [toy_batches()], "total_rounds": 3}
+    run_training_process(PROCESS, metrics_managers=[Buffering()], program_state_manager=manager, **arguments)
+    assert threads == {threading.current_thread()}
+
+
+def test_paths_are_those_of_the_beginning(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "data").mkdir()
+    manager, logger = fed.program.FileProgramStateManager("checkpoints"), fed.program.CSVLogger("metrics.csv")
+
+    def select(round_num):
+        monkeypatch.chdir(folder / "data")
+        return [toy_batches()]
+
+    run_training_process(PROCESS, select, 3, program_state_manager=manager, metrics_managers=[logger])
+    assert manager.get_versions() == [0, 1, 2, 3]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "data", "metrics.csv"]

@@ -335,6 +335,22 @@ def test_a_round_that_could_not_be_written_can_be_written_again(folder, kind):
 
 
 @pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_log_that_cannot_be_opened_stays_as_it_is(folder, kind, monkeypatch):
+    logger = kind(folder / "log")
+    logger.release({"a": 1}, 1)
+    before = (folder / "log").read_bytes()
+
+    def full(*arguments, **keywords):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(OSError, match="log"):
+        logger.release({"a": 2}, 2)
+    monkeypatch.undo()
+    assert (folder / "log").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
 def test_a_line_that_was_written_in_part_is_taken_back(folder, kind, monkeypatch):
     logger = kind(folder / "log")
     logger.release({"a": 1}, 1)

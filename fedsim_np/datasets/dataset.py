@@ -88,7 +88,7 @@ class Dataset:
         self._orders: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_orders": {}}
+        return {**self.__dict__, "_orders": {}, "_own_stages": None}
 
     def __copy__(self) -> Dataset:
         return self.skip_iterations(0)
@@ -365,7 +365,9 @@ class Dataset:
         >>> [int(e["x"]) for e in dataset.skip_iterations(1)]
         [1, 0, 4, 2, 3]
         """
-        check_int("count", count, minimum=0)
+        count = check_int("count", count, minimum=0)
+        if count:
+            self._check_finite()
         skipped = Dataset(self._source, self._stages, self.client_id)
         skipped._skipped = count
         skipped._orders = self._orders  # the stages are the same, so that the orders are

@@ -75,7 +75,7 @@ class FileProgramStateManager:
         *,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self._root = Path(check_path("root_dir", root_dir))
+        self._root = Path(check_path("root_dir", root_dir)).absolute()
         self._keep_total = check_int("keep_total", keep_total)
         self._keep_first = check_bool("keep_first", keep_first)
         self._keep_every_k = check_int("keep_every_k", keep_every_k, minimum=1)
@@ -96,7 +96,7 @@ class FileProgramStateManager:
         """Return the versions that there are, in order."""
         names: list[str] = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._root) as found:
-            names = [entry.name for entry in found if entry.name.startswith(_PREFIX) and entry.is_file()]
+            names = [entry.name for entry in found if entry.name.startswith(_PREFIX) and _is_file(entry)]
         numbers = (name.removeprefix(_PREFIX) for name in names)
         whole = [number for number in numbers if number.isascii() and number.isdecimal() and len(number) < 19]
         return sorted(int(number) for number in whole if str(int(number)) == number)  # and not 02
@@ -200,6 +200,13 @@ class FileProgramStateManager:
             del kept[start : len(kept) - (self._keep_total - start)]
         for version in set(versions) - set(kept) - {saved}:
             self.path(version).unlink(missing_ok=True)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def check_config(wanted: Mapping[str, Any], stored: Any, path: str | os.PathLike[str]) -> None:

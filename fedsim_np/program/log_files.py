@@ -45,7 +45,7 @@ class _FileLogger:
     """What a file must be, for an error's text."""
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
-        self._path, self._select = Path(check_path("path", path)), select
+        self._path, self._select = Path(check_path("path", path)).absolute(), select
         self._opened = self._is_named = False
         self._last: int | None = None
 
@@ -80,14 +80,15 @@ class _FileLogger:
         self._opened = True
 
     def _append(self, line: str, round_num: int) -> None:
-        size = 0
+        size = None
         try:
             with naming_file(self._path), open(self._path, "ab") as file:
                 size = file.tell()
                 file.write(line.encode())
         except BaseException:
-            with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
-                os.truncate(self._path, size)
+            if size is not None:
+                with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
+                    os.truncate(self._path, size)
             raise
         self._last = round_num
 
@@ -147,6 +148,11 @@ class _FileLogger:
         if self._path.exists() and self._path.read_bytes() != text.encode():
             write_text(self._path, text, durable=True)
         self._opened = True
+
+
+def syncs_anywhere(logger: Any) -> bool:
+    """Return whether any thread may call a logger's `sync`: one of those here may be, but not a subclass of them."""
+    return type(logger) in (CSVLogger, JSONLinesLogger) and "sync" not in vars(logger)
 
 
 class CSVLogger(_FileLogger):

@@ -59,7 +59,7 @@ class ResumableLogger(Logger, Protocol):
     """A logger that can go on where a stopped run left off. One that cannot is told the rounds that come.
 
     If it has a method ``sync()`` too, that is called before every save of a state: what a resumed run will not tell
-    again must be safe by then. Another thread may call it, while the next round is computed and told.
+    again must be safe by then.
     """
 
     def resume(self, round_num: int) -> None:

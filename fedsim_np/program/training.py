@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
@@ -17,6 +15,7 @@ from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.loggers import ConsoleLogger, Logger
+from fedsim_np.program.saving import Saver
 
 ROUND_NUMBER_KEY = "round_number"
 TRAINING_TIME_KEY = "training_time_in_seconds"
@@ -78,8 +77,8 @@ def run_training_process(
         Where states are saved, and loaded from.
     rounds_per_saving_program_state : int
         A state is saved after every round whose number is a multiple of it, after the last, and when it is told to
-        stop. (TFF saves neither of the last two.) It is written while the next round is computed; when this function
-        returns, or raises, it is there.
+        stop. (TFF saves neither of the last two.) A `FileProgramStateManager` writes it while the next round is
+        computed, and raises what goes wrong then; when this function returns, or raises, it is there.
     metrics_managers : iterable of Logger, optional
         Each is told every round's metrics, with ``round_number`` and the seconds of training and evaluation. None: a
         `ConsoleLogger`.
@@ -140,7 +139,7 @@ def run_training_process(
         for logger in loggers:
             if hasattr(logger, "resume"):
                 logger.resume(start or -1)  # round 0 is evaluated again
-    with _Saver(program_state_manager, loggers) as saver:
+    with Saver(program_state_manager, loggers) as saver:
         if start == 0:
             first_metrics = evaluate(state, 0)
             if saved is None:
@@ -159,52 +158,13 @@ def run_training_process(
             if round_num % rounds_per_evaluation == 0:
                 metrics.update(evaluate(state, round_num))
             release(metrics, round_num)
+            saver.check()
             stop = stop_fn is not None and stop_fn()
             if round_num % rounds_per_saving == 0 or round_num == total_rounds or stop:
                 saver.save(state, round_num)
             if stop:
                 break
     return state
-
-
-class _Saver:
-    """Saves states in a thread of its own, one at a time, while the next round is computed."""
-
-    def __init__(self, manager: FileProgramStateManager | None, loggers: Sequence[Logger]) -> None:
-        self._manager, self._loggers = manager, loggers
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedsim_np_saver")
-        self._saving: Future[None] | None = None
-
-    def __enter__(self) -> _Saver:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._thread.shutdown()
-        if error is None:
-            self.wait()
-
-    def save(self, state: LearningAlgorithmState, round_num: int) -> None:
-        """Begin to save a state, when the one before is saved."""
-        if self._manager is None:
-            return
-        self.wait()
-        if getattr(self._manager.save, "__func__", None) is FileProgramStateManager.save:
-            self._saving = self._thread.submit(self._save, self._manager.prepare(state, round_num))
-        else:  # one of the user's own, which may not want to be called by another thread
-            self._save(functools.partial(self._manager.save, state, round_num))
-
-    def wait(self) -> None:
-        """Wait for what is being saved; raise what it raises."""
-        saving, self._saving = self._saving, None
-        if saving is not None:
-            saving.result()
-
-    def _save(self, write: Callable[[], None]) -> None:
-        # What a resumed run will not write again must be on the disk before it is told not to.
-        for logger in self._loggers:
-            if hasattr(logger, "sync"):
-                logger.sync()
-        write()
 
 
 def _evaluated(

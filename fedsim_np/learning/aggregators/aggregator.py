@@ -89,8 +89,12 @@ class CohortAggregator(Aggregator):
 
 
 def summing(aggregator: Aggregator) -> SumsParts | None:
-    """Return the aggregator as one that takes sums of parts of the cohort, if it does."""
-    return aggregator if isinstance(aggregator, SumsParts) and aggregator.sees_all_clients else None
+    """Return the aggregator as one that takes sums of parts of the cohort, if its class says so."""
+    methods = [getattr(type(aggregator), name, None) for name in ("summed", "of_sums")]
+    if not all(map(callable, methods)) or not aggregator.sees_all_clients:
+        return None
+    assert isinstance(aggregator, SumsParts)
+    return aggregator
 
 
 def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:

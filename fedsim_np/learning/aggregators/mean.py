@@ -25,9 +25,14 @@ def _over(sums: Arrays, total: Any) -> Arrays:
         return tuple(s / total for s in sums)
 
 
-def _as(updates: Arrays, got: tuple[Any, Arrays, Metrics]) -> tuple[Any, Arrays, Metrics]:
-    """Return an aggregate in the updates' dtypes."""
-    state, mean, metrics = got
+def _at_once(
+    aggregator: Any, kind: Any, state: Any, updates: Arrays, client_weights: Array
+) -> tuple[Any, Arrays, Metrics]:
+    """Return what `next` does, in the updates' dtypes; of a subclass that overrides `next`, by the sums of its base."""
+    own = aggregator if aggregator.summed else kind
+    bound = () if own is aggregator else (aggregator,)
+    sums = own.summed(*bound, updates, client_weights)
+    state, mean, metrics = own.of_sums(*bound, state, sums, client_weights)
     return state, tuple(m.astype(u.dtype) for m, u in zip(mean, updates, strict=True)), metrics
 
 
@@ -65,9 +70,7 @@ class MeanFactory(Aggregator):
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the weighted mean."""
-        # Not self's: a subclass that overrides this method has no others.
-        sums = MeanFactory.summed(self, updates, client_weights)
-        return _as(updates, MeanFactory.of_sums(self, state, sums, client_weights))
+        return _at_once(self, MeanFactory, state, updates, client_weights)
 
     def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
         """Return the sums of the weighted updates."""
@@ -105,8 +108,7 @@ class UnweightedMeanFactory(Aggregator):
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the mean; the weights do not count."""
-        sums = UnweightedMeanFactory.summed(self, updates, client_weights)
-        return _as(updates, UnweightedMeanFactory.of_sums(self, state, sums, client_weights))
+        return _at_once(self, UnweightedMeanFactory, state, updates, client_weights)
 
     def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
         """Return the sums of the updates."""

@@ -115,6 +115,12 @@ def without_non_finite(result: ChunkResult) -> ChunkResult:
     return result._replace(updates=tuple(zeroed))
 
 
+def reduced(result: ChunkResult, reduce: Reduce) -> ChunkResult:
+    """Return the result with what its updates add to the round's sums in their place."""
+    updates = trees.freeze(without_non_finite(result).updates)
+    return result._replace(updates=reduce(updates, trees.freeze(result.client_weights)))
+
+
 def objects(values: Sequence[Any]) -> Array:
     """Return an array (k,) of these."""
     return np.fromiter(values, np.object_, len(values))

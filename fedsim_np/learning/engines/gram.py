@@ -178,13 +178,13 @@ def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], finger
     grams, keys = np.empty((k, num_rows, num_rows), np.float32), [(client.key, "gram") for client in columns]
     kept: list[tuple[Array, Array] | None] = cache.find_all(keys)
     known = np.zeros_like(fingerprints)
-    for found, of_client in zip(kept, known, strict=True):
-        if found is not None:
-            of_client[: len(found[0])] = found[0]
+    for x, found, of_client in zip(xs, kept, known, strict=True):
+        if found is not None and len(found[0]) == len(x):
+            of_client[: len(x)] = found[0]
     same = (known == fingerprints).all(axis=1).tolist()
     for x, fingerprint, key, found, is_same, into in zip(xs, fingerprints, keys, kept, same, grams, strict=True):
         n = len(x)
-        if found is not None and is_same:
+        if found is not None and is_same and len(found[0]) == n:
             gram = found[1]
         else:
             gram = x @ x.T

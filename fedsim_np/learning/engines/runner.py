@@ -17,7 +17,7 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ from fedsim_np.errors import argument_type_error, check_int
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
-from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, without_non_finite
+from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, reduced
 from fedsim_np.learning.engines.host import keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
 from fedsim_np.learning.hidden_state import unchanged
@@ -116,11 +116,17 @@ class Runner:
         keep_freed_memory()
         with one_blas_thread(), quick_switching() if isinstance(executor, ThreadPoolExecutor) else nullcontext():
             work = _Work(self.engine, sent, reduce)
+            results: Iterator[ChunkResult]
             if executor is None:
-                done = (work.do(chunk, self._cache) for chunk in chunks)
-                return _joined(done, len(tasks), reduce is not None)
-            submitted = self._pickled_tasks if self.sends_pickles else self._thread_tasks
-            return _joined(_finished(submitted(executor, work, chunks), executor), len(tasks), reduce is not None)
+                results = map(work.do, chunks, itertools.repeat(self._cache))
+            elif not self.sends_pickles:
+                results = _finished(self._thread_tasks(executor, work, chunks), executor)
+            elif reduce is None or _pickles(reduce):
+                results = _finished(self._pickled_tasks(executor, work, chunks), executor)
+            else:  # of an aggregator that cannot travel: the updates come back
+                updates = self._pickled_tasks(executor, work._replace(reduce=None), chunks)
+                results = map(reduced, _finished(updates, executor), itertools.repeat(reduce))
+            return _joined(results, len(tasks), reduce is not None)
 
     def _workers(self, num_chunks: int) -> Executor | None:
         if isinstance(self._executor, Executor):
@@ -164,9 +170,9 @@ class Runner:
             pickled = pickle.dumps(work)
         except Exception as error:  # pickling runs code of the user's: anything may be raised
             raise TypeError(
-                f"The model {type(self.engine.model).__name__}, its client work or the aggregator cannot be pickled, "
-                f"and so not be sent to the workers of {type(executor).__name__} ({error}). Define it at the top level "
-                "of a module, without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
+                f"The model {type(self.engine.model).__name__}, or its client work, cannot be pickled, and so not be "
+                f"sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
+                "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
         for chunk in chunks:
             yield executor.submit(_run_pickled, pickled, [self._pickled(task) for task in chunk])
@@ -192,9 +198,20 @@ class _Work(NamedTuple):
     def do(self, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Compute a chunk."""
         result = self.engine.run_chunk(self.sent, tasks, cache)
-        if self.reduce is None:
-            return result
-        return result._replace(updates=self.reduce(without_non_finite(result).updates, result.client_weights))
+        return result if self.reduce is None else reduced(result, self.reduce)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What of the user's is in it: it must not change in a round."""
+        return {**self.engine.parts, "aggregator": getattr(self.reduce, "__self__", None)}
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # pickling runs code of the user's: anything may be raised
+        return False
+    return True
 
 
 def _applied(dataset: Dataset) -> Dataset:
@@ -207,7 +224,7 @@ def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> bytes:
     """Run a chunk in another process; return its pickled result."""
     loaded: _Work = pickle.loads(work)
     keep_freed_memory()
-    with one_blas_thread(), unchanged(loaded.engine.parts):
+    with one_blas_thread(), unchanged(loaded.parts):
         result = loaded.do([pickle.loads(task) for task in tasks], Cache(0))
     return pickle.dumps(trees.map(_Travelling, result))
 
@@ -220,7 +237,7 @@ class _Travelling:
 
     def __reduce__(self) -> tuple[Any, ...]:
         axes = sorted(range(self._array.ndim), key=lambda axis: -self._array.strides[axis])
-        return np.transpose, (np.ascontiguousarray(self._array.transpose(axes)), np.argsort(axes).tolist())
+        return np.transpose, (np.array(self._array.transpose(axes), order="C"), np.argsort(axes).tolist())
 
 
 def _finished(futures_to_be: Iterator[Future[Any]], executor: Executor) -> Iterator[ChunkResult]:

@@ -85,14 +85,14 @@ class Measured:
         if self._declared is None:
             self._sums = metrics.add(self._sums, self._model.unfinalized_metrics(batch, output))
             return
-        # Copies: whoever made them may use the same memory again.
-        predictions, y = np.array(output.predictions), np.array(batch["y"])
-        n, form = len(y), (predictions.shape[1:], predictions.dtype, y.shape[1:], y.dtype)
-        is_by_row = predictions.shape[:1] == (n,)
-        if form != self._form or not is_by_row or self._bytes > _WAITING_BYTES:
+        predictions, y = output.predictions, np.array(batch["y"])  # copies: their memory may be used again
+        n, is_by_row = len(y), isinstance(predictions, np.ndarray) and predictions.shape[:1] == y.shape[:1]
+        form = (predictions.shape[1:], predictions.dtype, y.shape[1:], y.dtype) if is_by_row else None
+        if form != self._form or self._bytes > _WAITING_BYTES:
             self._compute()
-        self._waiting.append((predictions, y))
-        self._form, self._bytes = form if is_by_row else None, self._bytes + predictions.nbytes + y.nbytes
+            self._form = form
+        self._waiting.append((np.array(predictions) if is_by_row else predictions, y))
+        self._bytes += y.nbytes + (predictions.nbytes if is_by_row else _WAITING_BYTES)
         self._loss += float(output.loss) * n
         self._examples, self._batches = self._examples + n, self._batches + 1
 
@@ -107,18 +107,19 @@ class Measured:
         """Add the means of the batches that wait."""
         if not self._waiting or self._declared is None:
             return
-        whole = len(self._waiting) == 1
-        predictions, y = self._waiting[0] if whole else map(np.concatenate, zip(*self._waiting, strict=True))
-        ends = np.cumsum([0, *(len(labels) for _, labels in self._waiting)]).tolist()
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        predictions, y = waiting[0] if len(waiting) == 1 else map(np.concatenate, zip(*waiting, strict=True))
+        ends = np.cumsum([0, *(len(labels) for _, labels in waiting)]).tolist()
         for place, values_of in enumerate(self._declared.means.values()):
             values = values_of(predictions, y)
-            if values.dtype == np.bool_:  # counts are exact in any grouping
+            if len(waiting) > 1 and values.shape[:1] != y.shape[:1]:  # not one an example
+                parts = [values_of(*one) for one in waiting]
+            elif len(waiting) == 1 or values.dtype == np.bool_:  # counts are exact in any grouping
                 parts = [values]
             else:
-                parts = [values] if whole else [values[a:b] for a, b in itertools.pairwise(ends)]
+                parts = [values[a:b] for a, b in itertools.pairwise(ends)]
             for part in parts:
                 self._means[place] += float(part.sum())
-        self._waiting, self._bytes = [], 0
 
 
 def objective(model: Model, weights: ModelWeights, batches: Iterable[Batch]) -> tuple[float, Arrays]:

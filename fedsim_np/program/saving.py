@@ -1,0 +1,109 @@
+"""Saving a run's states while it goes on: one at a time, by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedsim_np.program.checkpoints import FileProgramStateManager
+from fedsim_np.program.log_files import syncs_anywhere
+from fedsim_np.program.loggers import Logger
+
+_LOGGER = logging.getLogger(__name__)
+_OWN_SAVE = FileProgramStateManager.save
+
+
+class Saver:
+    """Saves states; within ``with``, what was begun is finished at the end, whatever ends it.
+
+    A manager or a logger of the user's own is called by the thread that calls `save`: it may not bear another one.
+
+    Parameters
+    ----------
+    manager : FileProgramStateManager or None
+        None saves nothing.
+    loggers : sequence of Logger
+        What a resumed run will not tell them again must be safe before the state is.
+    """
+
+    def __init__(self, manager: FileProgramStateManager | None, loggers: Sequence[Logger]) -> None:
+        self._manager, self._loggers = manager, [logger for logger in loggers if hasattr(logger, "sync")]
+        self._saving: _Saving | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        saving, interrupt = self._saving, None
+        while saving is not None and not saving.is_done:
+            try:
+                saving.finish()
+            except BaseException as raised:  # Ctrl-C: it takes milliseconds, and half a state is of no use
+                interrupt = raised
+        if error is None and interrupt is None:
+            self.wait()
+        elif saving is not None and saving.error is not None:
+            _LOGGER.error("The state of round %s could not be saved: %s", saving.round_num, saving.error)
+        if error is None and interrupt is not None:
+            raise interrupt
+
+    def save(self, state: Any, round_num: int) -> None:
+        """Begin to save a state, when the one before is saved."""
+        if self._manager is None:
+            return
+        self.wait()
+        elsewhere = [logger for logger in self._loggers if syncs_anywhere(logger)]
+        for logger in self._loggers:
+            if logger not in elsewhere:
+                logger.sync()
+        syncs = [logger.sync for logger in elsewhere]
+        if type(self._manager) is FileProgramStateManager and self._manager.save == _OWN_SAVE.__get__(self._manager):
+            self._saving = _Saving([*syncs, self._manager.prepare(state, round_num)], round_num)
+            self._saving.begin()
+        else:
+            for sync in syncs:
+                sync()
+            self._manager.save(state, round_num)
+
+    def check(self) -> None:
+        """Raise what the last save has raised, if it is over."""
+        if self._saving is not None and self._saving.is_done:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for what is being saved; raise what it raises."""
+        if self._saving is not None:
+            self._saving.finish()
+            saving, self._saving = self._saving, None
+            if saving.error is not None:
+                raise saving.error
+
+
+class _Saving:
+    """Steps that are taken once: by a thread, or by whoever waits for it before it has begun."""
+
+    def __init__(self, steps: Sequence[Callable[[], None]], round_num: int) -> None:
+        self._steps, self.round_num = steps, round_num
+        self._lock = threading.Lock()  # not Thread.join, which an interrupt may end for good
+        self.is_done = False
+        self.error: BaseException | None = None
+
+    def begin(self) -> None:
+        try:
+            threading.Thread(target=self.finish, name="fedsim_np saving").start()
+        except RuntimeError:  # the interpreter is about to end, and starts none
+            self.finish()
+
+    def finish(self) -> None:
+        with self._lock:
+            if self.is_done:
+                return
+            try:
+                for step in self._steps:
+                    step()
+            except BaseException as error:
+                self.error = error
+            finally:
+                self.is_done = True
