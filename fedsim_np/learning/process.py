@@ -85,12 +85,7 @@ class TrainingProcess(LearningProcess):
             reduce = None if of_parts is None else of_parts.summed
             sent, results = self.run_clients(state, datasets, self.runner, reduce)
             cohort, unfinalized = self._cohort(sent, datasets, results)
-            if of_parts is None:
-                updates = trees.freeze(without_non_finite(results).updates)
-                aggregation = aggregate(self.aggregator, state.aggregator, updates, cohort)
-            else:
-                aggregation = aggregate_sums(of_parts, state.aggregator, results.updates, cohort)
-            aggregator_state, update, aggregated = aggregation
+            aggregator_state, update, aggregated = self._aggregate(state.aggregator, results, cohort)
             finalizer_state, trainable, finalized = self._finalize(state, update)
             finished = self.client_work.finish_round(sent.state, cohort)
             worker = type(self.client_work).__name__
@@ -131,6 +126,13 @@ class TrainingProcess(LearningProcess):
             rule = "what initialize_client gives of a new client, or None where that is None"
             raise argument_error(f"kept of the ClientResult of {type(work).__name__}", rule, results.kept)
         return sent, results
+
+    def _aggregate(self, state: Any, results: ChunkResult, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
+        """Aggregate updates side by side, or what they have been added up to already."""
+        of_parts = summing(self.aggregator)
+        if of_parts is not None:
+            return aggregate_sums(of_parts, state, results.updates, cohort)
+        return aggregate(self.aggregator, state, trees.freeze(without_non_finite(results).updates), cohort)
 
     def _cohort(
         self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult
