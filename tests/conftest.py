@@ -10,7 +10,8 @@ import pytest
 
 import fedsim_np as fed
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # machines are shared: time is not tested
+# Machines are shared: time is not tested.
+hypothesis.settings.register_profile("no deadline", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("no deadline")
 
 collect_ignore_glob = ["goldens/*"]  # scripts that need TensorFlow

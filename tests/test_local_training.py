@@ -576,7 +576,7 @@ def test_a_rule_that_is_no_mean_is_not_shown_clients_that_do_not_count():
     )
     for build in (fed.learning.build_weighted_fed_avg, fed.learning.build_unweighted_fed_avg):
         for rule in (Median(), fed.learning.aggregators.clipping_factory(1e9, Median())):
-            process = build(toy_model, optimizers.build_sgdm(0.1), model_aggregator=rule)
+            process = build(toy_model, optimizers.build_sgdm(0.1), model_aggregator=rule, engine="loop")
             state = process.initialize()
             with_bad, without = (process.next(state, data) for data in ([*good, bad, []], good))
             for a, b in zip(trees.leaves(with_bad.state), trees.leaves(without.state), strict=True):
