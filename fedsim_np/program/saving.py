@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,17 +32,20 @@ class Saver:
     def __init__(self, manager: FileProgramStateManager | None, loggers: Sequence[Logger]) -> None:
         self._manager, self._loggers = manager, [logger for logger in loggers if hasattr(logger, "sync")]
         self._saving: _Saving | None = None
+        self._begun: queue.SimpleQueue[_Saving | None] | None = None  # what the thread takes up; None ends it
 
     def __enter__(self) -> Saver:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         saving, interrupt = self._saving, None
-        while saving is not None and not saving.is_done:
+        while saving is not None and not saving.done.is_set():
             try:
-                saving.finish()
+                saving.wait()
             except BaseException as raised:  # Ctrl-C: it takes milliseconds, and half a state is of no use
                 interrupt = raised
+        if self._begun is not None:
+            self._begun.put(None)
         if error is None and interrupt is None:
             self.wait()
         elif saving is not None and saving.error is not None:
@@ -61,44 +65,56 @@ class Saver:
         syncs = [logger.sync for logger in elsewhere]
         if type(self._manager) is FileProgramStateManager and self._manager.save == _OWN_SAVE.__get__(self._manager):
             self._saving = _Saving([*syncs, self._manager.prepare(state, round_num)], round_num)
-            self._saving.begin()
+            self._begin(self._saving)
         else:
             for sync in syncs:
                 sync()
             self._manager.save(state, round_num)
 
+    def _begin(self, saving: _Saving) -> None:
+        if self._begun is None:
+            begun: queue.SimpleQueue[_Saving | None] = queue.SimpleQueue()
+            try:
+                # A daemon: nothing waits for it where this object was left behind; all that was begun is finished.
+                threading.Thread(target=_finish_all, args=(begun,), name="fedsim_np saving", daemon=True).start()
+            except RuntimeError:  # the interpreter is about to end, and starts none
+                saving.finish()
+                return
+            self._begun = begun
+        self._begun.put(saving)
+        saving.is_passed_on = True
+
     def check(self) -> None:
         """Raise what the last save has raised, if it is over."""
-        if self._saving is not None and self._saving.is_done:
+        if self._saving is not None and self._saving.done.is_set():
             self.wait()
 
     def wait(self) -> None:
         """Wait for what is being saved; raise what it raises."""
         if self._saving is not None:
-            self._saving.finish()
+            self._saving.wait()
             saving, self._saving = self._saving, None
             if saving.error is not None:
                 raise saving.error
 
 
+def _finish_all(begun: queue.SimpleQueue[_Saving | None]) -> None:
+    while (saving := begun.get()) is not None:
+        saving.finish()
+
+
 class _Saving:
-    """Steps that are taken once: by a thread, or by whoever waits for it before it has begun."""
+    """Steps that are taken once, by the thread that they are passed on to."""
 
     def __init__(self, steps: Sequence[Callable[[], None]], round_num: int) -> None:
         self._steps, self.round_num = steps, round_num
-        self._lock = threading.Lock()  # not Thread.join, which an interrupt may end for good
-        self.is_done = False
+        self._lock, self.done = threading.Lock(), threading.Event()
+        self.is_passed_on = False
         self.error: BaseException | None = None
-
-    def begin(self) -> None:
-        try:
-            threading.Thread(target=self.finish, name="fedsim_np saving").start()
-        except RuntimeError:  # the interpreter is about to end, and starts none
-            self.finish()
 
     def finish(self) -> None:
         with self._lock:
-            if self.is_done:
+            if self.done.is_set():
                 return
             try:
                 for step in self._steps:
@@ -106,4 +122,10 @@ class _Saving:
             except BaseException as error:
                 self.error = error
             finally:
-                self.is_done = True
+                self.done.set()
+
+    def wait(self) -> None:
+        if self.is_passed_on:
+            self.done.wait()
+        else:  # an interrupt came between
+            self.finish()
