@@ -540,6 +540,7 @@ def test_metrics_of_many_batches_are_those_of_each_added_up(lengths, seed, limit
     model, plain = OneBuffer(4, 3), fed.learning.models.SoftmaxRegression(4, 3)
     model.metrics = plain.metrics = metrics.CLASSIFICATION.plus(top=lambda p, y: p.max(axis=-1))
     weights = fed.learning.models.ModelWeights((rng.normal(size=(4, 3)).astype(np.float32), np.zeros(3, np.float32)))
+    assert model.declared_metrics is not None
     measured, sums = Measured(model), plain.initial_metrics()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "_WAITING_BYTES", limit)

@@ -58,11 +58,12 @@ class Saver:
         if self._manager is None:
             return
         self.wait()
-        elsewhere = [logger for logger in self._loggers if syncs_anywhere(logger)]
+        syncs: list[Callable[[], None]] = []
         for logger in self._loggers:
-            if logger not in elsewhere:
+            if syncs_anywhere(logger):
+                syncs.append(logger.sync)
+            else:
                 logger.sync()
-        syncs = [logger.sync for logger in elsewhere]
         if type(self._manager) is FileProgramStateManager and self._manager.save == _OWN_SAVE.__get__(self._manager):
             self._saving = _Saving([*syncs, self._manager.prepare(state, round_num)], round_num)
             self._begin(self._saving)
