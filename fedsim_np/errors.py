@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -102,6 +103,53 @@ def argument_error(name: str, rule: str, value: object) -> ValueError:
     "'learning_rate' must be a finite float >= 0. Got -0.02."
     """
     return ValueError(f"'{name}' must be {rule}. Got {_shown(value)}.")
+
+
+def unknown_name(name: str, names: Iterable[str], value: object) -> ValueError:
+    """Make the `ValueError` for an argument that is none of the names that there are.
+
+    Examples
+    --------
+    >>> str(unknown_name("model", ["linear", "softmax"], "sofmax"))
+    "'model' must be one of linear, softmax. Got 'sofmax'. Did you mean 'softmax'?"
+    """
+    names = list(names)
+    return ValueError(f"'{name}' must be one of {', '.join(names)}. Got {_shown(value)}.{did_you_mean(value, names)}")
+
+
+def did_you_mean(value: object, names: Iterable[str], about: Mapping[str, str] | None = None) -> str:
+    """Return what to add to an error: the names that a mistyped one may stand for, if there are any.
+
+    Parameters
+    ----------
+    value : object
+        What was found; anything but a text is like no name.
+    names : iterable of str
+    about : mapping of str to str, optional
+        Name -> what it is said to be: "learning-rate" is found by its words.
+
+    Examples
+    --------
+    >>> did_you_mean("tutoral", ["train", "tutorial"]), did_you_mean("xyz", ["train", "tutorial"])
+    (" Did you mean 'tutorial'?", '')
+    >>> did_you_mean("--lr", ["--l2", "--client-lr", "--server-lr"])
+    " Did you mean '--client-lr' or '--server-lr'?"
+    """
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        return ""
+    import difflib  # where something has gone wrong already, and not in every program that starts
+
+    names, found = list(names), value.strip().lower()
+    words = _words(found)
+    close = difflib.get_close_matches(found, names, n=1, cutoff=0.8)
+    close = close or [name for name in names if words and words <= _words(name)]
+    close = close or difflib.get_close_matches(found, names, n=2)
+    close = close or [name for name in names if words and words <= _words((about or {}).get(name, ""))]
+    return f" Did you mean {' or '.join(map(repr, close[:3]))}?" if close else ""
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall("[a-z0-9]+", text.lower()))
 
 
 def argument_type_error(name: str, rule: str, value: object) -> TypeError:

@@ -21,6 +21,7 @@ import numpy as np
 
 from fedsim_np import learning, published
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
+from fedsim_np.datasets.describe import is_mostly_one
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import argument_error, check_float, check_int, data_error
 from fedsim_np.files import parse_json
@@ -113,6 +114,8 @@ class RunConfig:
         Regularisation of the others.
     classes : int
         0: ten for handwriting, else as many as the train labels have.
+    invert : bool
+        Whether to train on and evaluate 1 - x instead of x: where paper is 1, as in EMNIST, ink becomes 1.
     engine : str
     seed : int
         Of the population, of the cohorts, and of the order in which clients read.
@@ -154,6 +157,7 @@ class RunConfig:
     hidden: str = "200,200"
     l2: float = 0.0
     classes: int = 0
+    invert: bool = False
     engine: str = "auto"
     seed: int = 0
     evaluate_every: int = 1
@@ -171,6 +175,9 @@ class RunConfig:
                     raise argument_error(field.name, "below 2^32", value)
             elif field.type == "float":
                 checked = check_float(field.name, value, minimum=0.0)
+            elif field.type == "bool":
+                if not isinstance(value, bool):
+                    raise argument_error(field.name, "true or false", value)
             elif not isinstance(value, str) or not value:
                 raise argument_error(field.name, "a text", value)
             object.__setattr__(self, field.name, checked)
@@ -355,6 +362,11 @@ class Experiment:
         """Return the metrics of weights on the clients that are evaluated."""
         return evaluate_weights(self.evaluation_process, weights, self.evaluation_cohort)
 
+    def is_mostly_paper(self) -> bool:
+        """Return whether what the model reads lies in [0, 1], and nearer to 1: `RunConfig.invert` may help."""
+        x = self.evaluation_cohort[0].to_arrays()["x"]
+        return bool(x.size) and is_mostly_one(float(x.min()), float(x.mean(dtype=np.float64)), float(x.max()))
+
     def _optimizer(self, who: str) -> optimizers.Optimizer:
         name, rate = getattr(self.config, f"{who}_optimizer"), getattr(self.config, f"{who}_lr")
         momentum = getattr(self.config, f"{who}_momentum")
@@ -371,7 +383,8 @@ class Experiment:
         x, y = self._fields
         # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
         is_float32 = client_data.element_type_structure[x].dtype == np.float32
-        batches = dataset.batch(batch_size).select(x=x, y=y, scale=None if is_float32 else 1.0)
+        scale = None if is_float32 or self.config.invert else 1.0
+        batches = dataset.batch(batch_size).select(x=x, y=y, scale=scale, invert=self.config.invert)
         return batches if MODELS[self.config.model].classifies else batches.map(_with_float32_labels)
 
     @functools.cached_property

@@ -660,3 +660,79 @@ def test_labels_may_be_a_column_on_one_side(folder):
     for split, y in (("train", np.arange(12) % 2), ("test", np.arange(12)[:, np.newaxis] % 2)):
         fed.datasets.write_hdf5(folder / f"own_{split}.h5", fed.datasets.partition.iid({"x": x, "y": y}, 2))
     assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 0
+
+
+# --- what a first evening found
+
+
+def own_lines(folder, scale=1.0):
+    """Files of a line y = 2 x, of two clients; x as large as asked."""
+    x = np.linspace(0.0, scale, 8, dtype=np.float32)[:, np.newaxis]
+    for split in ("train", "test"):
+        clients = {name: {"x": x, "y": 2 * x[:, 0]} for name in ("ann", "bob")}
+        fed.datasets.write_hdf5(folder / f"line_{split}.h5", fed.datasets.InMemoryClientData(clients))
+    return ["--data", str(folder / "line"), "--model", "linear", "--clients", "2", "--rounds", "3"]
+
+
+def test_a_run_whose_loss_does_not_fall_says_so_and_what_may_help(folder, capsys):
+    small = ["--clients", "3", "--rounds", "3", "--epochs", "1"]
+    assert main(train(folder / "a", *small, "--client-lr", "0.5")) == 0
+    captured = capsys.readouterr()
+    (note,) = captured.err.splitlines()
+    assert re.match(
+        r"note: the loss began at 2\.3026 and ended at \d+\.\d+\. What may help: a smaller --client-lr", note
+    )
+    assert "(here 0.5)" in note
+    assert "--invert, since most pixels are near 1" in note
+    assert captured.out.splitlines()[-1].startswith("done: 3 rounds")
+    note.encode("cp1252")
+    for name in RESULT:
+        assert b"What may help" not in (folder / "a" / name).read_bytes()
+    # It began in another process, and its last round was not evaluated.
+    assert main(train(folder / "b", *small, "--client-lr", "0.5", "--evaluate-every", "2", "--resume")) == 0
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "began at 2.3026 and ended at " in note
+    assert main(train(folder / "c", *small, "--invert")) == 0
+    assert capsys.readouterr().err == ""
+    assert main(train(folder / "d", *small, "--algorithm", "fedsgd", "--server-lr", "30", "--invert")) == 0
+    assert "a smaller --server-lr (here 30)\n" in capsys.readouterr().err  # no rate of clients, and inverted already
+    assert main(train(folder / "e", *small, "--rounds", "0")) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_loss_that_is_not_finite_is_remarked_on(folder, capsys):
+    assert main(train(folder / "fell", *own_lines(folder))) == 0
+    assert capsys.readouterr().err == ""
+    lines = own_lines(folder, scale=1e6)
+    assert main(train(folder / "a", *lines, "--client-lr", "1e10")) == 0  # every client is left out
+    assert "the last round without a finite update. What may help: a smaller --client-lr" in capsys.readouterr().err
+    assert main(train(folder / "b", *lines, "--client-lr", "1e10", "--epochs", "1", "--batch-size", "8")) == 0
+    assert "ended as no finite number" in capsys.readouterr().err
+
+
+def test_paper_and_ink_change_places(folder, capsys):
+    assert Experiment(RunConfig()).is_mostly_paper()
+    experiment = Experiment(RunConfig(invert=True))
+    assert not experiment.is_mostly_paper()
+    for one, other in zip(Experiment(RunConfig()).cohort(1), experiment.cohort(1), strict=True):
+        np.testing.assert_array_equal(other.to_arrays()["x"], np.float32(1) - one.to_arrays()["x"])
+        np.testing.assert_array_equal(other.to_arrays()["y"], one.to_arrays()["y"])
+    path = folder / "choices.json"
+    path.write_text('{"invert": true, "rounds": 1, "clients": 2}', encoding="utf-8")
+    assert main(train(folder / "a", "--config", path)) == 0
+    assert main(train(folder / "b", "--invert", "--rounds", 1, "--clients", 2)) == 0
+    assert result(folder / "a") == result(folder / "b")
+    assert json.loads((folder / "a" / "config.json").read_text(encoding="utf-8"))["choices"]["invert"] is True
+    assert main(train(folder / "c", "--config", path, "--no-invert")) == 0
+    assert result(folder / "a") != result(folder / "c")
+    capsys.readouterr()
+    path.write_text('{"invert": 1}', encoding="utf-8")
+    assert main(train(folder / "d", "--config", path)) == 2
+    assert (
+        "choices.json': choices must be in range. Got 'invert' must be true or false. Got 1." in capsys.readouterr().err
+    )
+    arrays = {"x": np.arange(40, dtype=np.uint8).reshape(8, 5), "y": np.arange(8) % 2}
+    for split in ("train", "test"):
+        fed.datasets.write_hdf5(folder / f"bytes_{split}.h5", fed.datasets.partition.iid(arrays, 2))
+    assert main(train(folder / "e", "--data", folder / "bytes", "--clients", 2, "--invert")) == 2
+    assert "field 'x': must hold floats from 0 to 1 to be inverted" in capsys.readouterr().err

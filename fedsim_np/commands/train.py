@@ -23,6 +23,7 @@ import numpy as np
 from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -65,6 +66,7 @@ _HELP = {
     "hidden": "units of the hidden layers of mlp",
     "l2": "regularisation of the other models",
     "classes": "of labels; 0: ten for handwriting, else as many as there are",
+    "invert": "1 - x for x: where paper is 1, as in EMNIST, ink becomes 1",
     "engine": ", ".join(ENGINES),
     "seed": "of everything that is drawn",
     "evaluate_every": "rounds from one evaluation to the next",
@@ -84,8 +86,12 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--config", metavar="FILE", help="JSON or TOML with these choices; flags go before it")
     types = {"int": int, "float": float, "str": str}
     for field in dataclasses.fields(RunConfig):
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.type == "bool":
+            train.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=_HELP[field.name])
+            continue
         train.add_argument(
-            f"--{field.name.replace('_', '-')}",
+            flag,
             metavar=field.name.split("_")[-1].upper(),
             type=types[str(field.type)],
             default=None,
@@ -215,6 +221,7 @@ def _train(arguments: argparse.Namespace) -> int:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
+        remark_on_loss(folder / LOGS[0], experiment)
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
@@ -251,7 +258,12 @@ def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    return {name: value for name, value in chosen.items() if name not in config.unused and (name, value) != ("l2", 0.0)}
+    later = {"l2": 0.0, "invert": False}
+    return {
+        name: value
+        for name, value in chosen.items()
+        if name not in config.unused and not (name in later and value == later[name])
+    }
 
 
 def _again(arguments: argparse.Namespace) -> str:

@@ -250,7 +250,9 @@ class Dataset:
             raise argument_type_error("fn", "a callable that takes and returns a mapping", fn)
         return self._then(Map(fn))
 
-    def select(self, /, *, scale: float | None = None, offset: float | None = None, **fields: str) -> Dataset:
+    def select(
+        self, /, *, scale: float | None = None, offset: float | None = None, invert: bool = False, **fields: str
+    ) -> Dataset:
         """Choose, rename and flatten fields, row by row; all others are dropped.
 
         A row of shape () becomes (1,), one of (28, 28) becomes (784,), one of (d,) stays: a batch of b rows has the
@@ -264,9 +266,11 @@ class Dataset:
 
                 x = float32(x) * float32(scale) + float32(offset)
 
-            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes,
-            ``scale=-1, offset=1`` for handwriting of which paper is 1 and ink is 0. What is computed is remembered:
-            arrays that are changed later do not show in it.
+            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes.
+            What is computed is remembered: arrays that are changed later do not show in it.
+        invert : bool
+            Turn `x`, floats from 0 to 1, into ``1 - x``, which is ``scale=-1, offset=1``: of EMNIST's pixels paper is 1
+            and ink is 0. Nearly all pixels are paper, so that steps of a rate that suits ink are far too long.
         **fields : str
             New name -> name of a field that is there, in the order that the new ones shall have.
 
@@ -276,9 +280,10 @@ class Dataset:
             If there is no such field, or what is to be scaled holds no numbers: at once, but after a map when it is
             read.
         ValueError
-            If no field is named, or `scale` or `offset` is not finite or has no `x` to act on.
+            If no field is named, `scale` or `offset` is not finite, one of them or `invert` has no `x` to act on, or
+            they come together.
         TypeError
-            If a field is given as something else than a str.
+            If a field is given as something else than a str, or `invert` as something else than True or False.
 
         Examples
         --------
@@ -287,11 +292,14 @@ class Dataset:
         ...     print(batch["x"].tolist(), batch["y"].tolist())
         [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
         [[0.0, 0.0]] [[2]]
+        >>> paper = Dataset.from_arrays({"pixels": np.float32([[1.0, 0.75]]), "label": [3]})
+        >>> next(iter(paper.select(x="pixels", y="label", invert=True)))["x"].tolist()
+        [0.0, 0.25]
         """
         source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._recipe)
         has_maps = any(isinstance(stage, Map) for stage in self._recipe)
         rows = None if isinstance(source, ElementSource) or has_maps or batches > 1 else source
-        choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched)
+        choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched, invert)
         found = source.arrays if isinstance(source, ArraySource) else source.spec
         if not has_maps and found:
             choice.check(found)
