@@ -38,6 +38,7 @@ def data_error(
     path: str | os.PathLike[str] | None = None,
     client_id: str | None = None,
     field: str | None = None,
+    hint: str = "",
 ) -> DataError:
     """Make the `DataError` for a rule that was broken at a place.
 
@@ -49,6 +50,8 @@ def data_error(
         What was found instead; its text ends the message.
     path, client_id, field : optional
         Where it was found, as far as known.
+    hint : str
+        What follows, such as what `did_you_mean` returns.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def data_error(
     """
     named = {"file": None if path is None else os.fspath(path), "client": client_id, "field": field}
     place = ", ".join(f"{kind} '{name}'" for kind, name in named.items() if name is not None)
-    return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.")
+    return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.{hint}")
 
 
 class NamingClient:

@@ -683,3 +683,21 @@ def test_a_profile_says_where_the_time_went():
     assert max(profile.seconds, key=profile.seconds.get) == "your functions"
     assert {"read", "train", "aggregate"} <= set(profile.seconds) <= {*PARTS, "other"}
     assert "your functions" in str(profile)
+
+
+def test_single_examples_are_told_to_be_batched():
+    sample, _ = fed.datasets.load_sample()
+    unbatched = [sample.create_dataset_for_client(client_id) for client_id in sample.client_ids[:2]]
+    model = fed.learning.models.SoftmaxRegression()
+    for engine in ("auto", "gram", "loop"):
+        process = fed.learning.build_weighted_fed_avg(model, sgd(0.1), engine=engine)
+        for cohort in (unbatched, [dataset.select(x="pixels", y="label") for dataset in unbatched]):
+            with pytest.raises(
+                fed.DataError, match=r"client 'f0000_14': a dataset must be batched, as .batch\(20\) does"
+            ):
+                process.next(process.initialize(), cohort)
+            with pytest.raises(fed.DataError, match="must be batched"):
+                fed.learning.models.evaluate(model, model.initial_weights(), cohort[0])
+    # One that makes its axis itself is no less a dataset of batches.
+    alone = unbatched[0].map(lambda e: {"x": e["pixels"].reshape(1, -1), "y": e["label"].reshape(1, 1)})
+    assert process.next(process.initialize(), [alone]).metrics["client_work"]["train"]["num_examples"] == 107

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import ClientData
+from fedsim_np.datasets.schema import label_field
 from fedsim_np.datasets.sources import ElementSpec
 from fedsim_np.errors import data_error, unknown_name
 
@@ -102,15 +103,15 @@ def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return entropy
 
 
-def _label_field(fields: ElementSpec, wanted: str | None) -> str | None:
+def _labels_of(fields: ElementSpec, wanted: str | None) -> str | None:
     """Return the field of labels: the one that is wanted, or the usual one that is there."""
     if wanted is not None:
         if wanted not in fields:
             raise unknown_name("label", list(fields), wanted)
         return wanted
-    y = fields.get("y")
-    holds_classes = y is not None and y.dtype.kind != "f" and all(length in (1, None) for length in y.shape)
-    return "label" if "label" in fields else "y" if holds_classes else None
+    usual = label_field(fields)
+    measured = usual == "y" and (fields["y"].dtype.kind == "f" or any(n not in (1, None) for n in fields["y"].shape))
+    return None if measured else usual
 
 
 def describe(client_data: ClientData, label: str | None = None) -> Description:
@@ -142,7 +143,7 @@ def describe(client_data: ClientData, label: str | None = None) -> Description:
     ([[2, 1], [0, 1]], 2, [0.918, 0.0])
     """
     client_ids = list(client_data.client_ids)
-    label = _label_field(client_data.element_type_structure, label)
+    label = _labels_of(client_data.element_type_structure, label)
     counted: list[dict[Any, int]] = []
     ranges: OrderedDict[str, list[float]] = OrderedDict()
     sizes = np.zeros(len(client_ids), np.int64)

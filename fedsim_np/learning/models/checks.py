@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec, Dataset
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelFn, ModelWeights
 
 ClientBatches = Dataset | Iterable[Mapping[str, npt.ArrayLike]]
@@ -57,7 +57,14 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
         arrays = [batch.get(name) for name in model.input_spec]
         form = [(array.shape, array.dtype) if type(array) is np.ndarray else None for array in arrays]
         if form != known:
-            check_batch(model.input_spec, batch, dataset.client_id)
+            try:
+                check_batch(model.input_spec, batch, dataset.client_id)
+            except DataError as error:
+                if dataset.is_batched:
+                    raise
+                rule = f"a dataset must be batched, as .batch(20) does, and have the fields {list(model.input_spec)}"
+                found = f"single examples with the fields {list(batch)}"
+                raise data_error(rule, found, client_id=dataset.client_id) from error
             known = None if None in form else form
         yield batch
 
@@ -66,7 +73,7 @@ def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], c
     """Raise a `DataError` unless a batch is what a model takes, see `read_batches`."""
     for name, spec in input_spec.items():
         if name not in batch:
-            rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
+            rule = f"a batch must have the fields {list(input_spec)} (see Dataset.select)"
             raise data_error(rule, list(batch), client_id=client_id)
         array = np.asarray(batch[name])
         shape, dtype = array.shape, array.dtype
