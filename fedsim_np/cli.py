@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,8 +21,11 @@ from typing import Any, NoReturn
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import data, notebook, report, train, tutorial
-from fedsim_np.commands.arguments import CommandError
+from fedsim_np.commands.arguments import CommandError, print_help
 from fedsim_np.commands.signals import handling
+from fedsim_np.errors import did_you_mean
+
+_FLAG = re.compile("--?[A-Za-z][^ ]*$")  # and not a number below 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,14 +37,42 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; flags that a command has not are named first, with those that may be meant."""
+        given = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is None and given:
+            before = given[: given.index("--")] if "--" in given else given
+            flags = [text.partition("=")[0] for text in before if _FLAG.match(text)]
+            unknown = [flag for flag in flags if flag not in self._option_string_actions]
+            if unknown:
+                about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
+                self.error(f"unrecognized arguments: {' '.join(unknown)}.{did_you_mean(unknown[0], about, about)}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is none of the choices, in the same words with all versions of Python."""
+        if action.choices is not None and value not in action.choices:
+            choices = list(action.choices)
+            message = f"invalid choice: {value!r} (choose from {', '.join(choices)}).{did_you_mean(value, choices)}"
+            raise argparse.ArgumentError(action, message)
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fedsim-np", description="Federated averaging in pure NumPy.")
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    parser.set_defaults(run=functools.partial(print_help, parser))
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in (tutorial, train, data, notebook, report):
         command.add_parser(commands)
+    helping = commands.add_parser("help", help="what the commands are, or what one of them takes")
+    helping.add_argument("words", metavar="COMMAND", nargs="*", help="such as: train, or: data info")
+    helping.set_defaults(run=_help_with)
     return parser
+
+
+def _help_with(arguments: argparse.Namespace) -> int:
+    _parser().parse_args([*arguments.words, "--help"])  # which ends the program
+    return 0
 
 
 _PATIENCE = 10.0  # seconds, for removing half files

@@ -68,6 +68,17 @@ def data_error(
     return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.{hint}")
 
 
+def no_such_file(path: str | os.PathLike[str], hint: str = "") -> DataError:
+    """Make the `DataError` for a file that is not there.
+
+    Examples
+    --------
+    >>> str(no_such_file("digits.h5"))
+    "file 'digits.h5' does not exist."
+    """
+    return DataError(f"file '{os.fspath(path)}' does not exist.{hint}")
+
+
 class NamingClient:
     """Put the client into a `DataError` that comes from code that does not know whose data it has.
 
@@ -138,11 +149,12 @@ def did_you_mean(value: object, names: Iterable[str], about: Mapping[str, str] |
     >>> did_you_mean("--lr", ["--l2", "--client-lr", "--server-lr"])
     " Did you mean '--client-lr' or '--server-lr'?"
     """
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    names = [name for name in names if isinstance(name, str)]
+    if not isinstance(value, str) or len(value) > _LONGEST or value in names:
         return ""
     import difflib  # where something has gone wrong already, and not in every program that starts
 
-    names, found = list(names), value.strip().lower()
+    found = value.strip().lower()
     words = _words(found)
     close = difflib.get_close_matches(found, names, n=1, cutoff=0.8)
     close = close or [name for name in names if words and words <= _words(name)]

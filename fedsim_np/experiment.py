@@ -22,8 +22,16 @@ import numpy as np
 from fedsim_np import learning, published
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
 from fedsim_np.datasets.describe import is_mostly_one
-from fedsim_np.datasets.sample import sample_paths
-from fedsim_np.errors import argument_error, check_float, check_int, data_error
+from fedsim_np.datasets.named import open_data
+from fedsim_np.errors import (
+    argument_error,
+    check_float,
+    check_int,
+    data_error,
+    did_you_mean,
+    no_such_file,
+    unknown_name,
+)
 from fedsim_np.files import parse_json
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
@@ -42,7 +50,6 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
-NAMED_DATA = ("sample", "synthetic", "emnist")
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
 _MANY = 100_000  # clients: from here on, sampling does not look at all of them
@@ -193,7 +200,7 @@ class RunConfig:
             ("server_optimizer", tuple(OPTIMIZERS)),
         ):
             if getattr(self, name) not in allowed:
-                raise argument_error(name, f"one of {', '.join(allowed)}", getattr(self, name))
+                raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
         for who in ("client", "server"):
@@ -229,7 +236,8 @@ class RunConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = [key for key in mapping if key not in names]
         if unknown:
-            raise data_error(f"keys must be among {', '.join(names)}", ", ".join(map(repr, unknown)), path=source)
+            found, hint = ", ".join(map(repr, unknown)), did_you_mean(unknown[0], names)
+            raise data_error(f"keys must be among {', '.join(names)}", found, path=source, hint=hint)
         try:
             return cls(**mapping)
         except ValueError as error:
@@ -254,7 +262,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         else:
             found = parse_json(content)
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise data_error("must be JSON, or TOML if it is called .toml", error, path=path) from error
     if not isinstance(found, dict):
@@ -280,7 +288,7 @@ class Experiment:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.train, self.test = _client_data(config)
+        self.train, self.test = open_data(config.data, config.population, config.seed)
         population = len(self.train.client_ids)
         if config.clients > population:
             raise data_error(f"there must be at least {config.clients} train clients", population)
@@ -294,10 +302,10 @@ class Experiment:
             here = {name: of.shape for name, of in data.element_type_structure.items()}
             if here.get(field) != shape or None in shape:
                 rule = f"train and test examples must have one shape, {shape}"
-                raise data_error(rule, here.get(field, "no such field"), field=field, path=_path(data))
+                raise data_error(rule, here.get(field, f"only {list(here)}"), field=field, path=_path(data))
             if here.get(label) not in ((), (1,)):
                 rule = "labels must be one number an example"
-                raise data_error(rule, here.get(label, "no such field"), field=label, path=_path(data))
+                raise data_error(rule, here.get(label, f"only {list(here)}"), field=label, path=_path(data))
         self.num_features = math.prod(length or 0 for length in shape)
         self.num_outputs = (config.classes or self._count_classes()) if MODELS[config.model].classifies else 1
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
@@ -404,15 +412,3 @@ def _with_float32_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _path(client_data: ClientData) -> str | None:
     return client_data.path if isinstance(client_data, HDF5ClientData) else None
-
-
-def _client_data(config: RunConfig) -> tuple[ClientData, ClientData]:
-    if config.data == "synthetic":
-        return synthetic.load_data(config.population, config.seed)
-    if config.data == "emnist":
-        return emnist.load_data()
-    if config.data == "sample":
-        train, test = map(str, sample_paths())
-    else:
-        train, test = f"{config.data}_train.h5", f"{config.data}_test.h5"
-    return HDF5ClientData(train), HDF5ClientData(test)

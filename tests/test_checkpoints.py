@@ -352,7 +352,7 @@ def test_bad_arguments(folder):
         FileProgramStateManager("")
     with pytest.raises(ValueError, match="must be an integer >= 0. Got -1."):
         FileProgramStateManager(folder).save(1, -1)
-    with pytest.raises(fed.DataError, match="program_state_5': must exist"):
+    with pytest.raises(fed.DataError, match="program_state_5' does not exist"):
         FileProgramStateManager(folder).load(5, 1)
 
 

@@ -127,8 +127,7 @@ def errors(folder, digit_files):
     fed.datasets.write_hdf5(folder / "others.h5", digits([3] * 2))
     fed.datasets.write_hdf5(folder / "x.h5", fed.datasets.InMemoryClientData({"ann": {"x": [1]}}))
     return {
-        "no command": ([], "required: COMMAND"),
-        "no such command": (["tutorials"], "invalid choice"),
+        "no such command": (["tutorials"], "invalid choice: 'tutorials' (choose from tutorial, train, evaluate, data,"),
         "one file": (["tutorial", "--train", train], "--train and --test go together"),
         "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
         "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),
@@ -137,7 +136,7 @@ def errors(folder, digit_files):
             "--rounds: must be an integer from 1 to 4294967295. Got '0'",
         ),
         "half a client": ([*command(digit_files), "--clients", "1.5"], "--clients: must be an integer from 1"),
-        "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5': must exist"),
+        "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5' does not exist"),
         "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
         "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
         "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
@@ -587,8 +586,7 @@ def test_info_of_a_file_and_of_writers(digit_files, capsys):
 def test_errors_of_the_data_commands(folder, capsys):
     (folder / "dir_test.h5").mkdir()
     for arguments, message in [
-        (["data"], "required: ACTION"),
-        (["data", "info", str(folder / "none.h5")], "none.h5': must exist"),
+        (["data", "info", str(folder / "none.h5")], "none.h5' does not exist"),
         (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer from 1"),
         (["data", "synthesize"], "required: --out"),
         (["data", "synthesize", "--out", str(folder / "a" / "b")], "must be in a folder that exists"),
@@ -618,3 +616,126 @@ sys.exit(main())
     assert done.stderr.count(b"\n") == 1
     assert b"small_train.h5" in done.stderr
     assert list(folder.iterdir()) == []
+
+
+# --- a first evening: what is mistyped, and what one tries
+
+
+def error_of(arguments, capsys):
+    assert main(arguments) == 2, arguments
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["tutoral"], "'tutorial'"),
+        (["data", "ifno"], "'info'"),
+        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr'"),
+        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--round", "3", "--out", "x"], "'--rounds'"),
+        (["train", "-rounds", "3", "--out", "x"], "'--rounds'"),
+        (["train", "--batch", "3", "--out", "x"], "'--batch-size'"),
+        (["tutorial", "--emnits"], "'--emnist'"),
+        (["help", "tran"], "'train'"),
+        (["data", "partition", "sample", "--scheme", "dirichlett", "--clients", "3", "--out", "x"], "'dirichlet'"),
+        (["train", "--data", "mnist", "--out", "x"], "'emnist'"),
+        (["data", "info", "samples"], "'sample'"),
+        (["data", "partition", "sinthetic", "--scheme", "iid", "--clients", "3", "--out", "x"], "'synthetic'"),
+        (["train", "--model", "sofmax", "--out", "x"], "'softmax'"),
+        (["train", "--server-optimizer", "Adam", "--out", "x"], "'adam'"),
+        (["train", "--engine", "loops", "--out", "x"], "'loop'"),
+    ],
+)
+def test_what_is_mistyped_is_told_what_may_be_meant(arguments, meant, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    error = error_of(arguments, capsys)
+    assert f"Did you mean {meant}?" in error
+    assert list(folder.iterdir()) == []
+
+
+def test_names_in_files_and_of_files_are_told_too(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    error = error_of(["train", "--data", "mnist", "--out", "run"], capsys)
+    assert "mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of PREFIX_train.h5" in error
+    (folder / "c.json").write_text('{"lr": 0.1}', encoding="utf-8")
+    error = error_of(["train", "--config", "c.json", "--out", "run"], capsys)
+    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr'?" in error
+    for split in ("train", "test"):
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", digits([5, 5]))
+    assert "Did you mean '" in error_of(["train", "--data", "own_train.h5", "--out", "run"], capsys)
+    (folder / "own.csv").write_text("hospital,age,diagnosis\na,1,0\nb,2,1\n", encoding="utf-8")
+    error = error_of(["data", "convert", "own.csv", "--client", "hopital", "--out", "x"], capsys)
+    assert "must have the columns ['hopital']. Got ['hospital', 'age', 'diagnosis']. Did you mean 'hospital'?" in error
+    assert "Did you mean 'label'?" in error_of(["data", "info", "own_train.h5", "--label", "lable"], capsys)
+    assert "(see fedsim-np data partition)" in error_of(["data", "convert", "sample", "--out", "x"], capsys)
+    with pytest.raises(fed.DataError, match="field 'pixel': must be there. Got only .*. Did you mean 'pixels'"):
+        fed.datasets.load_sample()[0].create_dataset_for_client("f0000_14").select(x="pixel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "usage: fedsim-np [-h]"),
+        (["help"], "usage: fedsim-np [-h]"),
+        (["data"], "usage: fedsim-np data [-h]"),
+        (["help", "train"], "usage: fedsim-np train [-h]"),
+        (["help", "data", "info"], "usage: fedsim-np data info"),
+    ],
+)
+def test_help_is_printed_and_no_error(arguments, text, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as end:  # as of --help
+        status = end.code
+    assert status == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(text)
+    assert captured.err == ""
+
+
+def test_names_stand_for_data_wherever_a_file_does(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    deal = ["--scheme", "iid", "--clients", "5", "--seed", "1"]
+    assert main(["data", "partition", "sample", *deal, "--out", "dealt"]) == 0
+    train, test = fed.datasets.load_sample()
+    parts = [fed.datasets.HDF5ClientData(folder / f"dealt_{split}.h5") for split in ("train", "test")]
+    examples = [fed.datasets.partition.pool(data)["label"] for data in (train, test, *parts)]
+    assert len(examples[0]) + len(examples[1]) == len(examples[2]) + len(examples[3])
+    assert np.bincount(np.concatenate(examples[:2])).tolist() == np.bincount(np.concatenate(examples[2:])).tolist()
+    assert main(["train", "--data", "dealt", "--clients", "3", "--rounds", "1", "--invert", "--out", "run"]) == 0
+    assert main(["data", "partition", "synthetic", *deal, "--population", "3", "--out", "drawn"]) == 0
+    assert main(["data", "partition", "dealt", *deal, "--out", "again"]) == 0  # a prefix
+    capsys.readouterr()
+    assert main(["data", "info", "again"]) == 0
+    assert capsys.readouterr().out.count("clients             5 (0 without examples)") == 2
+    assert main(["data", "info", "sample"]) == 0
+    assert capsys.readouterr().out.count("clients             30 (0 without examples)") == 2
+    for arguments, message in [
+        (["dealt", *deal, "--overwrite", "--out", "dealt"], "--out must not name what is read. Got 'dealt'"),
+        (["sample", *deal, "--population", "3", "--out", "x"], "--population belongs to synthetic. Got 'sample'."),
+        (["sample", *deal, "--client", "x", "--out", "x"], "--client says nothing about such a file"),
+    ]:
+        assert message in error_of(["data", "partition", *arguments], capsys)
+
+
+def test_arrays_with_texts_as_labels_are_converted(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    who, kind = np.array(["ann", "bob"] * 6), np.array(["rose", "lily", "tulip"] * 4)
+    np.savez("own.npz", x=np.arange(24.0).reshape(12, 2), who=who, kind=kind, y=kind)
+    assert main(["data", "convert", "own.npz", "--client", "who", "--label", "lind", "--out", "a"]) == 2
+    assert "Did you mean 'kind'?" in capsys.readouterr().err
+    np.savez("own.npz", x=np.arange(24.0).reshape(12, 2), who=who, y=kind)
+    assert main(["data", "convert", "own.npz", "--client", "who", "--out", "a"]) == 0
+    assert "labels: 0 lily, 1 rose, 2 tulip" in capsys.readouterr().out
+    assert main(["train", "--data", "a", "--clients", "2", "--rounds", "1", "--client-lr", "0.001", "--out", "r"]) == 0
+    assert (
+        main(["data", "partition", "own.npz", "--client", "who", "--scheme", "shards", "--clients", "3", "--out", "b"])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["data", "info", "b_train.h5"]) == 0
+    assert "labels              0: " in capsys.readouterr().out

@@ -478,3 +478,13 @@ def test_the_command(small_release, folder, capsys, monkeypatch):
     error = captured.err.splitlines()[-1]
     assert error.startswith(f"fedsim-np: error: {small_release.url} could not be downloaded")
     assert "Traceback" not in captured.err
+
+
+def test_without_a_network_a_shell_is_told_what_it_has_instead(small_release, folder, monkeypatch, capsys):
+    small_release.behaviours["/fed_emnist_digitsonly.tar.bz2"] = answer(b"", 404)
+    monkeypatch.setenv("FEDSIM_NP_CACHE", str(folder))
+    assert main(["tutorial", "--emnist"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("fedsim-np: error: ")
+    assert "fedsim-np train --data synthetic" in error
+    assert "fedsim-np data download" in error

@@ -203,7 +203,7 @@ def test_a_bad_client_is_named_and_the_others_can_be_read(folder, name):
 
 
 def test_no_such_file(folder):
-    with pytest.raises(fed.DataError, match="nowhere.h5': must exist. Got no such file"):
+    with pytest.raises(fed.DataError, match="nowhere.h5' does not exist"):
         HDF5ClientData(folder / "nowhere.h5")
 
 

@@ -593,7 +593,7 @@ def test_a_column_without_a_name_is_no_feature_by_chance(folder):
 def test_csv_of_another_encoding_and_no_csv(folder):
     with pytest.raises(fed.DataError, match="'CSV UTF-8'\\). Got 0xe9 in line 2"):
         read_csv(write(folder / "a.csv", FLOWERS, "latin-1"))
-    with pytest.raises(fed.DataError, match="must exist"):
+    with pytest.raises(fed.DataError, match="does not exist"):
         read_csv(folder / "b.csv")
 
 
@@ -683,7 +683,7 @@ def test_leafs_clients_without_examples_and_of_other_integers(folder):
 def test_a_user_in_two_files_and_a_folder_without_any(folder):
     with pytest.raises(fed.DataError, match=r"must have a \*.json file"):
         from_leaf_json(folder)
-    with pytest.raises(fed.DataError, match="must exist"):
+    with pytest.raises(fed.DataError, match="does not exist"):
         from_leaf_json(folder / "a.json")
     for name in ("a.json", "b.json"):
         (folder / name).write_text(json.dumps(leaf({"ann": ANN})), encoding="utf-8")

@@ -626,7 +626,7 @@ def test_hyperparameters_are_checked_when_set():
         (
             [Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}, "ann")],
             fed.DataError,
-            "client 'ann', field 'x': a batch must",
+            "client 'ann': a dataset must be batched",
         ),
         ([[{"pixels": TOY_X}]], fed.DataError, r"a batch must have the fields \['x', 'y'\]"),
     ],

@@ -266,8 +266,8 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(folder, monkeypatch, 
         (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' must be 0 unless"),
         (["--client-momentum", "1"], "'momentum' must be a finite float >= 0 and < 1. Got 1.0."),
         (["--clients", "31"], "there must be at least 31 train clients. Got 30."),
-        (["--data", "nowhere"], "nowhere_train.h5': must exist"),
-        (["--config", "nowhere.json"], "nowhere.json': must exist"),
+        (["--data", "nowhere"], "nowhere_train.h5' does not exist"),
+        (["--config", "nowhere.json"], "nowhere.json' does not exist"),
         (["--engine", "gram", "--client-optimizer", "adam"], "engine='gram' cannot"),
         (["--resume", "--overwrite"], "not allowed with argument"),
         (["--seed", "99999999999"], "'seed' must be below 2^32."),
@@ -301,7 +301,7 @@ def test_bad_files_of_choices_are_refused(content, folder, capsys):
 
 def test_evaluating_what_is_no_run(folder, capsys):
     assert main(["evaluate", str(folder)]) == 2
-    assert "config.json': must exist" in capsys.readouterr().err
+    assert "config.json' does not exist" in capsys.readouterr().err
 
 
 def test_a_configuration_makes_the_same_experiment_anywhere():
@@ -618,7 +618,7 @@ def test_a_test_file_without_labels_is_named(folder, capsys):
     fed.datasets.write_hdf5(folder / "own_test.h5", fed.datasets.partition.iid({"x": arrays["x"]}, 2))
     assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 2
     error = capsys.readouterr().err
-    assert "own_test.h5', field 'y': labels must be one number an example. Got no such field." in error
+    assert "own_test.h5', field 'y': labels must be one number an example. Got only ['x']." in error
 
 
 def test_a_run_that_another_process_began_is_not_mixed_with(folder, monkeypatch, capsys):

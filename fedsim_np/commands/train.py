@@ -38,8 +38,9 @@ from fedsim_np.commands.run_folder import (
     remove_run,
 )
 from fedsim_np.commands.signals import handling
+from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import check_bool, check_int, data_error
-from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
+from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights

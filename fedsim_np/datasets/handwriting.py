@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.skeletons import Skeletons, skeletons
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import argument_error, unknown_name
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ def _pick(weights: Array, uniform: Array) -> Array:
 def check_split(split: str) -> str:
     """Return `split` if it is one, or raise."""
     if split not in SPLITS:
-        raise argument_error("split", f"one of {list(SPLITS)}", split)
+        raise unknown_name("split", SPLITS, split)
     return split
 
 

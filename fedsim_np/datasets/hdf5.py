@@ -32,7 +32,7 @@ from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import CHARACTERS, Schema
 from fedsim_np.datasets.sources import Columns, ElementSpec
-from fedsim_np.errors import DataError, argument_type_error, check_int, data_error
+from fedsim_np.errors import DataError, argument_type_error, check_int, data_error, no_such_file
 from fedsim_np.lru import LRU
 
 GROUP = "examples"
@@ -91,7 +91,7 @@ class _File:
         with self._lock:
             if self._handle is None:
                 if not os.path.exists(self.path):
-                    raise data_error("must exist", "no such file", path=self.path)
+                    raise no_such_file(self.path)
                 with _reading("must be a whole HDF5 file", path=self.path):
                     self._handle = h5py.File(self.path, "r")
                 self._process = os.getpid()

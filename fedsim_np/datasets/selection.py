@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from fedsim_np.datasets.caching import Once
 from fedsim_np.datasets.sources import ArraySpec, Columns, Element, ElementSpec, Source, plain_array, read_only_fields
-from fedsim_np.errors import NamingClient, argument_error, argument_type_error, check_bool, check_float, data_error
+from fedsim_np.errors import (
+    NamingClient,
+    argument_error,
+    argument_type_error,
+    check_bool,
+    check_float,
+    data_error,
+    did_you_mean,
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ class Selection:
         """
         for new, old in self.fields:
             if old not in found:
-                raise data_error("must be there", f"only {list(found)}", client_id=self.client_id, field=old)
+                hint = did_you_mean(old, found)
+                raise data_error("must be there", f"only {list(found)}", client_id=self.client_id, field=old, hint=hint)
             dtype = getattr(found[old], "dtype", None) if self._is_scaled(new) else None
             if dtype is not None and dtype.kind not in ("bf" if self.invert else "biuf"):
                 rule = "must hold numbers to be scaled"

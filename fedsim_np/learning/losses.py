@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, data_error
+from fedsim_np.errors import data_error, unknown_name
 from fedsim_np.learning.metrics import CLASSIFICATION, REGRESSION, ExampleMetrics, LabelEntries
 from fedsim_np.trees import Array
 
@@ -197,7 +197,7 @@ class SoftmaxHead:
     def __post_init__(self) -> None:
         """Check the loss's name."""
         if self.loss not in LOSSES:
-            raise argument_error("loss", f"one of {sorted(get_args(LossName))}", self.loss)
+            raise unknown_name("loss", sorted(get_args(LossName)), self.loss)
 
     def check(self, y: Array) -> None:
         """Raise a `DataError` if a label is no class."""

@@ -27,6 +27,7 @@ from fedsim_np.errors import (
     check_int,
     check_path,
     data_error,
+    no_such_file,
 )
 from fedsim_np.files import replacing
 from fedsim_np.program.serialization import Description, describe_state, form_of, restore_state
@@ -151,7 +152,7 @@ class FileProgramStateManager:
         """
         path = self.path(check_int("version", version, minimum=0))
         if not path.exists():
-            raise data_error("must exist", "no such file", path=path)
+            raise no_such_file(path)
         return self._restored(path, *_read(path), structure)
 
     def _restored(self, path: Path, about: dict[str, Any], content: bytes, structure: T) -> T:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.partition.arrays import LabelledClientData, count_classes, labels_of_array, numbers_of, texts_of
-from fedsim_np.errors import DataError, data_error
+from fedsim_np.errors import DataError, data_error, no_such_file
 from fedsim_np.files import parse_json
 
 
@@ -107,7 +107,7 @@ def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     try:
         content = parse_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise data_error("must be JSON", error, path=path) from error
     parts = ("users", "num_samples", "user_data")

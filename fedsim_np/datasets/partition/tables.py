@@ -19,7 +19,16 @@ import numpy.typing as npt
 from fedsim_np.datasets.partition.arrays import DataFrame, LabelledClientData, count_classes, from_arrays
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
-from fedsim_np.errors import DataError, argument_error, argument_type_error, check_path, check_type, data_error
+from fedsim_np.errors import (
+    DataError,
+    argument_error,
+    argument_type_error,
+    check_path,
+    check_type,
+    data_error,
+    did_you_mean,
+    no_such_file,
+)
 
 _CELLS = 2**19  # of a block of rows
 
@@ -170,7 +179,7 @@ def read_csv(
                     raise data_error("a feature's column must have a name, or the features be named", header, path=path)
             return _read(path, reader, header, label, client, features, own, decimal, known)
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except UnicodeDecodeError as error:
         rule = "must be UTF-8 text (of a spreadsheet: saved as 'CSV UTF-8')"
         where = f" in line {_bad_line(path)}" if os.path.isfile(path) else ""  # a pipe is read once
@@ -226,7 +235,8 @@ def _header(path: str, reader: Iterator[list[str]], delimiter: str, wanted: Sequ
     if absent:
         others = [mark for mark in ";\t,|" if mark != delimiter and mark in header[0]]
         hint = f"; is the delimiter {others[0]!r}?" if len(header) == 1 and others else ""
-        raise data_error(f"must have the columns {absent}{hint}", header, path=path)
+        meant = did_you_mean(absent[0], header)
+        raise data_error(f"must have the columns {absent}{hint}", header, path=path, hint=meant)
     return header
 
 

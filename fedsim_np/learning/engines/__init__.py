@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import unknown_name
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
@@ -40,7 +40,7 @@ DEFAULT_CACHE_BYTES = 2**28
 def checked_engine(engine: EngineName) -> EngineName:
     """Return an engine's name, or raise a ValueError."""
     if engine not in ENGINES:
-        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
+        raise unknown_name("engine", ENGINES, engine)
     return engine
 
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.errors import argument_type_error, check_int, unknown_name
 from fedsim_np.learning.losses import SoftmaxHead
 from fedsim_np.learning.models.layers import HeadedModel, dense, dense_gradients
 from fedsim_np.learning.models.model import ModelWeights
@@ -77,7 +77,7 @@ class MLP(HeadedModel):
         if isinstance(hidden, str) or not isinstance(hidden, Sequence):
             raise argument_type_error("hidden", "a sequence of integers", hidden)
         if activation not in get_args(Activation):
-            raise argument_error("activation", f"one of {list(get_args(Activation))}", activation)
+            raise unknown_name("activation", get_args(Activation), activation)
         self.hidden = tuple(check_int("hidden", units, minimum=1) for units in hidden)
         self.num_classes = check_int("num_classes", num_classes, minimum=1)
         self.activation, self.seed = activation, check_int("seed", seed, minimum=0)

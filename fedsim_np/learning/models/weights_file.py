@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, data_error
+from fedsim_np.errors import argument_error, data_error, no_such_file
 from fedsim_np.files import replacing
 from fedsim_np.learning.models.model import ModelWeights
 
@@ -56,7 +56,7 @@ def load_weights(path: str | os.PathLike[str]) -> ModelWeights:
         If the file is missing, or not a whole ``.npz`` file of numbers. Nothing in it is ever unpickled.
     """
     if not Path(path).exists():
-        raise data_error("must exist", "no such file", path=path)
+        raise no_such_file(path)
     try:
         with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
