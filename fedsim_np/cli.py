@@ -40,20 +40,23 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; flags that a command has not are named first, with those that may be meant."""
         given = sys.argv[1:] if args is None else list(args)
-        if self._subparsers is None and given:
-            before = given[: given.index("--")] if "--" in given else given
-            flags = [text.partition("=")[0] for text in before if _FLAG.match(text)]
-            unknown = [flag for flag in flags if flag not in self._option_string_actions]
-            if unknown:
-                about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
-                self.error(f"unrecognized arguments: {' '.join(unknown)}.{did_you_mean(unknown[0], about, about)}")
+        # What follows a command is for that command's parser.
+        before = given[:1] if self._subparsers is not None else given
+        before = before[: before.index("--")] if "--" in before else before
+        flags = [text.partition("=")[0] for text in before if _FLAG.match(text)]
+        unknown = [flag for flag in flags if flag not in self._option_string_actions]
+        if unknown:
+            about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
+            self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}.{did_you_mean(unknown[0], about, about)}")
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse what is none of the choices, in the same words with all versions of Python."""
         if action.choices is not None and value not in action.choices:
             choices = list(action.choices)
-            message = f"invalid choice: {value!r} (choose from {', '.join(choices)}).{did_you_mean(value, choices)}"
+            message = (
+                f"invalid choice: {value[:50]!r} (choose from {', '.join(choices)}).{did_you_mean(value, choices)}"
+            )
             raise argparse.ArgumentError(action, message)
 
 
