@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import itertools
 import pickle
 import random
 import time
@@ -511,6 +512,61 @@ def assert_agree_but_norms(outputs, reference):
     for output, expected in zip(outputs, reference, strict=True):
         output.clients["update_norm"] = expected.clients["update_norm"]
     assert_agree(outputs, reference)
+
+
+def scaled_rows(rng, n, d):
+    """Rows of any size: all, one number, each row or each feature is scaled, up to where float32 ends."""
+    x, top = rng.standard_normal((n, d)), rng.uniform(10, 37.5)
+    if rng.random() < 0.25:
+        x[rng.integers(n), rng.integers(d)] = 10**top
+        return x.astype(np.float32)
+    shape = [(1, 1), (n, 1), (1, d)][rng.integers(3)]
+    return (x * 10 ** np.where(np.prod(shape) == 1, top, rng.uniform(-10, top, shape))).astype(np.float32)
+
+
+def agree_where_the_loop_is_finite(make, cohort, engines_to_try=("cohort", "gram", "presorted")):
+    """Hold engines to the loop; return what became of each client there."""
+    process = make(engine="loop")
+    state = process.initialize()
+    expected = process.next(state, cohort)
+    for engine in engines_to_try:
+        got = make(engine=engine).next(state, cohort)
+        assert got.clients["status"] == expected.clients["status"], engine
+        for a, b in zip(
+            got.state.global_model_weights.trainable, expected.state.global_model_weights.trainable, strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-5 * max(1, np.abs(b).max()), err_msg=engine)
+    return expected.clients["status"]
+
+
+@pytest.mark.parametrize("loss", ["keras", "stable"])
+def test_engines_agree_wherever_the_loop_is_finite(loss):
+    seen, names = set(), itertools.cycle(["sgd", "momentum", "nesterov", "proximal", "proximal momentum"])
+    for seed, name in zip(range(25), names, strict=False):
+        rng = np.random.default_rng(seed)
+        (n, d), c = rng.integers(1, 12, 2), 3
+        arrays = {"x": scaled_rows(rng, n, d), "y": rng.integers(0, c, (n, 1), np.int32)}
+        fine = {"x": rng.standard_normal((4, d)).astype(np.float32), "y": np.zeros((4, 1), np.int32)}
+        cohort = [
+            Dataset.from_arrays(data, f"{i}").repeat(3).shuffle(9, seed=1).batch(int(rng.integers(1, 6)))
+            for i, data in enumerate((arrays, fine))
+        ]
+        model = fed.learning.models.SoftmaxRegression(int(d), c, loss, l2=[0.0, 0.1][seed % 2])
+        statuses = agree_where_the_loop_is_finite(functools.partial(BUILDERS[name], model), cohort)
+        seen |= {(np.abs(arrays["x"]).max() > 1.8e19, status) for status in statuses[:1]}
+    assert (True, "ok") in seen  # rows whose squares overflow, of which the loop makes something
+
+
+@pytest.mark.parametrize("value", [2e19, 1e25])
+@pytest.mark.parametrize("clients_of_a_chunk", [1, 12])
+def test_a_fill_value_whose_square_overflows(value, clients_of_a_chunk):
+    data = clients([20] * clients_of_a_chunk)
+    data[0]["pixels"][7, 0, 1] = value
+    make = functools.partial(
+        fed.learning.build_weighted_fed_avg, toy_model, client_optimizer_fn=optimizers.build_sgdm(1e-20)
+    )
+    statuses = agree_where_the_loop_is_finite(make, cohort_of(data))
+    assert statuses == ["ok"] * clients_of_a_chunk
 
 
 def test_plain_batches_and_single_elements():
