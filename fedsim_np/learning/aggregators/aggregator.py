@@ -101,7 +101,7 @@ def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohor
     """Have an aggregator of any kind aggregate a round. Where nobody counts for one, the aggregate is NaN."""
     if isinstance(aggregator, CohortAggregator):
         got = aggregator.next_of_cohort(state, updates, cohort)
-    elif aggregator.sees_all_clients or cohort.counts.all():
+    elif aggregator.sees_all_clients or (len(cohort) and cohort.counts.all()):
         got = aggregator.next(state, updates, cohort.client_weights)
     elif cohort.counts.any():
         own = tuple(u[cohort.counts] for u in updates)
