@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
-from fedsim_np.learning import metrics, models
+from fedsim_np.learning import metrics, models, optimizers
 from fedsim_np.learning.models import ModelWeights, evaluation
 from fedsim_np.learning.models.evaluation import Measured
 
@@ -200,6 +200,54 @@ def test_a_subnormal_probability_counts_as_an_underflow():
     value, gradient = logits_case("tutorial", [0.0, 0.0, -87.0], 2)
     assert value == np.inf
     assert np.isnan(gradient).all()
+
+
+def logits_of_tff():
+    """What make_tff_figures.py gave TFF."""
+    draw = np.random.RandomState
+    special = draw(0).choice(np.float32([np.inf, -np.inf, np.nan, 0, 1, -1]), (40, 4))
+    large = draw(1).choice(np.float32([-4, -1, 0, 1, 4]), (200, 4))
+    kernel = draw(2).choice(np.float32([-3e38, 3e38, -1, 1, 0]), (4, 3))
+    labels = draw(3).randint(0, 3, (200, 1)).astype(np.int32)
+    return special, large, kernel, labels, (draw(4).standard_normal((60, 4)) * 1e-4).astype(np.float32)
+
+
+def test_the_largest_of_special_numbers_is_tensorflows(tff_figures):
+    special = logits_of_tff()[0]
+    for order in "CF":
+        z = np.array(special, order=order)
+        found = [metrics.is_correct(z, np.full((len(z), 1), label)) for label in range(4)]
+        assert np.argmax(found, axis=0).tolist() == tff_figures["logits"]["argmax"]
+        assert (np.sum(found, axis=0) == 1).all()
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_accuracy_of_infinite_logits_is_tffs(engine, tff_figures):
+    _, x, kernel, y, _ = logits_of_tff()
+    model = models.SoftmaxRegression(4, 3, loss="stable")
+    evaluation = fed.learning.build_fed_eval(model, engine=engine)
+    state = evaluation.initialize()._replace(global_model_weights=models.ModelWeights((kernel, np.zeros(3, "f4"))))
+    data = fed.datasets.Dataset.from_arrays({"x": x, "y": y}).batch(20)
+    evaluated = evaluation.next(state, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+    expected = tff_figures["logits"]["large"]
+    assert dict(evaluated) == {name: pytest.approx(value, nan_ok=True) for name, value in expected.items()}
+    centrally = models.evaluate(model, state.global_model_weights, data)
+    assert centrally["sparse_categorical_accuracy"] == evaluated["sparse_categorical_accuracy"]
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
+def test_accuracy_is_of_logits_where_probabilities_tie(engine, tff_figures):
+    *_, y, x = logits_of_tff()
+    data = fed.datasets.Dataset.from_arrays({"x": x, "y": y[:60]}).repeat(3).batch(10)
+    train, confident = {}, fed.learning.metrics.CLASSIFICATION.plus(confidence=lambda p, y: p.max(axis=-1))
+    for loss in ("stable", "keras"):
+        model = models.SoftmaxRegression(4, 3, loss=loss)
+        model.metrics = confident
+        process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+        train[loss] = process.next(process.initialize(), [data]).metrics["client_work"]["train"]
+        assert train[loss].pop("confidence") == pytest.approx(1 / 3, abs=5e-3)  # of probabilities, not of logits
+    assert dict(train["stable"]) == {n: pytest.approx(v, rel=2e-6) for n, v in tff_figures["logits"]["tiny"].items()}
+    assert train["stable"]["sparse_categorical_accuracy"] != train["keras"]["sparse_categorical_accuracy"]
 
 
 def test_stable_stays_exact_and_tutorial_breaks_when_probabilities_underflow():

@@ -148,7 +148,7 @@ class LearningProcess(abc.ABC):
         state : LearningAlgorithmState
             From `initialize` or the round before; it is not changed.
         data : sequence of Dataset or of lists of batches
-            One entry per client of the cohort.
+            One entry per client of the cohort. Without any the model stays, and all sums of metrics are 0.
         iteration : int
             Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
             iteration's order, every round, and so does the default. For another order every round pass the round.
@@ -160,8 +160,8 @@ class LearningProcess(abc.ABC):
 
         Raises
         ------
-        ValueError
-            If there are no clients.
+        TypeError, ValueError
+            If `data` is not such a list, or `iteration` no integer >= 0.
         DataError
             If a client's batches are not what the model takes.
         """
@@ -238,13 +238,11 @@ def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
     Raises
     ------
     TypeError, ValueError
-        If `data` is not a list with an entry per client, or an empty one.
+        If `data` is not a list with an entry per client, or `iteration` no integer >= 0.
     """
     if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
         raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
     datasets = [as_dataset(client) for client in data]
-    if not datasets:
-        raise argument_error("data", "a list with at least one client", [])
     iteration = check_int("iteration", iteration, minimum=0)
     return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
 

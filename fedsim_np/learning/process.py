@@ -121,6 +121,7 @@ class TrainingProcess(LearningProcess):
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
+            kept = [first] if kept == [] else kept
         results = runner.run(sent, datasets, kept, reduce)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"
@@ -149,7 +150,13 @@ class TrainingProcess(LearningProcess):
 
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
         finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
-        return self.metrics_aggregator(finalizers)(unfinalized)
+        aggregate = self.metrics_aggregator(finalizers)
+        if unfinalized:
+            return aggregate(unfinalized)
+        # Of nobody: sums of nothing, and of what is listed client by client an empty list.
+        one, two = (aggregate([self._metrics_of_nothing()] * k) for k in (1, 2))
+        listed: Metrics = trees.map(lambda a, b: a if np.shape(a) == np.shape(b) else a[:0], one, two)
+        return listed
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.

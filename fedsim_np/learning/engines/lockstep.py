@@ -244,10 +244,14 @@ class Measure:
         """Measure a step."""
         k, lengths, losses = len(x), self._schedule.lengths[t, : len(x)], np.asarray(output.loss, np.float64)
         if self._declared is not None:
-            self._totals[:, :k] += [losses * lengths, *self._declared.masked_sums(output.predictions, y, mask)]
+            self._totals[:, :k] += [
+                losses * lengths,
+                *self._declared.masked_sums(output.predictions, y, mask, output.outputs),
+            ]
             return
         for i, n in enumerate(lengths.tolist()):
-            of_client = BatchOutput(np.asarray(output.loss)[i], output.predictions[i, :n], n)
+            outputs = None if output.outputs is None else output.outputs[i, :n]
+            of_client = BatchOutput(np.asarray(output.loss)[i], output.predictions[i, :n], n, outputs=outputs)
             batch = {"x": x[i, :n], "y": y[i, :n]}
             self._sums[i] = metrics.add(self._sums[i], self._model.unfinalized_metrics(batch, of_client))
 

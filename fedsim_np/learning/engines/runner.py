@@ -105,12 +105,14 @@ class Runner:
         sent : Broadcast
         datasets : sequence of Dataset
         kept : sequence of trees, optional
-            What the server keeps of each client.
+            What the server keeps of each client; of nobody, what it keeps of a new one.
         reduce : callable, optional
             What becomes of a chunk's updates, those that are not finite being zeros; the results are added up.
         """
         of_each = itertools.repeat(None) if kept is None else kept
-        tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(datasets, of_each, strict=False)]
+        # What nobody sends has the form of what a client without data does.
+        cohort = datasets or [Dataset.from_batches([], "nobody")]
+        tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(cohort, of_each, strict=False)]
         chunks = cut(tasks, self.engine.chunk_size)
         executor = self._workers(len(chunks))
         keep_freed_memory()
@@ -126,7 +128,8 @@ class Runner:
             else:  # of an aggregator that cannot travel: the updates come back
                 updates = self._pickled_tasks(executor, work._replace(reduce=None), chunks)
                 results = map(reduced, _finished(updates, executor), itertools.repeat(reduce))
-            return _joined(results, len(tasks), reduce is not None)
+            joined = _joined(results, len(tasks), reduce is not None)
+        return joined if datasets else _without_clients(joined, reduce is not None)
 
     def _workers(self, num_chunks: int) -> Executor | None:
         if isinstance(self._executor, Executor):
@@ -257,6 +260,11 @@ def _finished(futures_to_be: Iterator[Future[Any]], executor: Executor) -> Itera
     finally:
         for future in futures:
             future.cancel()
+
+
+def _without_clients(result: ChunkResult, is_reduced: bool) -> ChunkResult:
+    nobody: ChunkResult = trees.take(result, slice(0))
+    return nobody._replace(updates=result.updates) if is_reduced else nobody
 
 
 def _joined(results: Iterator[ChunkResult], k: int, is_reduced: bool) -> ChunkResult:

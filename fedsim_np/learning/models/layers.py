@@ -78,9 +78,9 @@ class HeadedModel(Model):
 
     def forward_pass(self, weights: ModelWeights, batch: Batch) -> BatchOutput:
         """Return the mean loss and the predictions (b, c)."""
-        losses, predictions, cache = self._forward(weights.trainable, batch["x"], np.asarray(batch["y"]))
+        losses, predictions, z, cache = self._forward(weights.trainable, batch["x"], np.asarray(batch["y"]))
         n = len(losses)
-        return BatchOutput(losses.sum() / losses.dtype.type(max(1, n)), predictions, n, cache)
+        return BatchOutput(losses.sum() / losses.dtype.type(max(1, n)), predictions, n, cache, z)
 
     def gradient(self, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
         """Return the gradients of the mean loss and the penalty."""
@@ -93,13 +93,13 @@ class HeadedModel(Model):
         self, weights: Arrays, x: Array, y: Array, mask: Array
     ) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each of k clients, forward and backward at once, see `Stackable`."""
-        losses, predictions, (targets, hidden) = self._forward(weights, x, y)
+        losses, predictions, z, (targets, hidden) = self._forward(weights, x, y)
         n = np.maximum(mask.sum(axis=1), 1).astype(losses.dtype)
         errors = self.head.errors(predictions, targets)
         errors /= n[:, np.newaxis, np.newaxis]
         errors[~mask] = 0
         loss = np.where(mask, losses, 0).sum(axis=1) / n
-        return BatchOutput(loss, predictions), self._gradients(weights, x, hidden, errors)
+        return BatchOutput(loss, predictions, outputs=z), self._gradients(weights, x, hidden, errors)
 
     def penalty(self, weights: ModelWeights) -> float:
         """Return l2/2 times the sum of the squared weights."""
@@ -109,11 +109,13 @@ class HeadedModel(Model):
         """Raise a `DataError` if the head does not take these labels."""
         self.head.check(y)
 
-    def _forward(self, trainable: Arrays, x: Array, y: Array) -> tuple[Array, Array, Any]:
+    def _forward(self, trainable: Arrays, x: Array, y: Array) -> tuple[Array, Array, Array | None, Any]:
+        """Return losses, predictions, the outputs where the head needs them, and what `gradient` wants to find."""
         z, hidden = self.outputs(trainable, x)
         targets = self.head.targets(y.reshape(*x.shape[:-1], self._num_targets))
         predictions = self.head.predict(z)
-        return self.head.losses(z, predictions, targets), predictions, (targets, hidden)
+        losses = self.head.losses(z, predictions, targets)
+        return losses, predictions, z if self.head.needs_outputs else None, (targets, hidden)
 
     def _gradients(self, trainable: Arrays, x: Array, hidden: Any, errors: Array) -> Arrays:
         gradients = self.backward(trainable, x, hidden, errors)
