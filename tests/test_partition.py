@@ -686,3 +686,14 @@ def test_a_user_in_two_files_and_a_folder_without_any(folder):
         (folder / name).write_text(json.dumps(leaf({"ann": ANN})), encoding="utf-8")
     with pytest.raises(fed.DataError, match="client 'ann': a user must be in one file only"):
         from_leaf_json(folder)
+
+
+@pytest.mark.parametrize("labels", [[-1, 2**64 - 1], [1, 2**63], [[-1], [2**64 - 1]]])
+def test_integers_that_no_type_has_are_not_made_floats(labels, folder):
+    user = {"x": [[0.5], [1.0]], "y": labels}
+    (folder / "a.json").write_text(json.dumps(leaf({"ann": user})), encoding="utf-8")
+    with pytest.raises(fed.DataError, match=r"a.json', client 'ann', field 'y': integers must fit into 64 bits"):
+        from_leaf_json(folder / "a.json")
+    with pytest.raises(fed.DataError, match="field 'y': integers must fit into 64 bits"):
+        from_arrays({"y": labels}, client=["a", "b"])
+    assert from_arrays({"y": [-1.0, 2.0**64]}, client=["a", "b"]).client_ids == ["a", "b"]
