@@ -113,7 +113,7 @@ def _main(argv: Sequence[str] | None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         if sys.stderr is not None:
-            message = shortened(" ".join(str(error).split())) or "not enough memory"
+            message = shortened(printable(" ".join(str(error).split()))) or "not enough memory"
             print(f"fedsim-np: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -54,7 +54,7 @@ _JUDGED = 10  # clients, by whose sizes a round's is judged
 _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
 _MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
 _MOST_OF_ROUND = 10**10  # examples: some hours
-_MOST_PARAMETERS = 2**28  # of a model: 1 GB
+_MOST_PARAMETERS, _MOST_LAYERS = 2**28, 100  # of a model: 1 GB
 
 
 class ModelEntry(NamedTuple):
@@ -202,8 +202,10 @@ class RunConfig:
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
             if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
                 raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
-        if not all(unit.strip().isdecimal() and 0 < len(unit) < 20 and int(unit) for unit in self.hidden.split(",")):
-            raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
+        units = self.hidden.split(",")
+        if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
+            rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
+            raise argument_error("hidden", rule, self.hidden)
         for name in self.unused:
             default = getattr(type(self), name)
             if getattr(self, name) != default:

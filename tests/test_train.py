@@ -780,6 +780,10 @@ def test_a_lock_s_journal_is_never_played_back(is_database, folder, capsys):
         ),
         (["--model", "mlp", "--hidden", 10**9], "a model must have at most 268435456 parameters (1 GB). Got 795"),
         (["--model", "mlp", "--hidden", "9" * 5000], "'hidden' must be integers above 0"),
+        (
+            ["--model", "mlp", "--hidden", "1," * 10**6 + "1"],
+            "'hidden' must be integers above 0 with commas between them, at",
+        ),
         (["--classes", 10**9], "a model must have at most"),
     ],
 )

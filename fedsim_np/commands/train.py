@@ -37,7 +37,7 @@ from fedsim_np.commands.run_folder import (
     remove_run,
 )
 from fedsim_np.commands.signals import handling
-from fedsim_np.errors import check_bool, check_int, data_error
+from fedsim_np.errors import check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import as_json, kind_at, write_text
 from fedsim_np.learning.engines import ENGINES
@@ -267,7 +267,9 @@ def _say_other_versions(there: Mapping[str, Any]) -> None:
     here = versions("numpy")
     for name in ("fedsim_np", "numpy"):
         if there.get(name) != here[name]:
-            began = f"note: the run began with {name} {there.get(name)}, and this is {here[name]}"
+            stored = there.get(name)
+            version = shortened(stored, 50) if isinstance(stored, str) else "of an unknown version"
+            began = f"note: the run began with {name} {version}, and this is {here[name]}"
             print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
