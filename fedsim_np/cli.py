@@ -17,13 +17,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import data, notebook, report, train, tutorial
 from fedsim_np.commands.arguments import CommandError, print_help
 from fedsim_np.commands.signals import handling
-from fedsim_np.errors import did_you_mean
+from fedsim_np.errors import did_you_mean, printable, shortened
 
 _FLAG = re.compile("--?[A-Za-z][^ ]*$")  # and not a number below 0
 
@@ -101,11 +101,41 @@ def _terminable() -> Iterator[None]:
         again.cancel()
 
 
+class _Printable:
+    """A stream that writes out what a terminal would obey: ids, names and reasons come from strangers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text; a carriage return before it, of a line that moves on, is no stranger's."""
+        moving = text.startswith("\r") and self._stream.isatty()
+        self._stream.write("\r" * moving + printable(text[moving:]))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """Have all that is printed pass through `_Printable`, and in letters that the console has."""
+    with contextlib.ExitStack() as stack:
+        for stream, redirect in ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+            if stream is not None:
+                stack.enter_context(redirect(cast(TextIO, _Printable(stream))))
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a client's id may have letters that the console has not
-            stream.reconfigure(errors="backslashreplace")
+    with _printable():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         with _terminable():
@@ -118,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         if sys.stderr is not None:
-            message = " ".join(str(error).split()) or "not enough memory"
+            message = shortened(printable(" ".join(str(error).split()))) or "not enough memory"
             print(f"fedsim-np: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

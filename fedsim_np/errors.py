@@ -16,6 +16,34 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _LONGEST = 200  # characters of a value in a message
+_LONGEST_MESSAGE = 2_000
+# What a terminal obeys instead of showing it: control characters, and marks that turn the direction of writing.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def shortened(text: str, most: int = _LONGEST_MESSAGE) -> str:
+    """Return a text, or its start and how long it was: what a file holds may be megabytes.
+
+    Examples
+    --------
+    >>> shortened("a" * 10**6, most=50)
+    'aaaaaaaaaaaaaaaaaaaaaaaaaa... (1000000 characters)'
+    """
+    if len(text) <= most:
+        return text
+    end = f"... ({len(text)} characters)"
+    return text[: max(0, most - len(end))] + end
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what a terminal would obey written out.
+
+    Examples
+    --------
+    >>> print(printable("ann\x1b[31m"))
+    ann\x1b[31m
+    """
+    return _OBEYED.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 class DataError(ValueError):
@@ -29,6 +57,9 @@ class DataError(ValueError):
     fedsim_np.errors.DataError: client 'f0000_14', field 'pixels': values must lie in [0, 1].
     Got 1.5 at index (3, 0, 0).
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 def data_error(
@@ -116,7 +147,7 @@ def argument_error(name: str, rule: str, value: object) -> ValueError:
     >>> str(argument_error("learning_rate", "a finite float >= 0", -0.02))
     "'learning_rate' must be a finite float >= 0. Got -0.02."
     """
-    return ValueError(f"'{name}' must be {rule}. Got {_shown(value)}.")
+    return ValueError(shortened(f"'{name}' must be {rule}. Got {shown(value)}."))
 
 
 def unknown_name(name: str, names: Iterable[str], value: object) -> ValueError:
@@ -128,7 +159,8 @@ def unknown_name(name: str, names: Iterable[str], value: object) -> ValueError:
     "'model' must be one of linear, softmax. Got 'sofmax'. Did you mean 'softmax'?"
     """
     names = list(names)
-    return ValueError(f"'{name}' must be one of {', '.join(names)}. Got {_shown(value)}.{did_you_mean(value, names)}")
+    rule = f"'{name}' must be one of {', '.join(names)}. Got {shown(value)}."
+    return ValueError(shortened(rule + did_you_mean(value, names)))
 
 
 def did_you_mean(value: object, names: Iterable[str], about: Mapping[str, str] | None = None) -> str:
@@ -175,12 +207,15 @@ def argument_type_error(name: str, rule: str, value: object) -> TypeError:
     >>> str(argument_type_error("model_fn", "a callable that returns a Model", 3))
     "'model_fn' must be a callable that returns a Model. Got 3."
     """
-    return TypeError(f"'{name}' must be {rule}. Got {_shown(value)}.")
+    return TypeError(shortened(f"'{name}' must be {rule}. Got {shown(value)}."))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as one short line: a table of numbers would hide what is said of it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        text = "a number too long to be written"
     text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({type(value).__name__})"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -56,6 +57,12 @@ _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
+_JUDGED = 10  # clients, by whose sizes a round's is judged
+# What a run may cost. Beyond it a choice is a slip, or a stranger's: such a run would not end, or take all memory.
+_MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
+_MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
+_MOST_OF_ROUND = 10**10  # examples: some hours
+_MOST_PARAMETERS, _MOST_LAYERS = 2**28, 100  # of a model: 1 GB
 
 
 class ModelEntry(NamedTuple):
@@ -180,6 +187,8 @@ class RunConfig:
                 checked = check_int(field.name, value, minimum=least.get(field.name, 1))
                 if field.name in ("seed", "population") and checked >= 2**32:
                     raise argument_error(field.name, "below 2^32", value)
+                if checked >= 2**63:
+                    raise argument_error(field.name, "below 2^63", value)
             elif field.type == "float":
                 checked = check_float(field.name, value, minimum=0.0)
             elif field.type == "bool":
@@ -207,8 +216,10 @@ class RunConfig:
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
             if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
                 raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
-        if not all(unit.strip().isdecimal() and int(unit) > 0 for unit in self.hidden.split(",")):
-            raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
+        units = self.hidden.split(",")
+        if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
+            rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
+            raise argument_error("hidden", rule, self.hidden)
         for name in self.unused:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
@@ -292,6 +303,10 @@ class Experiment:
         population = len(self.train.client_ids)
         if config.clients > population:
             raise data_error(f"there must be at least {config.clients} train clients", population)
+        evaluated = min(config.evaluation_clients, len(self.test.client_ids))
+        for name, size in (("clients", config.clients), ("evaluation_clients", evaluated)):
+            if size > _MOST_CLIENTS:
+                raise argument_error(name, f"at most {_MOST_CLIENTS}, which takes a minute and 1.5 GB to choose", size)
         spec = self.train.element_type_structure
         is_handwriting = {"pixels", "label"} <= set(spec)
         if not is_handwriting and not {"x", "y"} <= set(spec):
@@ -308,6 +323,12 @@ class Experiment:
                 raise data_error(rule, here.get(label, f"only {list(here)}"), field=label, path=_path(data))
         self.num_features = math.prod(length or 0 for length in shape)
         self.num_outputs = (config.classes or self._count_classes()) if MODELS[config.model].classifies else 1
+        units = () if "hidden" in config.unused else config.units
+        layers = [self.num_features, *units, self.num_outputs]
+        parameters = sum((above + 1) * below for above, below in itertools.pairwise(layers))
+        if parameters > _MOST_PARAMETERS:
+            found = f"{parameters} in layers of {', '.join(map(str, layers))}"
+            raise data_error(f"a model must have at most {_MOST_PARAMETERS} parameters (1 GB)", found)
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
         self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
@@ -328,6 +349,16 @@ class Experiment:
                 raise data_error(rule, found, path=_path(self.train), client_id=client_id, field=field)
             greatest = max(greatest, int(here))
         return greatest + 1
+
+    def check_cost(self) -> None:
+        """Raise a `DataError` if a round would not end, judged by some clients of the first."""
+        few = self._sample(1, self.config.clients)[:_JUDGED]
+        sizes = [self._train_dataset(client_id).num_examples * self.config.epochs for client_id in few]
+        in_all = sum(sizes) * self.config.clients // len(sizes)
+        for whose, found, most in (("a client", max(sizes), _MOST_OF_CLIENT), ("a round", in_all, _MOST_OF_ROUND)):
+            if found > most:
+                said = f"about {found:.2g} with 'epochs' {self.config.epochs} and 'clients' {self.config.clients}"
+                raise data_error(f"{whose} must read at most {most:,} examples (or it takes hours)", said)
 
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""

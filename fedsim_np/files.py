@@ -1,4 +1,9 @@
-"""Files that are either whole or as they were: written beside their place, then moved there. And JSON, strictly."""
+"""Files that are either whole or as they were: written beside their place, then moved there. And JSON, strictly.
+
+A link is followed where a user names a single file (`through_links`): it may lead to another disk on purpose. The files
+of a run have names of their own, and their folder may be a stranger's: a link there leads wherever the stranger wants.
+So nothing of a run's is written through one: `check_own` refuses it, and `replacing` puts the file in its place.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,18 @@ import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedsim_np.errors import data_error
+
+_FILE, _LINKED = "a file", "a file that has another name too (a hard link)"
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], durable: bool = False, *, through_links: bool = False) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; on success it takes the place of `path`.
 
     Parameters
@@ -23,6 +33,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
         The file to make or to replace. If the block raises, it stays as it was.
     durable : bool
         Have the disk confirm it, before and after: the file is there even if the machine loses its power.
+    through_links : bool
+        Of a link, replace what it leads to, and not the link.
 
     Yields
     ------
@@ -43,9 +55,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     ...     (Path(folder) / "a.txt").read_text(encoding="utf-8")
     'whole'
     """
-    # What a link leads to is replaced, and not the link.
-    target = Path(os.path.realpath(path) if os.path.islink(path) else path).absolute()
-    if target.is_dir():
+    target = Path(os.path.realpath(path) if through_links and os.path.islink(path) else path).absolute()
+    if target.is_dir() and not target.is_symlink():
         raise _error(errno.EISDIR, path)
     if not target.parent.is_dir():
         raise _error(errno.ENOENT, path)
@@ -78,6 +89,46 @@ def _error(number: int, path: str | os.PathLike[str]) -> OSError:
     return OSError(number, os.strerror(number), os.fspath(path))
 
 
+def kind_at(path: str | os.PathLike[str]) -> str:
+    """Return in words what is at a path itself, wherever it may lead.
+
+    Examples
+    --------
+    >>> kind_at(os.curdir), kind_at("no/such/file")
+    ('a folder', 'nothing')
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    # A junction is Windows' link to a folder. (What is kept in a cloud is a reparse point too, and no link.)
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    if stat.S_ISLNK(status.st_mode) or (junction and getattr(status, "st_reparse_tag", None) == junction):
+        return "a link"
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "a pipe or a device"
+    return _FILE if status.st_nlink < 2 else _LINKED
+
+
+def check_own(path: str | os.PathLike[str], *, folder: bool = False, appended: bool = False) -> None:
+    """Raise a `DataError` unless a path is nothing yet, or a file of its own, neither a link nor a pipe.
+
+    Parameters
+    ----------
+    path : path-like
+    folder : bool
+        It must be a folder instead.
+    appended : bool
+        It is not replaced but added to: it must not have another name either, by a hard link.
+    """
+    found = kind_at(path)
+    fits = ("a folder",) if folder else (_FILE,) if appended else (_FILE, _LINKED)
+    if found not in ("nothing", *fits):
+        raise data_error(f"must be {'a folder' if folder else 'a file'} of the run's own", found, path=path)
+
+
 def sync_file(path: Path) -> None:
     """Have the disk confirm what is in a file."""
     _sync(path, os.O_RDWR)
@@ -98,8 +149,8 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:
-    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all; `durable` as for `replacing`.
+def write_text(path: str | os.PathLike[str], text: str, durable: bool = False, *, through_links: bool = False) -> None:
+    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all; the rest as for `replacing`.
 
     Examples
     --------
@@ -109,7 +160,8 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -
     ...     (Path(folder) / "a.txt").read_bytes()
     b'one\ntwo\n'
     """
-    with replacing(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    place = replacing(path, durable, through_links=through_links)
+    with place as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 

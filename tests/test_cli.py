@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -739,3 +740,56 @@ def test_arrays_with_texts_as_labels_are_converted(folder, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["data", "info", "b_train.h5"]) == 0
     assert "labels              0: " in capsys.readouterr().out
+
+
+LONG = {
+    "columns": (
+        "own.csv",
+        ",".join(f"c{i}" for i in range(10**5)) + "\n",
+        ["data", "convert", "FILE", "--client", "who"],
+    ),
+    "keys": ("own.json", json.dumps({f"k{i}": 0 for i in range(10**5)}), ["train", "--config", "FILE"]),
+    "an option": ("own.txt", "", ["train", "--rounds", "x" * 10**6]),
+    "a name": ("own.txt", "", ["report", "x" * 10**6]),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_error_is_longer_than_a_screen(name, folder, capsys):
+    file, text, arguments = LONG[name]
+    (folder / file).write_text(text, encoding="utf-8")
+    arguments = [str(folder / file) if word == "FILE" else word for word in arguments]
+    arguments += ["--label", "y"] * (name == "columns") + ["--out", str(folder / "out")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 2100
+
+
+def test_a_data_error_is_bounded_wherever_it_is_made():
+    error = fed.DataError("x" * 10**6)
+    assert len(str(error)) == 2000
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    with pytest.raises(ValueError, match="Got a number too long to be written."):
+        fed.learning.optimizers.build_sgdm(10**5000)
+
+
+OBEYED = ["\x1b[2J", "\x9b2J", "\x07", "\x08", "\r", "\x7f", "\u202e", "\u2066", "\x85"]
+
+
+@pytest.mark.parametrize("text", OBEYED)
+def test_what_a_terminal_obeys_is_written_out(text, folder, capsys):
+    for choices in ({f"a{text}b": 1}, {"data": f"{folder}/a{text}b"}):
+        (folder / "c.json").write_text(json.dumps(choices), encoding="utf-8")
+        assert main(["train", "--config", str(folder / "c.json"), "--out", str(folder / "run")]) == 2
+        assert text not in capsys.readouterr().err
+    assert type(sys.stdout).__name__ != "_Printable"  # the stream is given back
+
+
+def test_what_is_said_of_strangers_data_is_written_out(folder, capsys):
+    (folder / "own.csv").write_text("who,f,y\nann,1,a\x1b[2J\u202eb\nbob,2,c\n", encoding="utf-8")
+    arguments = ["data", "convert", str(folder / "own.csv"), "--client", "who", "--label", "y", "--test-fraction", "0"]
+    assert main([*arguments, "--out", str(folder / "a")]) == 0
+    out = capsys.readouterr().out
+    assert "a\\x1b[2J\\u202eb" in out
+    assert "\x1b" not in out

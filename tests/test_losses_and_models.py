@@ -1,8 +1,14 @@
 """The three cross-entropies, softmax regression, central evaluation, saved weights."""
 
+import math
+import struct
+import tracemalloc
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
-from conftest import TOY_X, TOY_Y, toy_batches, toy_model
+from conftest import TOY_X, TOY_Y, sgd, toy_batches, toy_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -633,3 +639,91 @@ def test_metrics_of_tuples_and_of_whole_batches():
             batch = {"x": np.ones((n, 1), np.float32), "y": np.ones((n, 1), np.float32)}
             measured.add(batch, model.forward_pass(model.initial_weights(), batch))
         assert dict(measured.total()).items() >= expected.items()
+
+
+def small_file_of(path, shape, header=None, method=zipfile.ZIP_DEFLATED, copies=1):
+    """Write an .npz of one array of zeros, or of copies of it that have names of their own."""
+    text = header or f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")  # a name twice
+        for i in range(copies):
+            name = f"a{i}.npy" if copies < 99 else "a.npy"
+            archive.writestr(name, start + (bytes(math.prod(shape)) if header is None else bytes(9)))
+
+
+def test_a_small_file_of_large_weights_is_refused_unread(folder):
+    path = folder / "w.npz"
+    small_file_of(path, (2**25,), copies=3)
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(fed.DataError, match="w.npz': must hold arrays of at most 67108864 bytes. Got 100663"):
+            models.load_weights(path)
+        small_file_of(path, (2**25,))
+        tracemalloc.reset_peak()
+        with pytest.raises(fed.DataError, match="w.npz': must hold the weights of SoftmaxRegression"):
+            models.load_weights(path, toy_model())
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '<f8', 'fortran_order': True, 'shape': (-1, 3), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4611686018427387904, 4611686018427387904), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': 1, }",
+        "(" * 3000,
+    ],
+)
+def test_a_header_is_not_believed(header, folder):
+    small_file_of(folder / "w.npz", (), header)
+    with pytest.raises(fed.DataError, match="w.npz.*: must"):
+        models.load_weights(folder / "w.npz")
+
+
+def test_other_archives_are_refused(folder):
+    path = folder / "w.npz"
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):  # of which zipfile unpacks more than is asked for
+        small_file_of(path, (9,), method=method)
+        with pytest.raises(fed.DataError, match="compression method"):
+            models.load_weights(path)
+    small_file_of(path, (9,), copies=100)
+    with pytest.raises(fed.DataError, match="a name twice"):
+        models.load_weights(path)
+    small_file_of(path, (9,), method=zipfile.ZIP_STORED)
+    whole = path.read_bytes()
+    place = whole.index(b"PK\x01\x02") + 8  # of the flag of encryption
+    path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
+    with pytest.raises(fed.DataError, match="must be a whole .npz"):
+        models.load_weights(path)
+    np.savez_compressed(path, kernel=np.zeros((4, 3), np.float32, "F"), bias=np.zeros((), np.float32))
+    assert [array.shape for array in models.load_weights(path).trainable] == [(4, 3), ()]
+    with pytest.raises(fed.DataError, match=r"shapes \(4, 3\), \(3,\). Got \(4, 3\), \(\)."):
+        models.load_weights(path, toy_model())
+
+
+def test_numbers_near_zero_are_no_error_whatever_numpy_is_set_to():
+    """1e-40 squared is 0 in float32, as anywhere."""
+    x = np.full((6, 4), 1e-40, np.float64)
+    with np.errstate(all="raise"):
+        clients = fed.datasets.partition.from_arrays({"x": x, "y": [0, 1, 2, 0, 1, 2]}, client=[0, 0, 0, 1, 1, 1])
+        cohort = [clients.create_dataset_for_client(c).batch(2).select(x="x", y="y", scale=1e-3) for c in "01"]
+        cohort = [dataset.map(lambda b: {"x": b["x"], "y": b["y"]}) for dataset in cohort]
+        for engine in ("auto", "loop", "cohort"):
+            process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1), engine=engine)
+            state, metrics = process.next(process.initialize(), cohort)
+            assert metrics["client_work"]["train"]["num_examples"] == 6
+        evaluation = fed.learning.build_fed_eval(toy_model)
+        evaluation.next(evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights), cohort)
+        assert np.isfinite(models.evaluate(toy_model(), state.global_model_weights, cohort[0])["loss"])
+        train, _ = fed.datasets.synthetic.load_data(3)
+        assert train.create_dataset_for_client(train.client_ids[0]).to_arrays()["pixels"].max() == 1.0
+        labels = np.arange(100) % 10
+        fed.datasets.partition.assign_dirichlet(labels, 10, 0.01)
+        fed.datasets.partition.assign_quantity_skew(100, 10, 1e-4)

@@ -859,3 +859,14 @@ def test_leaf_labels_are_texts_with_all_or_with_none(folder):
     (folder / "a.json").write_text(json.dumps(leaf), encoding="utf-8")
     with pytest.raises(fed.DataError, match="client 'bob', field 'x': must hold numbers"):
         from_leaf_json(folder / "a.json")
+
+
+@pytest.mark.parametrize("labels", [[-1, 2**64 - 1], [1, 2**63], [[-1], [2**64 - 1]]])
+def test_integers_that_no_type_has_are_not_made_floats(labels, folder):
+    user = {"x": [[0.5], [1.0]], "y": labels}
+    (folder / "a.json").write_text(json.dumps(leaf({"ann": user})), encoding="utf-8")
+    with pytest.raises(fed.DataError, match=r"a.json', client 'ann', field 'y': integers must fit into 64 bits"):
+        from_leaf_json(folder / "a.json")
+    with pytest.raises(fed.DataError, match="field 'y': integers must fit into 64 bits"):
+        from_arrays({"y": labels}, client=["a", "b"])
+    assert from_arrays({"y": [-1.0, 2.0**64]}, client=["a", "b"]).client_ids == ["a", "b"]

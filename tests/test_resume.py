@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import math
+import os
+import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
+from fedsim_np import files
 from fedsim_np.learning.models import save_weights
 from fedsim_np.program import (
     ConsoleLogger,
@@ -373,3 +377,27 @@ def test_a_line_that_was_written_in_part_is_taken_back(folder, kind, monkeypatch
     assert (folder / "log").read_bytes() == before
     logger.release({"a": 2}, 2)
     assert logger.rounds() == [1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_log_is_not_written_through_a_link(folder, kind):
+    (folder / "mine").write_bytes(b"")
+    (folder / "link").symlink_to(folder / "mine")
+    os.link(folder / "mine", folder / "hard link")
+    os.mkfifo(folder / "pipe")
+    for name in ("link", "hard link", "pipe"):
+        for use in (lambda logger: logger.release({"loss": 1.0}, 1), lambda logger: logger.resume(-1)):
+            with pytest.raises(fed.DataError, match=f"{name}': must be a file of the run's own"):
+                use(kind(folder / name))
+    assert (folder / "mine").read_bytes() == b""
+
+
+def test_a_junction_is_a_link(monkeypatch, folder):
+    """Windows' link to a folder, which no privilege is needed for."""
+    status = SimpleNamespace(st_mode=stat.S_IFDIR | 0o755, st_nlink=1, st_reparse_tag=0xA0000003)
+    monkeypatch.setattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003, raising=False)
+    monkeypatch.setattr(os, "lstat", lambda path: status)
+    assert files.kind_at(folder) == "a link"
+    status.st_reparse_tag = 0x9000001A  # of a folder in a cloud
+    assert files.kind_at(folder) == "a folder"

@@ -1,10 +1,12 @@
 """fedsim-np train: killed, interrupted, damaged, misused; always resumable, and to the same bytes."""
 
+import contextlib
 import json
 import os
 import random
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -736,3 +738,156 @@ def test_paper_and_ink_change_places(folder, capsys):
         fed.datasets.write_hdf5(folder / f"bytes_{split}.h5", fed.datasets.partition.iid(arrays, 2))
     assert main(train(folder / "e", "--data", folder / "bytes", "--clients", 2, "--invert")) == 2
     assert "field 'x': must hold floats from 0 to 1 to be inverted" in capsys.readouterr().err
+
+
+NO_LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+LINKED = ["config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "weights.npz", "report.html"]
+LINKED += ["checkpoints", "checkpoints/.lock", "checkpoints/program_state_2", "checkpoints/mine", "figures"]
+LINKED += ["tensorboard", "tensorboard/train", "tensorboard/eval/events.out.tfevents.1"]
+
+
+def everything(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@NO_LINKS
+@pytest.mark.parametrize("leads", ["to a file", "to a folder", "nowhere"])
+@pytest.mark.parametrize("name", LINKED)
+def test_nothing_of_a_run_is_a_link(name, leads, folder, capsys, whole):
+    """What a stranger's folder has in a run's places would be written, locked or removed wherever it leads."""
+    run, outside = folder / "run", folder / "outside"
+    (run / name).parent.mkdir(parents=True)
+    for file, content in whole.items():
+        if name.partition("/")[0] != file:
+            (run / file).write_bytes(content)
+    outside.mkdir()
+    (outside / "program_state_1").write_bytes(b"mine")
+    target = {"to a file": outside / "program_state_1", "to a folder": outside, "nowhere": outside / "new"}[leads]
+    (run / name).symlink_to(target)
+    before = everything(outside)
+    for command in (
+        train(run, "--resume"),
+        train(run, *SMALL, "--overwrite"),
+        train(run, *SMALL),
+        ["report", str(run)],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        if "already holds" not in error:
+            assert re.search(rf"{re.escape(name)}': must be a (file|folder) of the run's own. Got a link", error)
+        assert everything(outside) == before
+        assert (run / name).is_symlink()
+
+
+@NO_LINKS
+def test_the_run_s_folder_may_be_a_link(whole, folder):
+    (folder / "disk").mkdir()
+    (folder / "run").symlink_to(folder / "disk")
+    assert main(train(folder / "run", *CHOICES)) == 0
+    assert result(folder / "disk") == whole
+
+
+@NO_LINKS
+def test_a_log_with_another_name_is_not_added_to(folder, capsys):
+    """As `cp -al` makes them: both runs would have the rows of both."""
+    assert main(train(folder / "run", *SMALL)) == 0
+    os.link(folder / "run" / "metrics.csv", folder / "other.csv")
+    before = (folder / "other.csv").read_bytes()
+    assert main(train(folder / "run", "--resume")) == 2
+    assert "metrics.csv': must be a file of the run's own. Got a file that has another name" in capsys.readouterr().err
+    assert main(train(folder / "run", *SMALL, "--seed", "1", "--overwrite")) == 0  # which removes a name
+    assert (folder / "other.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "weights.npz", "checkpoints/program_state_2"])
+def test_a_pipe_is_not_waited_for(name, folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    (folder / "run" / name).unlink()
+    os.mkfifo(folder / "run" / name)
+    for command in (train(folder / "run", "--resume"), train(folder / "run", *SMALL, "--overwrite")):
+        assert main(command) == 2
+        assert re.search(rf"{re.escape(name)}'.* Got a pipe or a device", capsys.readouterr().err)
+    if not name.startswith(("checkpoints", "metrics")):
+        assert main(["evaluate", str(folder / "run")]) == 2
+
+
+@pytest.mark.parametrize("is_database", [True, False])
+def test_a_lock_s_journal_is_never_played_back(is_database, folder, capsys):
+    """SQLite would undo what it says, and remove the file that it names as another's journal."""
+    sqlite3 = pytest.importorskip("sqlite3")
+    lock, mine = folder / "run" / "checkpoints" / ".lock", folder / "mine"
+    lock.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with contextlib.closing(sqlite3.connect(lock)) as connection:
+        connection.executescript("PRAGMA page_size = 512; CREATE TABLE a (b);")
+    page, pages, name = lock.read_bytes()[:512], lock.stat().st_size // 512, os.fsencode(mine)
+    magic, checksum = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", sum(page[place] for place in range(312, 0, -200))
+    journal = (magic + struct.pack(">5I", 1, 0, pages, 512, 512)).ljust(512, b"\0")
+    journal += struct.pack(">I", 1) + page + struct.pack(">I", checksum)
+    journal += struct.pack(">I", 2**30 // 512 + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+    lock.with_name(".lock-journal").write_bytes(journal)
+    if not is_database:
+        lock.write_bytes(b"")
+    assert main(train(folder / "run", *SMALL)) == (2 if is_database else 0)
+    assert mine.read_bytes() == b"mine"
+    if is_database:
+        assert ".lock': must be a lock that can be taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (["--epochs", 10**9], "a client must read at most 100,000,000 examples (or it takes hours). Got about"),
+        (["--epochs", 9 * 10**18], "a client must read at most 100,000,000 examples"),
+        (["--epochs", 10**400], "'epochs' must be below 2^63."),
+        (
+            ["--data", "synthetic", "--population", 2**32 - 1, "--clients", 4 * 10**7],
+            "'clients' must be at most 1000000",
+        ),
+        (
+            ["--data", "synthetic", "--population", 2**32 - 1, "--evaluation-clients", 2**32 - 1],
+            "'evaluation_clients' must",
+        ),
+        (
+            ["--data", "synthetic", "--population", 10**6, "--clients", 2000, "--epochs", 10**5],
+            "a round must read at most",
+        ),
+        (["--model", "mlp", "--hidden", 10**9], "a model must have at most 268435456 parameters (1 GB). Got 795"),
+        (["--model", "mlp", "--hidden", "9" * 5000], "'hidden' must be integers above 0"),
+        (
+            ["--model", "mlp", "--hidden", "1," * 10**6 + "1"],
+            "'hidden' must be integers above 0 with commas between them, at",
+        ),
+        (["--classes", 10**9], "a model must have at most"),
+    ],
+)
+def test_what_would_never_end_is_refused(choices, message, folder, capsys):
+    assert main(train(folder / "run", *choices)) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("about", [{"file": 5, "sha256": "x"}, {"file": "x"}, {"file": "x", "sha256": [1]}, {}])
+def test_what_a_configuration_says_of_a_file_is_texts(about, folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "data": {**config["data"], "x": about}}), encoding="utf-8")
+    for command in (train(folder / "run", "--resume"), ["evaluate", str(folder / "run")]):
+        assert main(command) == 2
+        assert "config.json': 'data' must say which files" in capsys.readouterr().err
+
+
+def test_weights_of_another_model_are_named_with_their_file(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    weights = fed.learning.models.ModelWeights((np.zeros((3, 4), np.float32), np.zeros(4, np.float32)))
+    fed.learning.models.save_weights(folder / "run" / "weights.npz", weights, ("kernel", "bias"))
+    assert main(["evaluate", str(folder / "run")]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "weights.npz': must hold the weights of SoftmaxRegression, trainable arrays of the shapes (784, 10), (10,)"
+        in error
+    )
+    assert "Got (3, 4), (4,)." in error

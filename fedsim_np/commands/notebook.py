@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--to must be a folder. Got '{arguments.to}'.")
     if path.is_dir():
         raise CommandError(f"'{path}' is a folder.")
-    if path.exists() and not arguments.overwrite:
+    if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already, perhaps with your work in it: use --overwrite to replace it.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, read(arguments.lang))
+    write_text(path, read(arguments.lang), through_links=True)
     print(f'written {path}\nopen it: jupyter lab "{path}" (pip install jupyterlab), or in VS Code or Colab')
     return 0

@@ -44,7 +44,7 @@ def write_splits(paths: Mapping[str, Path], splits: Mapping[str, ClientData]) ->
     """
     with contextlib.ExitStack() as stack:
         for split, client_data in splits.items():
-            write_new(stack.enter_context(replacing(paths[split])), client_data)
+            write_new(stack.enter_context(replacing(paths[split], through_links=True)), client_data)
     for split in set(paths) - set(splits):
         if os.path.lexists(paths[split]):
             paths[split].unlink()

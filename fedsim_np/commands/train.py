@@ -39,9 +39,9 @@ from fedsim_np.commands.run_folder import (
 )
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
-from fedsim_np.errors import check_bool, check_int, data_error
+from fedsim_np.errors import check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, write_text
+from fedsim_np.files import as_json, kind_at, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
@@ -168,6 +168,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if stored is not None:
         check_files(files, stored)
         _say_other_versions(stored["versions"])
+    experiment.check_cost()
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
@@ -213,6 +214,7 @@ def _train(arguments: argparse.Namespace) -> int:
             [*loggers, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
+            loaded=(saved, start),
         )
         state, profile = profiled(run) if arguments.profile else (run(), None)
         if profile is not None:
@@ -248,7 +250,7 @@ def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
 def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
     """Write the model, unless it is there and whole."""
     with contextlib.suppress(ValueError):
-        there = load_weights(folder / WEIGHTS).trainable
+        there = load_weights(folder / WEIGHTS, experiment.model_fn()).trainable
         if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
             return
     save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
@@ -278,7 +280,9 @@ def _say_other_versions(there: Mapping[str, Any]) -> None:
     here = versions("numpy")
     for name in ("fedsim_np", "numpy"):
         if there.get(name) != here[name]:
-            began = f"note: the run began with {name} {there.get(name)}, and this is {here[name]}"
+            stored = there.get(name)
+            version = shortened(stored, 50) if isinstance(stored, str) else "of an unknown version"
+            began = f"note: the run began with {name} {version}, and this is {here[name]}"
             print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
@@ -320,9 +324,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     stored = read_stored(folder)
     experiment = Experiment(RunConfig(**stored["choices"]))
     check_files(experiment.files(), stored)
-    if not (folder / WEIGHTS).exists():
+    if kind_at(folder / WEIGHTS) == "nothing":
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
-    metrics = experiment.evaluate(load_weights(folder / WEIGHTS))
+    metrics = experiment.evaluate(load_weights(folder / WEIGHTS, experiment.model_fn()))
     print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

@@ -26,6 +26,7 @@ from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
 from fedsim_np.report.pictures import FOLDER, clear_pictures
+from fedsim_np.report.stored import cell_of, check_run_folder
 
 OUTPUT_FILES = (
     "config.json",
@@ -71,18 +72,19 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"--out must be a folder. Got the file '{name}'.")
     figures = folder / FOLDER
-    if figures.is_symlink() or (figures.exists() and not figures.is_dir()):
-        raise CommandError(f"--out must have a folder for figures. Got the file or link '{figures}'.")
+    if figures.is_file():
+        raise CommandError(f"--out must have a folder for figures. Got the file '{figures}'.")
+    for file in OUTPUT_FILES:
+        if (folder / file).is_dir():
+            rule = "--out must hold files alone by the names of a run's"
+            raise CommandError(f"{rule}. Got the folder '{folder / file}'.")
+    check_run_folder(folder)
     there = [file for file in OUTPUT_FILES if (folder / file).exists()]
     if figures.is_dir() and any(figures.iterdir()):
         there.append(FOLDER)
     if there and not overwrite:
         raise CommandError(f"--out '{name}' already holds a run ({', '.join(there)}): use --overwrite to replace it.")
     folder.mkdir(parents=True, exist_ok=True)
-    for file in OUTPUT_FILES:
-        if (folder / file).is_dir():
-            rule = "--out must hold files alone by the names of a run's"
-            raise CommandError(f"{rule}. Got the folder '{folder / file}'.")
     with tempfile.TemporaryFile(dir=folder):  # or an OSError that names the folder
         pass
     return folder
@@ -223,7 +225,8 @@ def _clients(result: tutorial.Result) -> dict[str, list[Any]]:
     finalizers = SoftmaxRegression().metric_finalizers()
     for round_num, table in zip(result.history["round_num"], result.clients, strict=True):
         columns["round_num"] += [round_num] * len(table["client_id"])
-        for name in ("client_id", "num_examples", "weight", "update_norm", "status"):
+        columns.setdefault("client_id", []).extend(map(cell_of, table["client_id"]))
+        for name in ("num_examples", "weight", "update_norm", "status"):
             columns.setdefault(name, []).extend(np.asarray(table[name]).tolist())
         metrics = [finalize(finalizers, sums) for sums in table["metrics"]]
         for name in ("loss", "sparse_categorical_accuracy"):

@@ -189,6 +189,7 @@ def draw_labels(writer: int, split: str, num_images: int, seed: int = 0) -> Arra
     return _pick(writer_style(writer, seed).fondness, uniform).astype(np.int32)
 
 
+@np.errstate(under="ignore")  # ink that is far from a stroke is 0
 def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize: bool = True) -> Array:
     """Return a writer's images of digits.
 

@@ -51,7 +51,7 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     if not isinstance(client_data, ClientData):
         raise argument_type_error("client_data", "a ClientData", type(client_data).__name__)
     check_path("path", path)
-    with replacing(path) as temporary:
+    with replacing(path, through_links=True) as temporary:
         write_new(temporary, client_data)
 
 

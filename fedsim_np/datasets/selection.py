@@ -150,7 +150,7 @@ class Selection:
         flat = values.reshape(*rows, math.prod(values.shape[len(rows) :]))
         if not self._is_scaled(new):
             return np.ascontiguousarray(flat)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             scaled = flat.astype(np.float32, order="C")
             if self.scale is not None:
                 scaled *= np.float32(self.scale)
@@ -165,7 +165,7 @@ class Selection:
 
 def _float32(name: str, value: float) -> float:
     checked = check_float(name, value)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         if not np.isfinite(np.float32(checked)):
             raise argument_error(name, "a finite float32", value)
     return checked

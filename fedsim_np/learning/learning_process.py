@@ -165,9 +165,11 @@ class LearningProcess(abc.ABC):
         DataError
             If a client's batches are not what the model takes.
         """
-        datasets = as_datasets(data, iteration)
-        # The state that is given is frozen as well: an unpickled one is writable.
-        new_state, metrics, clients = self.run_round(frozen(state), datasets)
+        # Numbers near 0 may become 0, whatever numpy.seterr says. The state that is given is frozen as well: an
+        # unpickled one is writable.
+        with np.errstate(under="ignore"):
+            datasets = as_datasets(data, iteration)
+            new_state, metrics, clients = self.run_round(frozen(state), datasets)
         return LearningProcessOutput(frozen(new_state), metrics, clients)
 
     def profile(

@@ -120,7 +120,7 @@ class FileProgramStateManager:
         """Return what saves a state as it is now, of which nothing is asked any more: another thread may call it."""
         check_int("version", version, minimum=0)
         path = self.path(version)
-        if path.exists() and _can(_read, path):  # a damaged one may be replaced
+        if path.is_file() and _can(_read, path):  # a damaged one may be replaced
             raise argument_error("version", f"new in '{self._root}'", version)
         description, arrays = describe_state(program_state)
         content = b"".join(array.tobytes() for array in arrays)
@@ -151,11 +151,11 @@ class FileProgramStateManager:
             If there is none, it is damaged, it was stored with another configuration, or does not fit.
         """
         path = self.path(check_int("version", version, minimum=0))
-        if not path.exists():
+        if not path.is_file():
             raise no_such_file(path)
         return self._restored(path, *_read(path), structure)
 
-    def _restored(self, path: Path, about: dict[str, Any], content: bytes, structure: T) -> T:
+    def _restored(self, path: Path, about: dict[str, Any], content: memoryview, structure: T) -> T:
         if self._config is not None and about["config"] is not None:
             check_config(self._config, about["config"], path)
         try:
@@ -219,7 +219,7 @@ def check_config(wanted: Mapping[str, Any], stored: Any, path: str | os.PathLike
         raise data_error("must have the same configuration as this run", said[:500], path=path)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
     """Return the description and the arrays' bytes of the version that a file is named after."""
     about, content = _contents(path)
     if path.name != f"{_PREFIX}{about['version']}":  # renamed: rounds would be missing, or be there twice
@@ -235,7 +235,7 @@ def _can(read: Callable[[Path], Any], path: Path) -> bool:
     return True
 
 
-def _contents(path: Path) -> tuple[dict[str, Any], bytes]:
+def _contents(path: Path) -> tuple[dict[str, Any], memoryview]:
     """Return a file's description and the arrays' bytes, its checksum checked."""
     content = path.read_bytes()
     start = len(_MAGIC) + _DIGEST + 1
@@ -254,4 +254,4 @@ def _contents(path: Path) -> tuple[dict[str, Any], bytes]:
             raise ValueError("no description of a state")
     except (ValueError, RecursionError) as error:
         raise data_error("must be a whole checkpoint", error, path=path) from error
-    return about, content[first + length :]
+    return about, memoryview(content)[first + length :]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
-from fedsim_np.files import as_json, naming_file, sync_file, sync_folder, write_text
+from fedsim_np.files import as_json, check_own, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
 ROUND = "round_num"
@@ -74,6 +74,7 @@ class _FileLogger:
             return
         if self._path.is_dir():
             raise argument_error("path", "a file", str(self._path))
+        check_own(self._path, appended=True)
         if self._path.exists() and self._path.stat().st_size:
             rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
             raise argument_error("path", rule, str(self._path))
@@ -113,6 +114,7 @@ class _FileLogger:
 
     def _read(self) -> tuple[list[str], list[int]]:
         """Return the file's lines and rounds."""
+        check_own(self._path, appended=True)
         lines = self._lines()
         try:
             return lines, self._rounds_of(lines)

@@ -254,6 +254,9 @@ def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     if array.dtype.kind not in "biuf" or not array.ndim:
         found = f"dtype {array.dtype} of shape {array.shape}"
         raise data_error("must hold numbers, one or more an example", found, field=name)
+    # NumPy makes floats of whole numbers that no one type of its own has.
+    if array.dtype == np.float64 and (abs(array) >= 2.0**63).any() and _are_integers(values):
+        raise data_error("integers must fit into 64 bits", "one of 2^63 or more beside smaller ones", field=name)
     if array.size == 0 and len(array):
         raise data_error("an example must have values", f"shape {array.shape}", field=name)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
@@ -261,13 +264,20 @@ def numbers_of(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         return array.astype(np.int32) if fits else array
     if array.dtype.kind != "f":
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         narrow: npt.NDArray[Any] = array.astype(np.float32, copy=False)
     # Looked at here, where an index is one of the caller's arrays; a NaN makes both extremes NaN.
     if narrow.size and not np.isfinite([narrow.min(), narrow.max()]).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(narrow))[0])
         raise data_error("values must be finite as float32", f"{array[index]} at index {index}", field=name)
     return narrow
+
+
+def _are_integers(values: Any) -> bool:
+    """Return whether nested lists hold whole numbers alone."""
+    while isinstance(values, list | tuple) and values and isinstance(values[0], list | tuple):
+        values = [item for row in values for item in row]
+    return isinstance(values, list | tuple) and all(type(value) is int for value in values)
 
 
 def _grouped(examples: _Examples, numbers: npt.NDArray[Any], client_ids: Sequence[str]) -> LabelledClientData:

@@ -179,6 +179,7 @@ def assign_dirichlet(labels: npt.ArrayLike, num_clients: int, alpha: float, seed
     return _deal(numbers, _counts_of_labels(log_shares, sizes, counts, rng), rng)
 
 
+@np.errstate(under="ignore")  # of shares
 def _counts_of_labels(
     log_shares: npt.NDArray[np.float64],
     sizes: npt.NDArray[np.int64],
@@ -240,6 +241,7 @@ def assign_shards(labels: npt.ArrayLike, num_clients: int, shards_per_client: in
     return assignment
 
 
+@np.errstate(under="ignore")  # of shares
 def assign_quantity_skew(num_examples: int, num_clients: int, beta: float, seed: int = 0) -> Assignment:
     r"""Deal examples out so that clients differ in how many they have.
 

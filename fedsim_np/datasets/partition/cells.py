@@ -39,7 +39,7 @@ def _as(dtype: np.dtype[Any], texts: Sequence[str]) -> npt.NDArray[Any] | None:
         return None
     try:
         if dtype.kind == "f":
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 values = np.array(list(map(float, texts)), np.float64).astype(dtype)
             return values if np.isfinite(values).all() else None
         numbers, bounds = list(map(int, texts)), np.iinfo(dtype)
