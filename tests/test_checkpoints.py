@@ -495,7 +495,7 @@ def test_a_version_that_is_a_link_is_replaced_and_not_what_it_leads_to(folder):
     assert manager.load(1, 0) == 5
     os.mkfifo(manager.path(3))
     assert manager.get_versions() == [1]
-    with pytest.raises(fed.DataError, match="program_state_3': must exist"):
+    with pytest.raises(fed.DataError, match="program_state_3' does not exist"):
         manager.load(3, 0)
     manager.save(6, 3)
     assert manager.load_latest(0) == (6, 3)

@@ -227,7 +227,7 @@ def labels_of_array(
         odd = [value for value in array.flat if not isinstance(value, str)] if array.dtype.kind == "O" else []
         if 0 < len(odd) < array.size:
             raise data_error("labels must all be texts, or all numbers, none of them missing", repr(odd[0]), field=name)
-        array = numbers_of(name, array)
+        array = numbers_of(name, values)
         array = array.astype(np.int32) if array.dtype.kind == "b" else array
         if known is None:
             return array, ()
