@@ -14,7 +14,7 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, hdf5, write_hdf5
-from fedsim_np.datasets.hdf5 import SCHEMA
+from fedsim_np.datasets.hdf5_file import SCHEMA
 
 
 def write_file(path, clients):
@@ -426,7 +426,7 @@ def test_what_has_been_read_is_kept_within_a_budget(folder, monkeypatch):
     data = HDF5ClientData(path)
     first = {name: columns(data, name) for name in data.client_ids}
     checked = []
-    monkeypatch.setattr(hdf5, "_check_stored", lambda *arguments, **place: checked.append(place))
+    monkeypatch.setattr(hdf5, "check_stored", lambda *arguments, **place: checked.append(place))
     assert all(columns(data, name) is first[name] for name in data.client_ids)
     data = HDF5ClientData(path, cache_bytes=2 * (one + 2000))
     first = {name: columns(data, name) for name in ("ann", "bob", "ann", "cem")}  # bob is out
