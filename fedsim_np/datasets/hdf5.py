@@ -32,6 +32,9 @@ from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import argument_type_error, check_int, data_error
 from fedsim_np.lru import LRU
 
+_MOST_COMPRESSED = 250
+"""Times a file's bytes that all of its clients' values may take: one-hot rows of a thousand columns take 200."""
+
 
 class _ClientSource:
     """One client's rows in a file; they are read at first use, and not pickled."""
@@ -80,8 +83,9 @@ class _ClientSource:
             headers = self._file.fields(self._client_id, self._schema.fields)
         readers = {}
         for name in self._schema.fields:
-            with reading("values must be readable", field=name, path=self._file.path, client_id=self._client_id):
-                readers[name] = reader(headers[name])
+            place = {"field": name, "path": self._file.path, "client_id": self._client_id}
+            with reading("values must be readable", **place):
+                readers[name] = reader(headers[name], os.path.getsize(self._file.path), **place)
         return readers
 
     def columns(self) -> Columns:
@@ -117,6 +121,12 @@ class HDF5ClientData(ClientData):
         How much of what has been read is kept, decoded, the clients that were read last: 1.25 GiB by default, which is
         all of EMNIST's digits. It is memory that fills as clients are read; 0 keeps none.
 
+    Notes
+    -----
+    Arrays are contiguous, compact, or in pieces with no filters but gzip, shuffle and fletcher32. A small file can
+    claim much: what the clients that were looked at take, decoded, must not be more than the largest of `cache_bytes`,
+    1.25 GiB, and 250 times the file's bytes. Arrays that several clients share (hard links) count for each of them.
+
     Raises
     ------
     DataError
@@ -137,17 +147,18 @@ class HDF5ClientData(ClientData):
     def __init__(
         self, path: str | os.PathLike[str], schema: Schema | None = None, cache_bytes: int = DEFAULT_CACHE_BYTES
     ) -> None:
-        self._kept, self._checked = LRU(check_int("cache_bytes", cache_bytes, minimum=0)), dict[str, int]()
+        check_int("cache_bytes", cache_bytes, minimum=0)
         if schema is not None and not isinstance(schema, Schema):
             raise argument_type_error("schema", "a Schema or None", schema)
-        self._file = HDF5File(os.path.abspath(os.fspath(path)))
+        self._file, self._kept = HDF5File(os.path.abspath(os.fspath(path))), LRU(cache_bytes)
+        self._checked = dict[str, int]()
+        self._claimed = 0  # bytes, by the clients that were looked at
         try:
             client_ids = self._file.client_ids()
             if not client_ids:
                 raise data_error("must have at least one client", "none", path=self._file.path)
             self._client_ids = dict.fromkeys(client_ids)  # a dict finds an id at once, and keeps the order
             self._schema = schema or self._default_schema(client_ids)
-            self._size = os.path.getsize(self._file.path)
         except BaseException:
             self._file.close()
             raise
@@ -213,8 +224,15 @@ class HDF5ClientData(ClientData):
             if len(fields) < len(self._schema.fields):  # one is missing: say it beside those that are there
                 fields = {**self._file.fields(client_id), **fields}
             num_rows = self._schema.check_structure(fields, **place)
-            for name, values in fields.items():
-                check_stored(values, self._size, field=name, **place)
+            size = os.path.getsize(self._file.path)
+            claimed = sum(check_stored(fields[name], size, field=name, **place) for name in self._schema.fields)
+            most = max(_MOST_COMPRESSED * size, DEFAULT_CACHE_BYTES, self._kept.budget)
+            if self._claimed + claimed > most:
+                rule = (
+                    f"all clients' values must take at most {_MOST_COMPRESSED} times the file's bytes, or 'cache_bytes'"
+                )
+                raise data_error(rule, f"more than {most} bytes with those of this client", **place)
+        self._claimed += claimed
         self._checked[client_id] = num_rows
         return _ClientSource(*parts, num_rows, fields, self._kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable
@@ -37,8 +38,7 @@ class HDF5File:
             # A forked child: the lock may be held by a thread that it has not got, and HDF5 would go on reading
             # through the parent's file if that were still open here.
             self._lock = threading.Lock()
-            self._handle.close()
-            self._handle = None
+            self._let_go()
         with self._lock:
             if self._handle is None:
                 if not os.path.exists(self.path):
@@ -48,19 +48,30 @@ class HDF5File:
                 self._process = os.getpid()
             return self._handle
 
+    def _let_go(self) -> None:
+        if self._handle is not None:
+            with contextlib.suppress(RuntimeError):  # of a damaged file; nothing was written that could be lost
+                self._handle.close()
+        self._handle = None
+
     def close(self) -> None:
         """Close it for good."""
-        if self._handle is not None and self._process == os.getpid():
-            self._handle.close()
+        if self._process == os.getpid():
+            self._let_go()
         self._handle, self._closed = None, True
 
     def is_generic(self) -> bool:
         """Return whether the file says that the generic rules hold, whatever its fields are called."""
         try:
-            value = self._open().attrs.get(SCHEMA)
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError):  # somebody else's, or damaged
+            attributes = self._open().attrs
+            # Of somebody else's, which may claim any size, no value is read.
+            if SCHEMA not in attributes or attributes.get_id(SCHEMA).shape != ():
+                return False
+            return (
+                h5py.check_string_dtype(attributes.get_id(SCHEMA).dtype) is not None and attributes[SCHEMA] == GENERIC
+            )
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError):  # damaged
             return False
-        return isinstance(value, str) and value == GENERIC
 
     def client_ids(self) -> list[str]:
         """Return the clients' ids in sorted order."""
@@ -97,7 +108,7 @@ class HDF5File:
                 self._refuse_links(GROUP, client_id, _text(name, "a field's name", **place), **place)
                 item = group.get(name)
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
-                    fields[name] = StoredArray(item.id, item.shape, item.dtype)
+                    fields[name] = StoredArray(item.id)
                 elif item is not None and names is not None:
                     found = "a group" if isinstance(item, h5py.Group) else "no values"
                     raise data_error("must be an array", found, field=name, **place)
@@ -119,7 +130,7 @@ class HDF5File:
                 return None
             if stored.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:
                 return None
-            found[name] = StoredArray(stored, stored.shape, stored.dtype)
+            found[name] = StoredArray(stored)
         return found
 
 
