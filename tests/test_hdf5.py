@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import shutil
 import threading
 import tracemalloc
 import weakref
@@ -674,3 +675,94 @@ def test_a_file_that_cannot_be_closed_in_peace(folder, monkeypatch):
 
     monkeypatch.setattr(h5py.File, "close", fail)
     data.close()
+
+
+# --- files that change
+
+
+def same_size(path, first):
+    """A file of two clients with that first label."""
+    labels = np.full(3, first, np.int32)
+    return write_file(path, {name: {"label": labels, "pixels": good()["pixels"]} for name in ("ann", "bob")})
+
+
+def replaced(path, folder):
+    os.replace(same_size(folder / "new.h5", 2), path)
+
+
+def rewritten(path, folder):
+    path.write_bytes(same_size(folder / "new.h5", 2).read_bytes())
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+
+
+def touched(path, folder):
+    os.utime(path, ns=(1, 1))
+
+
+def copied(path, folder):
+    shutil.copyfile(path, folder / "new.h5")
+    os.replace(folder / "new.h5", path)
+
+
+def removed(path, folder):
+    path.unlink()
+
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows does not let an open file be replaced")
+
+
+@needs_posix
+@pytest.mark.parametrize("change", [replaced, rewritten, touched, copied, removed])
+def test_a_file_that_changes_while_it_is_read(folder, change):
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path)
+    ann, bob = (data.create_dataset_for_client(name) for name in data.client_ids)
+    assert _sum_of_labels(ann) == 3
+    change(path, folder)
+    assert _sum_of_labels(ann) == 3  # was read before
+    for read in (lambda: list(bob), lambda: list(data.create_dataset_for_client("bob")), lambda: pickle.dumps(bob)):
+        with pytest.raises(fed.DataError, match="a.h5'.*: must stay as it was when it was opened"):
+            read()
+
+
+@needs_posix
+@pytest.mark.parametrize("change", [replaced, rewritten, removed, touched, copied])
+def test_who_is_sent_a_file_knows_it(folder, change):
+    """Other processes open the file anew: another one is refused, a copy is not."""
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path, cache_bytes=0)
+    sent = pickle.dumps(data), pickle.dumps(data.create_dataset_for_client("bob"))
+    change(path, folder)
+    receive = (
+        lambda: _sum_of_labels(pickle.loads(sent[0]).create_dataset_for_client("bob")),
+        lambda: _sum_of_labels(pickle.loads(sent[1])),
+        lambda: _sum_of_labels(data.create_dataset_for_client("bob")),
+    )
+    for read in receive:
+        if change in (touched, copied):
+            assert read() == 3
+        else:
+            with pytest.raises(fed.DataError, match=r"a.h5'.*: must stay as it was.*Got (another one|no such file)"):
+                read()
+
+
+@needs_posix
+def test_a_round_of_workers_notices_another_file(folder):
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path, cache_bytes=0)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        process = fed.learning.build_weighted_fed_avg(
+            fed.learning.models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.02), executor=pool
+        )
+
+        def cohort():
+            datasets = [data.create_dataset_for_client(client_id).batch(2) for client_id in data.client_ids]
+            return [dataset.select(x="pixels", y="label") for dataset in datasets]
+
+        first = cohort()
+        state, _ = process.next(process.initialize(), first)
+        touched(path, folder)
+        state, _ = process.next(state, first)
+        replaced(path, folder)
+        with pytest.raises(fed.DataError, match="a.h5'.*: must stay as it was when it was opened"):
+            process.next(state, first)

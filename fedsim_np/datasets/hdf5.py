@@ -6,7 +6,8 @@ client's dataset keeps them for as long as it lives, and the `HDF5ClientData` th
 drawing them again costs nothing.
 
 An HDF5 handle cannot travel: none can be pickled, and a forked process should not read through its parent's. So a
-`HDF5ClientData` opens its file anew in every process, and its pickle is the path.
+`HDF5ClientData` opens its file anew in every process, and its pickle is the path, with what the file is known by: one
+that was replaced or changed since it was opened first is an error, in every process.
 """
 
 from __future__ import annotations
@@ -81,11 +82,13 @@ class _ClientSource:
         headers, process = self._headers
         if headers is None or process != os.getpid() or not all(header.id.valid for header in headers.values()):
             headers = self._file.fields(self._client_id, self._schema.fields)
+        else:
+            self._file.check_unchanged()
         readers = {}
         for name in self._schema.fields:
             place = {"field": name, "path": self._file.path, "client_id": self._client_id}
             with reading("values must be readable", **place):
-                readers[name] = reader(headers[name], os.path.getsize(self._file.path), **place)
+                readers[name] = reader(headers[name], self._file.size, **place)
         return readers
 
     def columns(self) -> Columns:
@@ -127,6 +130,9 @@ class HDF5ClientData(ClientData):
     claim much: what the clients that were looked at take, decoded, must not be more than the largest of `cache_bytes`,
     1.25 GiB, and 250 times the file's bytes. Arrays that several clients share (hard links) count for each of them.
 
+    The file must stay as it is while it is read. One that was replaced, changed or removed is an error, here and in the
+    processes to which datasets are sent; those take a copy with the same content.
+
     Raises
     ------
     DataError
@@ -150,8 +156,10 @@ class HDF5ClientData(ClientData):
         check_int("cache_bytes", cache_bytes, minimum=0)
         if schema is not None and not isinstance(schema, Schema):
             raise argument_type_error("schema", "a Schema or None", schema)
-        self._file, self._kept = HDF5File(os.path.abspath(os.fspath(path))), LRU(cache_bytes)
-        self._checked = dict[str, int]()
+        self._begin(HDF5File(os.path.abspath(os.fspath(path))), schema, cache_bytes)
+
+    def _begin(self, file: HDF5File, schema: Schema | None, cache_bytes: int) -> None:
+        self._file, self._kept, self._checked = file, LRU(cache_bytes), dict[str, int]()
         self._claimed = 0  # bytes, by the clients that were looked at
         try:
             client_ids = self._file.client_ids()
@@ -178,8 +186,14 @@ class HDF5ClientData(ClientData):
             schema.check_structure(fields, **place)
         return schema
 
-    def __reduce__(self) -> tuple[type[HDF5ClientData], tuple[str, Schema, int]]:
-        return HDF5ClientData, (self._file.path, self._schema, self._kept.budget)
+    def __reduce__(self) -> tuple[Callable[..., HDF5ClientData], tuple[HDF5File, Schema, int]]:
+        return HDF5ClientData._of, (self._file, self._schema, self._kept.budget)
+
+    @classmethod
+    def _of(cls, file: HDF5File, schema: Schema, cache_bytes: int) -> HDF5ClientData:
+        client_data = cls.__new__(cls)
+        client_data._begin(file, schema, cache_bytes)
+        return client_data
 
     @property
     def path(self) -> str:
@@ -224,7 +238,7 @@ class HDF5ClientData(ClientData):
             if len(fields) < len(self._schema.fields):  # one is missing: say it beside those that are there
                 fields = {**self._file.fields(client_id), **fields}
             num_rows = self._schema.check_structure(fields, **place)
-            size = os.path.getsize(self._file.path)
+            size = self._file.size
             claimed = sum(check_stored(fields[name], size, field=name, **place) for name in self._schema.fields)
             most = max(_MOST_COMPRESSED * size, DEFAULT_CACHE_BYTES, self._kept.budget)
             if self._claimed + claimed > most:

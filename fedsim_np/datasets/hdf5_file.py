@@ -3,33 +3,88 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
 from fedsim_np.datasets.hdf5_arrays import StoredArray, reading
 from fedsim_np.errors import data_error
+from fedsim_np.files import sha256
 
 GROUP = "examples"
 SCHEMA, GENERIC = "fedsim_np_schema", "generic"
 """An attribute of a file whose ``pixels`` and ``label`` are not EMNIST's, and its value."""
 
 
-class HDF5File:
-    """An HDF5 file, opened in every process that reads it; its pickle is the path."""
+class _Stat(NamedTuple):
+    """What tells a file from the one that takes its place; a copy on another machine has another inode, or time."""
 
-    def __init__(self, path: str) -> None:
+    inode: int
+    size: int
+    modified: int  # ns
+
+    @classmethod
+    def of(cls, path: str) -> _Stat | None:
+        """Return a file's, or None if there is none."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):  # as os.path.exists
+            return None
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, stat: _Stat) -> str:
+    """Return the SHA-256 of a file that looks so; every process computes it once, however many datasets travel."""
+    return sha256(path)
+
+
+class HDF5File:
+    """An HDF5 file, opened in every process that reads it; it must stay as it was when the first of them opened it.
+
+    Its pickle is the path and what the file is known by: `_Stat`, and for those that find another one the content's
+    SHA-256.
+    """
+
+    def __init__(self, path: str, stat: _Stat | None = None, digest: str | None = None) -> None:
         self.path = path
+        self._stat, self._digest = stat, digest
         self._lock = threading.Lock()
         self._handle: h5py.File | None = None
         self._process: int | None = None
         self._closed = False
 
-    def __reduce__(self) -> tuple[type[HDF5File], tuple[str]]:
-        return HDF5File, (self.path,)
+    def __reduce__(self) -> tuple[type[HDF5File], tuple[str, _Stat | None, str | None]]:
+        if self._stat is not None and self._digest is None:
+            self.check_unchanged()
+            digest = _sha256(self.path, self._stat)
+            self.check_unchanged()
+            self._digest = digest
+        return HDF5File, (self.path, self._stat, self._digest)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        self._open()
+        assert self._stat is not None
+        return self._stat.size
+
+    def check_unchanged(self) -> None:
+        """Check that the path still leads to what was opened first, here or in the process that sent this."""
+        found = _Stat.of(self.path)
+        if found == self._stat:
+            return
+        rule = "must stay as it was when it was opened, as long as it is read"
+        if found is None:
+            raise data_error(rule, "no such file", path=self.path)
+        # A copy, or a file that was only touched, is known by its content, if that was ever asked for.
+        if self._digest is None or self._digest != _sha256(self.path, found):
+            raise data_error(rule, f"another one ({_shown(found)} for {_shown(self._stat)})", path=self.path)
+        self._stat = found
 
     def _open(self) -> h5py.File:
         if self._closed:
@@ -41,11 +96,14 @@ class HDF5File:
             self._let_go()
         with self._lock:
             if self._handle is None:
-                if not os.path.exists(self.path):
+                stat = _Stat.of(self.path)
+                if self._stat is not None:
+                    self.check_unchanged()
+                elif stat is None:
                     raise data_error("must exist", "no such file", path=self.path)
                 with reading("must be a whole HDF5 file", path=self.path):
                     self._handle = h5py.File(self.path, "r")
-                self._process = os.getpid()
+                self._process, self._stat = os.getpid(), self._stat or stat
             return self._handle
 
     def _let_go(self) -> None:
@@ -98,6 +156,8 @@ class HDF5File:
         """Return a client's arrays as they are in the file, headers and no values: those named, or all there are."""
         place = {"path": self.path, "client_id": client_id}
         with reading("must be readable", **place):
+            if self._handle is not None:  # or it is compared when it is opened
+                self.check_unchanged()
             self._refuse_links(GROUP, client_id, **place)
             at_once = None if names is None else self._found_at_once(client_id, names)
             if at_once is not None:
@@ -132,6 +192,11 @@ class HDF5File:
                 return None
             found[name] = StoredArray(stored)
         return found
+
+
+def _shown(stat: _Stat | None) -> str:
+    assert stat is not None
+    return f"{stat.size} bytes, changed at {stat.modified / 1e9:.3f}"
 
 
 def _text(name: object, kind: str, **place: Any) -> str:
