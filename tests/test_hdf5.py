@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -18,13 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedsim_np as fed
+from fedsim_np.cli import main
 from fedsim_np.datasets import (
     Field,
     HDF5ClientData,
     InMemoryClientData,
     Schema,
+    check_hdf5,
     emnist,
     hdf5,
+    hdf5_check,
     write_hdf5,
 )
 from fedsim_np.datasets.hdf5_arrays import StoredArray, check_stored, reader
@@ -766,3 +770,55 @@ def test_a_round_of_workers_notices_another_file(folder):
         replaced(path, folder)
         with pytest.raises(fed.DataError, match="a.h5'.*: must stay as it was when it was opened"):
             process.next(state, first)
+
+
+# --- strangers' files, in a process of their own
+
+
+def test_check_reads_a_file_whole(folder, capsys):
+    fine, bad = same_size(folder / "fine.h5", 1), same_size(folder / "bad.h5", 99)
+    schema = Schema({"label": Field((), "int32", 0, np.float32(0.5))})
+    with pytest.raises(
+        fed.DataError, match=r"fine.h5', client 'ann', field 'label': values must lie in \[0, 0.5\]. Got 1"
+    ):
+        check_hdf5(fine, schema)
+    assert main(["data", "check", str(bad), str(fine)]) == 2
+    out, error = capsys.readouterr()
+    assert out == f"{fine}: fine, 2 clients, 6 examples\n"
+    assert error.count("\n") == 1
+    assert "bad.h5', client 'ann', field 'label': values must lie in [0, 61]. Got 99" in error
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("os.kill(os.getpid(), 11)", r"Got a crash \((SIGSEGV|status 0x.*)\)"),
+        ("os._exit(3)", r"Got a crash \(status 0x3\)"),
+        ("time.sleep(60)", "Got no end within 0.3 s"),
+    ],
+)
+def test_check_survives_what_a_file_does_to_its_reader(folder, monkeypatch, does, message):
+    path = same_size(folder / "a.h5", 1)
+    script = f"import os, time; print('began', flush=True); {does}"
+    monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", script))
+    with pytest.raises(fed.DataError, match=f"a.h5': must be readable by a process of its own. {message}"):
+        check_hdf5(path, timeout=0.3 if "sleep" in does else 60.0)
+
+
+def test_check_says_if_it_could_not_begin(folder, monkeypatch):
+    monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", "import nothing_of_that_name"))
+    with pytest.raises(RuntimeError, match="could not begin: .*nothing_of_that_name"):
+        check_hdf5(folder / "a.h5")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not limit memory")
+def test_check_limits_memory(folder):
+    write_hdf5(folder / "a.h5", InMemoryClientData({"ann": {"x": np.zeros((40, 2**18), np.float32)}}))
+    with pytest.raises(fed.DataError, match="Got no end within 33554432 bytes of memory"):
+        check_hdf5(folder / "a.h5", memory=2**25)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("timeout", 0), ("memory", 5), ("path", "")])
+def test_check_names_its_arguments(argument, value):
+    with pytest.raises(ValueError, match=f"'{argument}' must be"):
+        check_hdf5(**{"path": "a.h5", argument: value})

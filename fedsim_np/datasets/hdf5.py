@@ -8,6 +8,9 @@ drawing them again costs nothing.
 An HDF5 handle cannot travel: none can be pickled, and a forked process should not read through its parent's. So a
 `HDF5ClientData` opens its file anew in every process, and its pickle is the path, with what the file is known by: one
 that was replaced or changed since it was opened first is an error, in every process.
+
+What HDF5 itself makes of damaged bytes, up to a crash, cannot be mended here: `hdf5_check` reads a stranger's file in a
+process of its own first.
 """
 
 from __future__ import annotations
@@ -132,6 +135,9 @@ class HDF5ClientData(ClientData):
 
     The file must stay as it is while it is read. One that was replaced, changed or removed is an error, here and in the
     processes to which datasets are sent; those take a copy with the same content.
+
+    A stranger's file can make HDF5 itself crash, or run without end: `check_hdf5` reads it in a process of its own
+    first.
 
     Raises
     ------
