@@ -632,6 +632,21 @@ def test_pieces_are_not_counted_by_hdf5(folder):
         np.testing.assert_array_equal(reader(stored, 5000)(), values)
 
 
+def test_pieces_that_are_claimed_take_no_memory(folder):
+    with h5py.File(folder / "a.h5", "w") as file:
+        made = create(file, "x", (10**6, 2), chunks=(1, 1), compression="gzip")
+        made.id.write_direct_chunk((0, 0), zlib.compress(bytes(4)))
+        file.create_dataset("filler", data=np.zeros(10_000, "u1"))
+    dataset = HDF5ClientData(folder / "a.h5").create_dataset_for_client("ann")
+    tracemalloc.start()
+    try:
+        with pytest.raises(fed.DataError, match="some that never were"):
+            list(dataset)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_pieces_that_are_all_the_same_bytes(folder):
     """Their sum is what is in memory at once."""
     with h5py.File(folder / "a.h5", "w") as file:

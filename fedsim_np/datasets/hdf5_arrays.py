@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import operator
 import zlib
@@ -117,8 +116,8 @@ def reader(stored: StoredArray, size: int, **place: Any) -> Callable[[], npt.NDA
             stored.id.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
         return lambda: values
     pieces, total = [], 0
-    # HDF5 could count the pieces, and in a damaged file it would without end.
-    for start in itertools.product(*(range(0, n, step) for n, step in zip(shape, chunk, strict=True))):
+    # HDF5 could count the pieces, and in a damaged file it would without end. The first that is missing ends this.
+    for start in _starts(shape, chunk):
         skipped, raw = _piece(stored, start, place)
         total += len(raw)
         if total > size:
@@ -129,6 +128,16 @@ def reader(stored: StoredArray, size: int, **place: Any) -> Callable[[], npt.NDA
         values = unpack()
         return lambda: values
     return unpack
+
+
+def _starts(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the first index of every piece; itertools.product would have all of them in memory, however many."""
+    if not shape:
+        yield ()
+        return
+    for first in range(0, shape[0], chunk[0]):
+        for rest in _starts(shape[1:], chunk[1:]):
+            yield (first, *rest)
 
 
 def _piece(stored: StoredArray, start: tuple[int, ...], place: Mapping[str, Any]) -> tuple[int, bytes]:
