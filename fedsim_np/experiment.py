@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np import learning, published
+from fedsim_np import learning
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
 from fedsim_np.datasets.describe import is_mostly_one
 from fedsim_np.datasets.named import open_data
@@ -33,7 +33,7 @@ from fedsim_np.errors import (
     no_such_file,
     unknown_name,
 )
-from fedsim_np.files import parse_json
+from fedsim_np.files import parse_json, sha256
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
@@ -368,7 +368,7 @@ class Experiment:
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""
         return {
-            split: {"file": data.path, "sha256": published.sha256(data.path), "clients": len(data.client_ids)}
+            split: {"file": data.path, "sha256": sha256(data.path), "clients": len(data.client_ids)}
             for split, data in (("train", self.train), ("test", self.test))
             if isinstance(data, HDF5ClientData)
         }

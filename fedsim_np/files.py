@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -163,6 +164,15 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False, *
     place = replacing(path, durable, through_links=through_links)
     with place as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

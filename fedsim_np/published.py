@@ -7,12 +7,12 @@ accuracy is that many of so many. Only the real files can give them; they are kn
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedsim_np.datasets import ClientData
+from fedsim_np.files import sha256
 from fedsim_np.tutorial import Result, preprocess
 
 NUM_CLIENTS_IN_FILE = 3383
@@ -57,15 +57,6 @@ class Figure:
     published: object
     here: object
     agrees: bool
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def is_published(split: str, path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from conftest import digits
 
 import fedsim_np as fed
-from fedsim_np import published, tutorial
+from fedsim_np import files, published, tutorial
 from fedsim_np.cli import main
 from fedsim_np.commands.tutorial import OUTPUT_FILES
 from fedsim_np.datasets.hdf5_writing import write_new
@@ -76,7 +76,7 @@ def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["rounds"] == 3
     assert config["client_ids"] == train.client_ids[:4]
-    assert config["data"]["train"]["sha256"] == published.sha256(digit_files[0])
+    assert config["data"]["train"]["sha256"] == files.sha256(digit_files[0])
 
 
 def test_two_runs_write_the_same_bytes_but_for_the_seconds(digit_files, folder, capsys):
@@ -527,7 +527,7 @@ def test_stored_figures_are_the_published_ones(shared):
 
 def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, monkeypatch, capsys):
     real = {
-        split: (path.stat().st_size, published.sha256(path))
+        split: (path.stat().st_size, files.sha256(path))
         for split, path in zip(("train", "test"), digit_files, strict=True)
     }
     monkeypatch.setattr(published, "FILES", real)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 from typing import Any
 
 from fedsim_np.commands import convert
-from fedsim_np.commands.arguments import add_output, positive, print_help, seed
+from fedsim_np.commands.arguments import above_zero, add_output, positive, print_help, seed
 from fedsim_np.commands.outputs import output_paths, write_splits
-from fedsim_np.datasets import SyntheticClientData, describe, emnist, synthetic
+from fedsim_np.datasets import SyntheticClientData, check_hdf5, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
 from fedsim_np.datasets.named import NAMED_DATA
+from fedsim_np.errors import DataError
 
 
 def add_parser(commands: Any) -> None:
@@ -35,6 +37,25 @@ def add_parser(commands: Any) -> None:
     )
     info.add_argument("--label", metavar="NAME", help="the field of labels (default: label, or y if there is none)")
     info.set_defaults(run=_info)
+    check = actions.add_parser(
+        "check",
+        help="read a stranger's files, each in a process of its own",
+        description="Read HDF5 files of clients whole, each in a process of its own with limits of time and memory, "
+        "and say what became of it. A damaged file can crash HDF5, or have it run without end: do this before "
+        "anything else with a stranger's file. Status 2 if one of them is not fine.",
+    )
+    check.add_argument("files", metavar="FILE", nargs="+", help="an HDF5 file")
+    check.add_argument(
+        "--timeout", metavar="S", type=above_zero, default=300.0, help="seconds that each may take (default: 300)"
+    )
+    check.add_argument(
+        "--memory",
+        metavar="MB",
+        type=positive,
+        default=4096,
+        help="memory that each may take, where the system can limit it, as Linux does (default: 4096)",
+    )
+    check.set_defaults(run=_check)
     download = actions.add_parser(
         "download",
         help="fetch the real federated EMNIST",
@@ -86,6 +107,18 @@ def _info(arguments: argparse.Namespace) -> int:
             label = arguments.label and convert.label_field(client_data.element_type_structure, arguments.label)
             print(describe(client_data, label))
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    status = 0
+    for path in arguments.files:
+        try:
+            found = check_hdf5(path, timeout=arguments.timeout, memory=arguments.memory * 2**20)
+            print(f"{path}: fine, {found.num_clients} clients, {found.num_examples} examples", flush=True)
+        except DataError as error:  # the other files are read all the same
+            print(f"fedsim-np: error: {error}", file=sys.stderr)
+            status = 2
+    return status
 
 
 def _download(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import data_error
-from fedsim_np.files import as_json, write_text
+from fedsim_np.files import as_json, sha256, write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
@@ -165,7 +165,7 @@ def _config(arguments: argparse.Namespace, train: HDF5ClientData, test: HDF5Clie
         "command": "tutorial",
         "command_line": _command_line(arguments),
         "data": {
-            split: {"file": files[split], "sha256": published.sha256(files[split]), "clients": len(data.client_ids)}
+            split: {"file": files[split], "sha256": sha256(files[split]), "clients": len(data.client_ids)}
             for split, data in (("train", train), ("test", test))
         },
         "client_ids": train.client_ids[: arguments.clients],

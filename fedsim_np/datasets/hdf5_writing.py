@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fedsim_np.datasets.client_data import ClientData
-from fedsim_np.datasets.hdf5 import GENERIC, GROUP, SCHEMA
+from fedsim_np.datasets.hdf5_file import GENERIC, GROUP, SCHEMA
 from fedsim_np.datasets.schema import CHARACTERS
 from fedsim_np.errors import DataError, argument_type_error, check_path, data_error
 from fedsim_np.files import replacing
