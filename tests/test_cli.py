@@ -478,19 +478,23 @@ def history(losses):
     }
 
 
-def published_result(losses):
+def published_result(losses, loss):
     evaluation = {
         split: {"sparse_categorical_accuracy": correct / n, "loss": loss, "num_examples": n, "num_batches": 0}
         for split, (n, loss, correct) in published.EVALUATION.items()
     }
-    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None, [])
+    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None, [], loss)
 
 
 def test_figures_are_compared_one_by_one():
     train = digits([30])
-    results = published_result(published.KERAS_LOSS), published_result(published.CUSTOM_LOSS)
+    results = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
     figures = list(published.compare(train, *results))
-    assert len(figures) == 3 + 2 * (10 * 4 + 2 * 3)
+    # The page prints batches for its Keras model alone, and evaluations of its own model alone.
+    assert sum(figure.on_page for figure in figures) == 3 + 10 * 4 + 10 * 3 + 2 * 3 == 79
+    others = {figure.name for figure in figures if not figure.on_page}
+    assert len(others) == len(figures) - 79 == 16
+    assert {"own model, round 10: batches", "Keras model, evaluation on test: loss"} <= others
     assert not figures[0].agrees
     assert all(figure.agrees for figure in figures[3:])
 
@@ -507,6 +511,22 @@ def test_figures_are_compared_one_by_one():
         "own model, round 10: examples",
         "own model, evaluation on test: loss",
     ]
+
+
+def test_a_figure_that_is_not_a_number_differs():
+    results = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
+    results[0].history["client_work/train/sparse_categorical_accuracy"][2] = float("nan")
+    results[1].evaluation["test"].update(sparse_categorical_accuracy=float("inf"), loss=float("nan"))
+    differing = [f.name for f in list(published.compare(digits([30]), *results))[3:] if not f.agrees]
+    where = "own model, evaluation on test"
+    assert differing == ["Keras model, round 3: correct", f"{where}: loss", f"{where}: correct"]
+
+
+def test_the_two_models_cannot_be_mistaken_for_each_other():
+    keras, custom = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
+    for swapped in ((custom, keras), (keras, keras), (custom, custom)):
+        with pytest.raises(ValueError, match="must be a run with loss="):
+            published.compare(digits([30]), *swapped)
 
 
 def test_stored_figures_are_the_published_ones(shared):
@@ -536,7 +556,8 @@ def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, mo
     assert main(command(digit_files)) == 1
     out = capsys.readouterr().out
     assert "DIFFERS  Keras model, round 1: loss: published 3.1193733, here " in out
-    assert "of the tutorial's 95 published figures came out" in out
+    assert "DIFFERS  own model, round 1: batches: published of the other model 248, here " in out
+    assert "of the tutorial's 79 published figures came out, and 0 of 16 that it prints of one of its two" in out
 
     # Files with other contents and the same sizes are not taken for the real ones.
     monkeypatch.setattr(published, "FILES", {split: (size, "0" * 64) for split, (size, _) in real.items()})

@@ -1116,3 +1116,77 @@ def test_gram_knows_how_many_rows_a_kept_matrix_is_of():
     for engine in ("gram", "auto"):
         for a, b in zip(weights[engine], weights["loop"], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def all_renamed(batch):
+    return {"x": batch["x"], "y": batch["y"], "z": batch["z"]}
+
+
+def forms_of_batches(flatten=None):
+    """The toy client as TFF's figures have it: labels of other forms, and batches of one length."""
+    labels = {"columns": TOY_Y, "int64": TOY_Y.astype(np.int64), "flat": TOY_Y[:, 0]}
+    found = {name: Dataset.from_arrays({"x": TOY_X, "y": y}).batch(2) for name, y in labels.items()}
+    found["dropped"] = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2, drop_remainder=True)
+    return {name: data if flatten is None else data.map(flatten) for name, data in found.items()}
+
+
+def only_renamed(batch):
+    return {"x": batch["x"], "y": batch["y"]}
+
+
+def computed(batch):
+    return {"x": batch["x"] * 1, "y": batch["y"] * 1}
+
+
+@pytest.mark.parametrize("flatten", [None, only_renamed, computed])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+@pytest.mark.parametrize("name", ["columns", "int64", "flat", "dropped"])
+def test_batches_of_other_forms_are_trained_and_typed_as_tffs_are(name, engine, flatten, tff_figures):
+    expected, data = tff_figures["input_specs"][name], forms_of_batches(flatten)[name]
+    for input_spec in (None, data.element_spec):
+        model = fed.learning.models.SoftmaxRegression(4, 3, input_spec=input_spec)
+        process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, [data])
+        assert metrics["client_work"]["train"] == pytest.approx(expected["train"], rel=2e-6)
+        np.testing.assert_allclose(state.global_model_weights.trainable[0], expected["kernel"], atol=1e-6)
+        measured = fed.learning.models.evaluate(model, state.global_model_weights, data)
+        assert measured == pytest.approx(expected["eval"], rel=2e-6)
+        evaluation = fed.learning.build_fed_eval(model, engine=engine)
+        evaluated = evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights)
+        figures = evaluation.next(evaluated, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+        assert figures == pytest.approx(expected["eval"], rel=2e-6)
+    # Labels (b,) are read as (b, 1), and the signature says so.
+    assert str(process.next.type_signature) == expected["next"].replace("y=int32[?]", "y=int32[?,1]")
+
+
+@pytest.mark.parametrize("flatten", [None, all_renamed, lambda batch: {**batch, "x": batch["x"] * 1}])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+def test_a_field_that_the_model_does_not_take_is_refused_by_name(engine, flatten, tff_figures):
+    assert tff_figures["input_specs"]["surplus"] == "TypeError"
+    data = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y, "z": TOY_Y}, "ann").batch(2)
+    process = fed.learning.build_weighted_fed_avg(toy_model, optimizers.build_sgdm(0.1), engine=engine)
+    with pytest.raises(fed.DataError, match=r"client 'ann', field 'z': a batch must have the fields \['x', 'y'\]"):
+        process.next(process.initialize(), [data if flatten is None else data.map(flatten)])
+
+
+@pytest.mark.parametrize("flatten", [None, only_renamed, computed])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+def test_a_batch_of_another_length_than_was_declared_is_refused(engine, flatten):
+    whole, cut = forms_of_batches(flatten)["columns"], forms_of_batches()["dropped"]
+    model = fed.learning.models.SoftmaxRegression(4, 3, input_spec=cut.element_spec)
+    process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+    with pytest.raises(fed.DataError, match=r"of shape \(2, 4\). Got float32 of shape \(1, 4\)"):
+        process.next(process.initialize(), [whole])
+
+
+def test_targets_of_a_regression_may_be_flat():
+    process = fed.learning.build_weighted_fed_avg(
+        lambda: fed.learning.models.LinearRegression(num_features=4), optimizers.build_sgdm(0.1)
+    )
+    y = TOY_Y.astype(np.float32)
+    flat, columns = (Dataset.from_arrays({"x": TOY_X, "y": targets}).batch(2) for targets in (y[:, 0], y))
+    first, second = (process.next(process.initialize(), [data]).state for data in (flat, columns))
+    for a, b in zip(first.global_model_weights.trainable, second.global_model_weights.trainable, strict=True):
+        np.testing.assert_array_equal(a, b)

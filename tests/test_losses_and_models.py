@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
+from fedsim_np.datasets import ArraySpec
 from fedsim_np.learning import metrics, models, optimizers
 from fedsim_np.learning.models import ModelWeights, evaluation
 from fedsim_np.learning.models.evaluation import Measured
@@ -302,13 +303,30 @@ def test_evaluate_is_the_same_in_any_batches():
         ({"x": TOY_X[0], "y": TOY_Y}, r"field 'x': a batch must be float32 of shape \(None, 4\)"),
         ({"x": TOY_X[:, :3], "y": TOY_Y}, r"Got float32 of shape \(5, 3\)"),
         ({"x": TOY_X.astype(np.float64), "y": TOY_Y}, "Got float64 of shape"),
-        ({"x": TOY_X, "y": TOY_Y[:, 0]}, "field 'y': a batch must be int32"),
+        ({"x": TOY_X, "y": TOY_Y.repeat(2, axis=1)}, "field 'y': a batch must be int32"),
+        ({"x": TOY_X, "y": TOY_Y, "weight": TOY_Y}, r"field 'weight': a batch must have the fields \['x', 'y'\]"),
         ({"x": TOY_X, "y": TOY_Y.astype(np.float32)}, "Got float32 of shape"),
     ],
 )
 def test_batches_that_the_model_does_not_take(batch, message):
     with pytest.raises(fed.DataError, match=message):
         models.evaluate(toy_model(), toy_model().initial_weights(), [batch])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        ArraySpec((3, 1), np.int32),
+        ArraySpec((None, 2), np.int32),
+        ArraySpec((None, 1), np.float32),
+        ArraySpec((), "i4"),
+    ],
+)
+def test_an_input_spec_must_be_of_batches_that_the_model_takes(y):
+    with pytest.raises(ValueError, match="'input_spec' must be a dataset's element_spec of batches that fit"):
+        models.SoftmaxRegression(4, 3, input_spec={"x": ArraySpec((None, 4), np.float32), "y": y})
+    with pytest.raises(TypeError, match="'input_spec' must be a dataset's element_spec"):
+        models.MLP(4, (2,), 3, input_spec={"x": (None, 4), "y": (None, 1)})
 
 
 def test_labels_of_any_integer_type():

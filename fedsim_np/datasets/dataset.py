@@ -10,6 +10,9 @@ The semantics are tf.data's, down to which order a shuffle has in which iteratio
 shuffle's iterations in a *seed generator* that every dataset derived from that shuffle shares; starting an iterator
 uses one number up, read or not. ``for batch in dataset`` does the same here, and that counter is the one mutable
 thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes the order of a stated iteration.
+
+One thing is TensorFlow's alone: it reads ahead in other threads, at the end of a pipeline and in its maps. After an
+iterator that was given up halfway, its next order depends on how far it had got by then; here nothing is read ahead.
 """
 
 from __future__ import annotations
@@ -192,10 +195,14 @@ class Dataset:
         [1, 2, 1, 2]
         """
         checked = None if count is None else check_int("count", count, minimum=-1)
+        if checked == 1:
+            return self
+        times = None if checked == -1 else checked
         # As after a map: a shuffle that a choice of fields follows is not fused with what comes then.
         between = isinstance(self._source, SelectedSource) and self._source.after == len(self._stages)
-        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle) and not between
-        return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
+        if not between and self._stages and isinstance(shuffle := self._stages[-1], Shuffle) and shuffle.times == 1:
+            return Dataset(self._source, (*self._stages[:-1], shuffle._replace(times=times)), self.client_id)
+        return self._then(Repeat(times))
 
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
         """Read in tf.data's shuffled order.
@@ -459,7 +466,7 @@ class Dataset:
             if isinstance(stage, Map):
                 maps.append(stage.fn)
             elif isinstance(stage, Shuffle):  # of its generator the number of the first iteration is all that counts
-                key += (*stage[:3], stage.generator.first)
+                key += (*stage[:3], stage.times, stage.generator.first)
             else:
                 key += (type(stage), *stage)
                 batch = stage if isinstance(stage, Batch) else None

@@ -22,7 +22,7 @@ SPEC = collections.OrderedDict(x=tf.TensorSpec([None, 4], tf.float32), y=tf.Tens
 IDS = [f"f{i:04d}_{i:02d}" for i in range(20)]
 
 
-def model_fn():
+def model_fn(input_spec=SPEC):
     """Softmax regression with 4 features and 3 classes, as the tutorial makes it."""
     model = tf.keras.Sequential(
         [
@@ -33,7 +33,7 @@ def model_fn():
     )
     return tff.learning.models.from_keras_model(
         model,
-        input_spec=SPEC,
+        input_spec=input_spec,
         loss=tf.keras.losses.SparseCategoricalCrossentropy(),
         metrics=[tf.keras.metrics.SparseCategoricalAccuracy()],
     )
@@ -232,6 +232,47 @@ def parameters():
     return found
 
 
+def input_specs():
+    """Return what batches of other forms make of a round: its signature, metrics and weights, or TFF's error."""
+    rows = {
+        "columns": collections.OrderedDict(x=X, y=Y),
+        "int64": collections.OrderedDict(x=X, y=Y.astype(np.int64)),
+        "flat": collections.OrderedDict(x=X, y=Y[:, 0]),
+    }
+    kinds = {name: tf.data.Dataset.from_tensor_slices(arrays).batch(2) for name, arrays in rows.items()}
+    kinds["dropped"] = tf.data.Dataset.from_tensor_slices(rows["columns"]).batch(2, drop_remainder=True)
+    sgdm, found = tff.learning.optimizers.build_sgdm, {}
+    for name, data in kinds.items():
+        spec = data.element_spec
+        process = tff.learning.algorithms.build_weighted_fed_avg(lambda s=spec: model_fn(s), sgdm(0.1), sgdm(1.0))
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, [data])
+        evaluation = tff.learning.algorithms.build_fed_eval(lambda s=spec: model_fn(s))
+        evaluation_state = evaluation.set_model_weights(evaluation.initialize(), process.get_model_weights(state))
+        found[name] = {
+            "next": str(process.next.type_signature),
+            "train": plain(metrics["client_work"]["train"]),
+            "eval": plain(
+                evaluation.next(evaluation_state, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+            ),
+            "kernel": plain(state.global_model_weights.trainable[0]),
+        }
+    process = tff.learning.algorithms.build_weighted_fed_avg(model_fn, sgdm(0.1), sgdm(1.0))
+    others = {
+        "surplus": client(X).map(lambda e: collections.OrderedDict(**e, z=e["x"])),
+        "flat_where_columns_are_declared": kinds["flat"],
+        "int64_where_int32_is_declared": kinds["int64"],
+    }
+    for name, data in others.items():
+        try:
+            process.next(process.initialize(), [data])
+            found[name] = "taken"
+        except Exception as error:
+            found[name] = type(error).__name__
+    return found
+
+
 def main():
     """Write everything, or what is named."""
     parts = {
@@ -242,6 +283,7 @@ def main():
         "logits": logits,
         "sampled_types": sampled_types,
         "parameters": parameters,
+        "input_specs": input_specs,
     }
     path = pathlib.Path(__file__).with_name("tff_figures.json")
     about = f"TensorFlow Federated {tff.__version__}, TensorFlow {tf.__version__}, by make_tff_figures.py"

@@ -74,7 +74,7 @@ class Model(WithShortcuts, abc.ABC):
     Attributes
     ----------
     input_spec : mapping of str to ArraySpec
-        The fields of a batch; the first axis is None, the examples.
+        The fields of a batch; the first axis counts the examples, None for any number.
     metrics : metrics.ExampleMetrics
         What is reported, of predictions and the field ``y``: `metrics.CLASSIFICATION`, `metrics.REGRESSION`, or these
         with means of one's own on top. A model with other metrics writes `initial_metrics`, `unfinalized_metrics` and
