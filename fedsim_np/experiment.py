@@ -24,6 +24,7 @@ from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synt
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import argument_error, check_float, check_int, data_error
 from fedsim_np.files import parse_json
+from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
@@ -346,7 +347,7 @@ class Experiment:
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_process(self) -> LearningProcess:
         """The process that evaluates."""
         return learning.build_fed_eval(self.model_fn)
@@ -374,7 +375,7 @@ class Experiment:
         batches = dataset.batch(batch_size).select(x=x, y=y, scale=None if is_float32 else 1.0)
         return batches if MODELS[self.config.model].classifies else batches.map(_with_float32_labels)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_cohort(self) -> list[Dataset]:
         """The test datasets of the clients that are evaluated."""
         client_ids = self.test.client_ids

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
 import weakref
 import zlib
 from collections import OrderedDict
@@ -33,6 +32,7 @@ from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.schema import CHARACTERS, Schema
 from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import DataError, argument_type_error, check_int, data_error
+from fedsim_np.forking import ProcessLock
 from fedsim_np.lru import LRU
 
 GROUP = "examples"
@@ -71,7 +71,7 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._handle: h5py.File | None = None
         self._process: int | None = None
         self._closed = False
@@ -83,12 +83,10 @@ class _File:
         if self._closed:
             raise data_error("must be open to be read", "a closed file", path=self.path)
         if self._handle is not None and self._process != os.getpid():
-            # A forked child: the lock may be held by a thread that it has not got, and HDF5 would go on reading
-            # through the parent's file if that were still open here.
-            self._lock = threading.Lock()
+            # A forked child: HDF5 would go on reading through the parent's file if that were still open here.
             self._handle.close()
             self._handle = None
-        with self._lock:
+        with self._lock():
             if self._handle is None:
                 if not os.path.exists(self.path):
                     raise data_error("must exist", "no such file", path=self.path)
