@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import digits
+from test_forking import a_thread_within
 
 import fedsim_np as fed
 from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, hdf5, write_hdf5
@@ -314,7 +315,7 @@ def test_only_numbers_are_written(folder):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_reads_even_if_a_thread_was_opening(folder):
     data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good(3)}))
-    with data._file._lock:
+    with a_thread_within(data._file._lock):
         child = os.fork()
         if not child:
             os._exit(_sum_of_labels(data.create_dataset_for_client("ann")))
