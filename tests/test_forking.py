@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -227,3 +229,23 @@ def test_a_child_lets_go_of_its_parents_threads(monkeypatch):
 
     with a_thread_within(lambda: threads._shutdown_lock):
         in_child(child)
+
+
+_FIRST_ROUND = """
+import sys
+import fedsim_np as fed
+
+process = fed.learning.build_weighted_fed_avg(
+    fed.learning.models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.1), executor="serial"
+)
+writers = fed.datasets.SyntheticClientData(2)
+cohort = [writers.create_dataset_for_client(name).select(x="pixels", y="label") for name in writers.client_ids]
+there = set(sys.modules)
+process.next(process.initialize(), [dataset.shuffle(100, seed=1).batch(20) for dataset in cohort])
+print(sorted(set(sys.modules) - there))
+"""
+
+
+def test_a_round_imports_nothing_for_which_a_child_could_wait():
+    ended = subprocess.run([sys.executable, "-c", _FIRST_ROUND], stdout=subprocess.PIPE, check=True)
+    assert ended.stdout.split() == [b"[]"]

@@ -120,6 +120,10 @@ class Runner:
         if not (executor is None or executor == "serial" or isinstance(executor, Executor | Workers)):
             rule = "None, 'serial' or a concurrent.futures.Executor, or Workers around one"
             raise argument_type_error("executor", rule, executor)
+        # NumPy imports these at first use: in a thread, a child that is forked meanwhile would wait for it for ever.
+        import numpy.ma
+        import numpy.random  # noqa: F401
+
         self.engine, self._timeout, self._process = engine, None, os.getpid()
         self._executor: Executor | Literal["serial"] | None
         if isinstance(executor, Workers):
