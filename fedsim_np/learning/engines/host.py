@@ -29,7 +29,7 @@ def _openblas() -> tuple[Any, Any] | None:
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")) if folder.is_dir() else ():
             with contextlib.suppress(OSError):
-                library = ctypes.CDLL(str(path))
+                library = ctypes.PyDLL(str(path))  # holds Python's lock: no child is forked while BLAS has its own
                 for prefix in ("scipy_", ""):
                     for suffix in ("64_", ""):
                         names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
@@ -55,7 +55,8 @@ class _Setting:
         get, set_ = functions
 
         def renew(was_held: bool) -> None:
-            if (self._users or was_held) and self._before is not None:  # by threads that a forked child has not got
+            # Changed by threads that a forked child has not got. BLAS is not called without need: it has locks as well.
+            if (self._users or was_held) and self._before not in (None, self._value):
                 set_(self._before)
             self._users = 0
 
