@@ -34,6 +34,7 @@ from fedsim_np.errors import (
     unknown_name,
 )
 from fedsim_np.files import parse_json, sha256
+from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
@@ -392,7 +393,7 @@ class Experiment:
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_process(self) -> LearningProcess:
         """The process that evaluates."""
         return learning.build_fed_eval(self.model_fn)
@@ -426,7 +427,7 @@ class Experiment:
         batches = dataset.batch(batch_size).select(x=x, y=y, scale=scale, invert=self.config.invert)
         return batches if MODELS[self.config.model].classifies else batches.map(_with_float32_labels)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_cohort(self) -> list[Dataset]:
         """The test datasets of the clients that are evaluated."""
         client_ids = self.test.client_ids

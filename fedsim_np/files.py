@@ -175,6 +175,60 @@ def sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+class HeldFile:
+    """A file as it was written, which can still be read when its name is gone or leads elsewhere; not so on Windows.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.txt"
+    ...     write_text(path, "one")
+    ...     held = HeldFile(path)
+    ...     write_text(path, "another")
+    ...     held.is_at(path)
+    False
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._known = _known(os.fstat(self._descriptor))
+        if os.name == "nt":  # it could not be removed for as long as it is open
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path leads to this file, and that has the size that is known."""
+        try:
+            return _known(os.stat(path)) == self._known
+        except OSError:
+            return False
+
+    def grow(self, path: str | os.PathLike[str]) -> None:
+        """Know the size again: by this path it was written to."""
+        self._known = *self._known[:2], os.stat(path).st_size
+
+    def read(self) -> bytes | None:
+        """Return the content, or None where it is not what it was, or cannot be read any more."""
+        if self._descriptor < 0 or _known(os.fstat(self._descriptor)) != self._known:
+            return None
+        with open(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            return file.read()
+
+
+def _known(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_dev, stat.st_ino, stat.st_size
+
+
 def as_json(value: Any, indent: int | None = None) -> str:
     """Return nested metrics as JSON, with null for NaN and infinity, which JSON has not."""
 

@@ -407,19 +407,10 @@ def test_a_pair_of_files_is_replaced_as_a_pair(folder, monkeypatch, capsys):
 # --- as a process of its own
 
 
-_MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from fedsim_np.cli import main
-sys.exit(main())
-"""
-
-
 def start(arguments, **keywords):
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     return subprocess.Popen(
-        # Where the tests run in the background, a child would inherit that SIGINT is ignored.
-        [sys.executable, "-c", _MAIN, *arguments],
+        [sys.executable, "-m", "fedsim_np", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,

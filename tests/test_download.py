@@ -291,13 +291,17 @@ def test_ctrl_c_and_kill_leave_no_half_file(server, folder):
     for number in (signal.SIGINT, signal.SIGKILL):
         requests = len(server.requests)
         process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
-        deadline = time.monotonic() + 60
-        while len(server.requests) == requests:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert any("archive.tar.bz2" in names for _, _, names in os.walk(folder))
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.requests) == requests:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert any("archive.tar.bz2" in names for _, _, names in os.walk(folder))
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
         if number == signal.SIGINT:
             assert process.returncode == 130
             assert err.splitlines()[-1] == "fedsim-np: interrupted"

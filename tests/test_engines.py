@@ -3,12 +3,17 @@
 import functools
 import gc
 import itertools
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import threading
 import time
 import weakref
 from collections import OrderedDict
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import h5py
@@ -964,6 +969,118 @@ def test_a_worker_that_dies_in_a_round_is_an_error_that_says_so():
         state = process.initialize()
         with pytest.raises(RuntimeError, match="A worker of ProcessPoolExecutor ended while a round was computed"):
             process.next(state, cohort_of(clients([5] * 40)))
+
+
+class Cancelling(Inline):
+    """An executor that was shut down: what it was given is cancelled."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_cancelled_round_says_so():
+    process = BUILDERS["sgd"](toy_model, executor=Cancelling())
+    with pytest.raises(
+        RuntimeError, match=r"Cancelling cancelled a round: .* no state was changed: repeat it"
+    ) as raised:
+        process.next(process.initialize(), cohort_of(clients(SIZES)))
+    assert isinstance(raised.value.__cause__, CancelledError)
+
+
+class Frozen(Inline):
+    """An executor of which nothing is heard once it has done some work."""
+
+    def __init__(self, done):
+        self.left, self.silent = done, []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.left -= 1
+        if self.left >= 0:
+            return super().submit(fn, *args, **kwargs)
+        self.silent.append(Future())
+        return self.silent[-1]
+
+
+@pytest.mark.parametrize("build", [BUILDERS["sgd"], fed.learning.build_fed_eval])
+def test_workers_that_are_silent_are_given_up(build):
+    cohort = cohort_of(clients(SIZES))
+    executor = Frozen(done=1)
+    process = build(toy_model, executor=fed.learning.Workers(executor, timeout=0.01))
+    state = process.initialize()
+    with pytest.raises(
+        TimeoutError, match=r"Frozen got no part of the round done in 0.01 s \(timeout\), and .* of \d+ p"
+    ):
+        process.next(state, cohort)
+    assert executor.silent
+    assert all(future.cancelled() for future in executor.silent)
+    executor.left = 1000  # it is back: the state is as it was
+    assert_same_bits([process.next(state, cohort)], rounds(build(toy_model, executor="serial"), [cohort]))
+
+
+def test_threads_that_are_busy_with_something_else_are_given_up(folder):
+    path, busy = folder / "some.h5", threading.Event()
+    fed.datasets.write_hdf5(path, fed.datasets.InMemoryClientData({"ann": clients([2000])[0]}))
+    with ThreadPoolExecutor(1) as threads, fed.datasets.HDF5ClientData(path) as data:
+        threads.submit(busy.wait)
+        process = BUILDERS["sgd"](toy_model, executor=fed.learning.Workers(threads, timeout=0.01))
+        try:
+            cohort = [data.create_dataset_for_client("ann").batch(5).map(flatten)]
+            with pytest.raises(TimeoutError, match="ThreadPoolExecutor got no part"):
+                process.next(process.initialize(), cohort)
+        finally:
+            busy.set()
+
+
+def test_a_slow_part_is_waited_for_while_others_get_done(monkeypatch):
+    futures, waits = [Future() for _ in range(6)], []
+
+    def one_gets_done(waiting, timeout, return_when):
+        waits.append((len(waiting), timeout))
+        done = futures[len(waits) - 1]  # the last is the one that is awaited
+        done.set_result(None)
+        return {done}, waiting - {done}
+
+    monkeypatch.setattr(fed.learning.engines.runner, "wait", one_gets_done)
+    assert fed.learning.engines.runner._is_done(futures, timeout=60.0)
+    assert waits == [(k, 60.0) for k in (6, 5, 4, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), "60"])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    with pytest.raises(ValueError, match="'timeout' must be a finite float >= 0.001. Got"):
+        fed.learning.Workers(Inline(), timeout)
+    with pytest.raises(TypeError, match=r"'executor' must be a concurrent.futures.Executor. Got 'serial'"):
+        fed.learning.Workers("serial", 60)
+
+
+_PARENT = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import numpy as np
+import fedsim_np as fed
+
+count, initializer = {"idle": (2, fed.learning.end_with_parent), "busy": (1, None)}[sys.argv[1]]
+with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=initializer) as pool:
+    model, sgd = fed.learning.models.SoftmaxRegression(2, 2), fed.learning.optimizers.build_sgdm(0.1)
+    process = fed.learning.build_weighted_fed_avg(model, sgd, executor=pool)
+    batch = {"x": np.ones((2, 2), np.float32), "y": np.zeros((2, 1), np.int32)}
+    process.next(process.initialize(), [[batch]])
+    print("computed", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX's")
+@pytest.mark.parametrize(("workers", "signal_name"), [("busy", "SIGKILL"), ("idle", "SIGTERM")])
+def test_workers_end_with_a_parent_that_is_killed(workers, signal_name):
+    process = subprocess.Popen([sys.executable, "-c", _PARENT, workers], stdout=subprocess.PIPE, encoding="utf-8")
+    assert process.stdout.readline() == "computed\n"
+    process.send_signal(getattr(signal, signal_name))
+    process.communicate(timeout=30)  # until nobody has its output any more
 
 
 def test_blas_threads_are_lowered_and_restored():

@@ -17,6 +17,7 @@ import pytest
 from conftest import digits
 from hypothesis import given
 from hypothesis import strategies as st
+from test_forking import a_thread_within
 
 import fedsim_np as fed
 from fedsim_np.cli import main
@@ -332,7 +333,7 @@ def test_only_numbers_are_written(folder):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_reads_even_if_a_thread_was_opening(folder):
     data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good(3)}))
-    with data._file._lock:
+    with a_thread_within(data._file._lock):
         child = os.fork()
         if not child:
             os._exit(_sum_of_labels(data.create_dataset_for_client("ann")))

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import shutil
 import stat
 from types import SimpleNamespace
 
@@ -401,3 +402,69 @@ def test_a_junction_is_a_link(monkeypatch, folder):
     assert files.kind_at(folder) == "a link"
     status.st_reparse_tag = 0x9000001A  # of a folder in a cloud
     assert files.kind_at(folder) == "a folder"
+
+
+def replaced(path):
+    other = path.with_name("other")
+    other.write_text("something else\n", encoding="utf-8")
+    os.replace(other, path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+@pytest.mark.parametrize("lose", [os.remove, replaced])
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_log_that_is_removed_in_mid_run_is_written_again(folder, kind, lose, is_resumed, caplog):
+    def release(logger, round_num):
+        logger.release({"a": round_num / 7} | ({"late": 1} if round_num > 3 else {}), round_num)
+
+    undisturbed, logger = kind(folder / "whole"), kind(folder / "log")
+    for round_num in range(1, 7):
+        release(undisturbed, round_num)
+        if round_num in (3, 4, 6):  # before a column is new, when it is, and after
+            if is_resumed:
+                logger = kind(folder / "log")
+                logger.resume(round_num - 1)
+            lose(folder / "log")
+        release(logger, round_num)
+    assert (folder / "log").read_bytes() == (folder / "whole").read_bytes()
+    assert caplog.text.count("was removed or replaced in mid-run: it was written again, whole") == 3
+    lose(folder / "log")
+    logger.restore()
+    assert (folder / "log").read_bytes() == (folder / "whole").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["log", "whole"]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+@pytest.mark.parametrize("content", [b"", b"what somebody else wrote, which is longer than the log was\n"])
+def test_nothing_is_added_to_a_log_that_was_changed(folder, kind, content):
+    logger = kind(folder / "log")
+    logger.release({"a": 1}, 1)
+    (folder / "log").write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(
+            fed.DataError, match=r"log': must stay as this run writes it .* Got a file that was changed"
+        ):
+            logger.release({"a": 2, "b": 3}, 2)
+        assert (folder / "log").read_bytes() == content
+
+
+def test_a_log_without_its_header_is_told(folder):
+    (folder / "log.csv").write_text("3,0.5\n4,0.25\n", encoding="utf-8")
+    with pytest.raises(fed.DataError, match="a row first, and no header: the file was removed while a run wrote it"):
+        CSVLogger(folder / "log.csv").rounds()
+
+
+def test_states_whose_folder_is_removed_get_another(folder, caplog):
+    (folder / "run").mkdir()
+    manager = FileProgramStateManager(folder / "run" / "states")
+    manager.save({"a": np.ones(2)}, 1)
+    shutil.rmtree(folder / "run" / "states")
+    manager.save({"a": np.ones(3)}, 2)
+    assert "was removed in mid-run, with its states: it was made again" in caplog.text
+    assert manager.get_versions() == [2]
+    shutil.rmtree(folder / "run")
+    manager._remove_old(2)  # removed between the save and this
+    with pytest.raises(FileNotFoundError, match="states"):
+        manager.save({"a": np.ones(3)}, 3)
+    assert list(folder.iterdir()) == []

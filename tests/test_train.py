@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,12 +24,6 @@ from fedsim_np.experiment import Experiment, RunConfig
 from fedsim_np.program import log_files
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
-_MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from fedsim_np.cli import main
-sys.exit(main())
-"""
 
 
 def train(out, *arguments):
@@ -37,7 +32,7 @@ def train(out, *arguments):
 
 def start(arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, *arguments],
+        [sys.executable, "-m", "fedsim_np", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -117,6 +112,28 @@ def test_ctrl_c_ends_after_the_round_and_twice_at_once(whole, folder):
     assert "Traceback" not in out
     assert main(train(folder / "run", "--resume")) == 0
     assert result(folder / "run") == whole
+
+
+def test_a_run_that_is_told_to_ignore_ctrl_c_ignores_it(whole, folder, monkeypatch):
+    class Interrupting(fed.program.ConsoleLogger):
+        def release(self, metrics, round_num):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fed.program, "ConsoleLogger", Interrupting)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup, or a shell with a job in the background
+    try:
+        assert main(train(folder / "run", *CHOICES)) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result(folder / "run") == whole
+
+
+def test_interrupts_reach_what_the_tests_start_in_the_background_too():
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import conftest; signal.raise_signal(2)"
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, check=False)
+    assert b"KeyboardInterrupt" in ended.stderr
 
 
 def test_resume_needs_no_choices_and_takes_no_others(whole, folder, capsys):
@@ -229,7 +246,7 @@ def test_nothing_is_written_elsewhere(folder):
     source = str(Path(fed.__file__).parents[1])
     environment |= {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.run(
-        [sys.executable, "-c", _MAIN, *train(folder / "run", "--rounds", "2")],
+        [sys.executable, "-m", "fedsim_np", *train(folder / "run", "--rounds", "2")],
         cwd=places["cwd"],
         env={**os.environ, **environment},
         check=False,
@@ -340,6 +357,57 @@ def test_a_lost_log_is_not_gone_on_with(folder, capsys):
         capsys.readouterr()
         assert main(train(folder / "run", "--resume")) == 2
         assert "metrics.csv" in capsys.readouterr().err
+
+
+def disturbing(monkeypatch, rounds, disturb):
+    """Have something done to a run when it has logged some rounds."""
+
+    class Disturbed(fed.program.ConsoleLogger):
+        def release(self, metrics, round_num):
+            if round_num in rounds:
+                disturb()
+
+    monkeypatch.setattr(fed.program, "ConsoleLogger", Disturbed)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
+@pytest.mark.parametrize("names", [["metrics.csv"], ["metrics.jsonl", "timings.csv"], ["checkpoints"]])
+def test_what_is_removed_in_mid_run_is_written_again(names, whole, folder, monkeypatch, caplog):
+    def remove():
+        for name in names:
+            os.rename(folder / "run" / name, tempfile.mkdtemp(dir=folder) + "/removed")
+
+    disturbing(monkeypatch, [0, 7, 30], remove)
+    assert main(train(folder / "run", *CHOICES)) == 0
+    assert result(folder / "run") == whole
+    assert len((folder / "run" / "timings.csv").read_text(encoding="utf-8").splitlines()) == 32
+    assert all(name in caplog.text for name in names)
+    assert (folder / "run" / "checkpoints" / "program_state_30").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open folders are not moved on Windows")
+def test_a_run_whose_folder_is_moved_away_ends_and_is_gone_on_with_there(whole, folder, monkeypatch, capsys):
+    disturbing(monkeypatch, [7], lambda: os.rename(folder / "run", folder / "moved"))
+    assert main(train(folder / "run", *CHOICES)) == 2
+    assert "run" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+    monkeypatch.undo()
+    assert main(train(folder / "moved", "--resume")) == 0
+    assert result(folder / "moved") == whole
+
+
+def test_what_to_do_about_a_log_of_which_rows_are_lost(folder, capsys):
+    assert main(train(folder / "run", "--rounds", "2", "--clients", "2", "--epochs", "1")) == 0
+    log = folder / "run" / "metrics.csv"
+    copy, row = log.read_bytes(), log.read_bytes().splitlines(keepends=True)[-1]
+    (folder / "run" / "weights.npz").unlink()
+    log.write_bytes(row)  # as older versions left it where it had been removed
+    assert main(train(folder / "run", "--resume")) == 2
+    said = capsys.readouterr().err
+    assert "metrics.csv': must be a CSV file with the column 'round_num' first. Got a row first, and no header" in said
+    assert said.endswith("Put a whole copy of the file there, or begin again with --overwrite.\n")
+    log.write_bytes(copy)
+    assert main(train(folder / "run", "--resume")) == 0
 
 
 def test_overwrite_removes_a_run_s_own_files_alone(folder, capsys):

@@ -39,7 +39,7 @@ from fedsim_np.commands.run_folder import (
 )
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
-from fedsim_np.errors import check_bool, check_int, data_error, shortened
+from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import as_json, kind_at, write_text
 from fedsim_np.learning.engines import ENGINES
@@ -219,7 +219,7 @@ def _train(arguments: argparse.Namespace) -> int:
         state, profile = profiled(run) if arguments.profile else (run(), None)
         if profile is not None:
             print(profile)
-        reached = loggers[0].rounds()[-1]
+        reached = _last_round(loggers[: len(LOGS)])
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
@@ -240,11 +240,22 @@ def _loggers(folder: Path) -> list[Any]:
 
 def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
     """Check that no round up to the one to go on from has been lost; 0 is saved before it is logged."""
-    for name, logger in zip(LOGS, loggers, strict=True):
-        missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
-        if missing:
-            rule = f"must have a row of each round up to {start}, to go on from there"
-            raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
+    try:
+        for name, logger in zip(LOGS, loggers, strict=True):
+            missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
+            if missing:
+                rule = f"must have a row of each round up to {start}, to go on from there"
+                raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
+    except DataError as error:
+        raise CommandError(f"{error} Put a whole copy of the file there, or begin again with --overwrite.") from error
+
+
+def _last_round(loggers: Sequence[Any]) -> int:
+    """Return the round that a run has reached, its logs whole."""
+    for logger in loggers:
+        logger.restore()
+    last: int = loggers[0].rounds()[-1]
+    return last
 
 
 def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:

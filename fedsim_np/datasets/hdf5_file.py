@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import h5py
 from fedsim_np.datasets.hdf5_arrays import StoredArray, reading
 from fedsim_np.errors import data_error, no_such_file
 from fedsim_np.files import sha256
+from fedsim_np.forking import ProcessLock
 
 GROUP = "examples"
 SCHEMA, GENERIC = "fedsim_np_schema", "generic"
@@ -53,7 +53,7 @@ class HDF5File:
     def __init__(self, path: str, stat: _Stat | None = None, digest: str | None = None) -> None:
         self.path = path
         self._stat, self._digest = stat, digest
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._handle: h5py.File | None = None
         self._process: int | None = None
         self._closed = False
@@ -90,11 +90,9 @@ class HDF5File:
         if self._closed:
             raise data_error("must be open to be read", "a closed file", path=self.path)
         if self._handle is not None and self._process != os.getpid():
-            # A forked child: the lock may be held by a thread that it has not got, and HDF5 would go on reading
-            # through the parent's file if that were still open here.
-            self._lock = threading.Lock()
+            # A forked child: HDF5 would go on reading through the parent's file if that were still open here.
             self._let_go()
-        with self._lock:
+        with self._lock():
             if self._handle is None:
                 stat = _Stat.of(self.path)
                 if self._stat is not None:

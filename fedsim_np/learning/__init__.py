@@ -17,7 +17,7 @@ from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggreg
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
-from fedsim_np.learning.engines import EngineName, ExecutorArgument
+from fedsim_np.learning.engines import EngineName, ExecutorArgument, Workers, end_with_parent
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
 from fedsim_np.learning.fed_eval import build_fed_eval
@@ -48,6 +48,7 @@ __all__ = [
     "SGDSteps",
     "StepBatch",
     "Trained",
+    "Workers",
     "add_debug_measurements",
     "aggregators",
     "build_fed_eval",
@@ -60,6 +61,7 @@ __all__ = [
     "client_updates",
     "compose_learning_process",
     "confusion_counts",
+    "end_with_parent",
     "losses",
     "metrics",
     "models",

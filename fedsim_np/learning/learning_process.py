@@ -19,6 +19,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.forking import cached_property
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
@@ -63,7 +64,7 @@ class LearningProcessOutput(_StateAndMetrics):
         self._make_clients = clients if callable(clients) else functools.partial(OrderedDict, clients or ())
         return self
 
-    @functools.cached_property
+    @cached_property
     def clients(self) -> OrderedDict[str, Any]:
         """The table of the clients."""
         make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent

@@ -232,9 +232,10 @@ def compose_learning_process(
         How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
         "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named
         engine that cannot is an error, now.
-    executor : None, "serial" or concurrent.futures.Executor
+    executor : None, "serial", concurrent.futures.Executor or Workers
         Who computes. None takes the cores by threads where a round is wide enough, "serial" one thread; an executor's
-        workers may be threads, processes or a cluster. It changes no bit of the result.
+        workers may be threads, processes or a cluster. ``Workers(executor, timeout=60)`` gives a round up once no part
+        of it gets done in 60 seconds. It changes no bit of the result.
     cache_bytes : int
         How much may be kept between rounds. It changes no bit of the result.
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from fedsim_np.errors import (
     data_error,
     no_such_file,
 )
-from fedsim_np.files import replacing
+from fedsim_np.files import naming_file, replacing
 from fedsim_np.program.serialization import Description, describe_state, form_of, restore_state
 
 T = TypeVar("T")
@@ -138,8 +138,16 @@ class FileProgramStateManager:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
-        with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
-            file.writelines([_MAGIC, digest.hexdigest().encode(), b"\n", *parts])
+        whole = [_MAGIC, digest.hexdigest().encode(), b"\n", *parts]
+        try:
+            _write_whole(path, whole)
+        except FileNotFoundError:
+            with naming_file(self._root):
+                self._root.mkdir(
+                    exist_ok=True
+                )  # and no more than that: a run's folder that was moved is not made again
+            _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
+            _write_whole(path, whole)
         self._remove_old(version)
 
     def load(self, version: int, structure: T) -> T:
@@ -190,6 +198,8 @@ class FileProgramStateManager:
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
                 versions.remove(version)
+        if not versions:  # the folder was removed at this moment
+            return
         first, last = versions[0], versions[-1]
         kept = [
             version
@@ -201,6 +211,11 @@ class FileProgramStateManager:
             del kept[start : len(kept) - (self._keep_total - start)]
         for version in set(versions) - set(kept) - {saved}:
             self.path(version).unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
+        file.writelines(parts)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

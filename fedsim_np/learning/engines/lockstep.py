@@ -15,6 +15,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
+from fedsim_np.forking import cached_property
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining, check_dtypes, checked_local, checked_result
@@ -51,7 +52,7 @@ class LockstepEngine(Engine):
     name = "cohort"
     takes_columns = True
 
-    @functools.cached_property
+    @cached_property
     def _audited(self) -> tuple[int | None, ...]:
         return rounds_to_audit(self.work)
 
@@ -147,7 +148,7 @@ class Stack:
     tasks: Sequence[Task]
     columns: Sequence[ClientColumns]
 
-    @functools.cached_property
+    @cached_property
     def schedule(self) -> Schedule:
         """The clients' batches side by side."""
         return schedule_of(self.columns)
