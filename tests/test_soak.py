@@ -12,7 +12,16 @@ SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
 def test_damaged_files_and_sixty_rounds(folder):
-    arguments = [sys.executable, SOAK, "small-files", "hdf5-structure", "memory", "--quick", "--json", folder / "soak.json"]
+    arguments = [
+        sys.executable,
+        SOAK,
+        "small-files",
+        "hdf5-structure",
+        "memory",
+        "--quick",
+        "--json",
+        folder / "soak.json",
+    ]
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     found = json.loads((folder / "soak.json").read_text(encoding="utf-8"))
     for part in ("small-files", "hdf5-structure"):

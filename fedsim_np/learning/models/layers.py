@@ -151,7 +151,7 @@ class HeadedModel(Model):
         targets = self.head.targets(y.reshape(*x.shape[:-1], self._num_targets))
         predictions = self.head.predict(z)
         losses = self.head.losses(z, predictions, targets)
-        return losses, predictions, z if self.head.needs_outputs else None, (targets, hidden)
+        return losses, predictions, z if getattr(self.head, "needs_outputs", False) else None, (targets, hidden)
 
     def _gradients(self, trainable: Arrays, x: Array, hidden: Any, errors: Array) -> Arrays:
         gradients = self.backward(trainable, x, hidden, errors)
