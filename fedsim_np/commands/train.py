@@ -41,7 +41,7 @@ from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, kind_at, write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
@@ -335,7 +335,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     stored = read_stored(folder)
     experiment = Experiment(RunConfig(**stored["choices"]))
     check_files(experiment.files(), stored)
-    if kind_at(folder / WEIGHTS) == "nothing":
+    if not os.path.lexists(folder / WEIGHTS):
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
     metrics = experiment.evaluate(load_weights(folder / WEIGHTS, experiment.model_fn()))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim_np.errors import data_error
-from fedsim_np.files import check_own, kind_at
+from fedsim_np.files import check_own
 
 # What a spreadsheet takes for a formula, which may call a program, when it opens a CSV file.
 _FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
@@ -47,7 +47,7 @@ def check_run_folder(folder: Path) -> None:
     for name in FOLDERS:
         check_own(folder / name, folder=True)
         for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else ():
-            check_own(path, folder=kind_at(path) == "a folder")
+            check_own(path, folder=path.is_dir())
 
 
 @dataclass(frozen=True)
