@@ -1044,7 +1044,7 @@ def test_a_slow_part_is_waited_for_while_others_get_done(monkeypatch):
         return {done}, waiting - {done}
 
     monkeypatch.setattr(fed.learning.engines.runner, "wait", one_gets_done)
-    assert fed.learning.engines.runner._is_done(futures, timeout=60.0)
+    assert fed.learning.engines.runner._wait_for_last(futures, timeout=60.0)
     assert waits == [(k, 60.0) for k in (6, 5, 4, 3, 2, 1)]
 
 
