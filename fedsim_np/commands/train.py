@@ -24,19 +24,7 @@ from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.run_folder import (
-    CHECKPOINTS,
-    CONFIG,
-    FILES,
-    LOGS,
-    TENSORBOARD,
-    WEIGHTS,
-    check_files,
-    check_folder,
-    exclusive_lock,
-    read_stored,
-    remove_run,
-)
+from fedsim_np.commands.run_folder import FILES, check_files, check_folder, exclusive_lock, read_stored, remove_run
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
@@ -46,6 +34,7 @@ from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
+from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS
 
 _INTERRUPTED = 130
 _HELP = {
