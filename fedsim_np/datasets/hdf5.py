@@ -32,7 +32,7 @@ from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.hdf5_arrays import StoredArray, check_stored, reader, reading
 from fedsim_np.datasets.hdf5_file import HDF5File
 from fedsim_np.datasets.schema import CHARACTERS, Schema
-from fedsim_np.datasets.sources import Columns, ElementSpec
+from fedsim_np.datasets.sources import Columns, ElementSpec, sealed
 from fedsim_np.errors import argument_type_error, check_int, data_error
 from fedsim_np.lru import LRU
 
@@ -101,10 +101,8 @@ class _ClientSource:
             for name, unpacked in (self._unpacked or self._readers()).items():
                 field = self._schema.fields[name]
                 with reading("values must be readable", field=name, **place):
-                    whole = self._result(name, unpacked)
-                    whole.flags.writeable = False
-                    whole = np.asarray(whole, dtype=field.dtype)  # a view, or of another type
-                    whole.flags.writeable = False
+                    whole = sealed(self._result(name, unpacked))
+                    whole = sealed(np.asarray(whole, dtype=field.dtype))  # a view, or of another type
                     columns[name] = whole.reshape(self._num_rows, *field.shape)
                 self._schema.check_values(name, columns[name], **place)
             self._columns, self._headers, self._unpacked = columns, (None, 0), None
