@@ -25,10 +25,9 @@ from hypothesis import HealthCheck, given, settings
 
 import fedsim_np as fed
 from fedsim_np.datasets import Dataset
-from fedsim_np.datasets.sources import ElementSource
+from fedsim_np.datasets.sources import ElementSource, sealed
 from fedsim_np.demos import own_algorithm
 from fedsim_np.learning import engines, optimizers
-from fedsim_np.datasets.sources import sealed
 from fedsim_np.learning.engines.cache import Cache, Content, WeakKey
 from fedsim_np.learning.engines.columns import function_key
 from fedsim_np.learning.engines.host import _openblas, one_blas_thread

@@ -16,15 +16,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import data_error
-
-if TYPE_CHECKING:
-    pass
 
 Element = OrderedDict[str, Any]
 """What iteration gives: field name -> array, of one example (n absent) or of one batch (b first)."""

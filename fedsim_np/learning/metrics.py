@@ -218,6 +218,7 @@ class Nobody(tuple[Unfinalized, ...]):
     nothing: Unfinalized
 
     def __new__(cls, nothing: Unfinalized) -> Nobody:
+        """Make it of a new client's metrics."""
         self = super().__new__(cls)
         self.nothing = nothing
         return self
