@@ -106,6 +106,8 @@ class MemoryLogger:
 class ConsoleLogger:
     """Prints a line a round: loss and accuracy of the client work and of the evaluation, and how long is left.
 
+    Where noise is added, epsilon as well (`fedsim_np.privacy`).
+
     Parameters
     ----------
     total_rounds : int
@@ -136,6 +138,8 @@ class ConsoleLogger:
             shown = _SHOWN.get(name)
             if shown is not None and "total_rounds_metrics" not in where and isinstance(value, numbers.Real):
                 parts.append(f"{'evaluation ' * ('evaluation' in where)}{shown} {float(value):.4f}")
+        if "privacy" in metrics:
+            parts.append("epsilon {epsilon:.4f} ({meaning})".format(**metrics["privacy"]))
         done, left = round_num - self._first, self._total - round_num
         if done > 0 and left > 0:
             seconds = min((self._clock() - self._started) / done * left, _MOST_SECONDS)

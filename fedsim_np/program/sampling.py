@@ -2,7 +2,7 @@
 
 So a run that was stopped and resumed samples what it would have sampled. `build_uniform_sampling_fn` makes TFF's own
 choices; it shuffles the whole population every round. `build_sparse_sampling_fn` does work in proportion to the cohort,
-for populations of millions, and makes other choices.
+for populations of millions, and makes other choices. `build_poisson_sampling_fn` leaves the size to chance as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ SamplingFn = Callable[[int, int], list[T]]
 # Lehmer's generator, which TFF steps from round to round.
 _MODULUS = 2**31 - 1
 _MULTIPLIER = 16807
-_SPARSE = 2_000_001  # the first word of `build_sparse_sampling_fn`'s streams
+# The first words of streams.
+_SPARSE = 2_000_001
+_POISSON = 2_000_002
 
 
 def build_uniform_sampling_fn(
@@ -116,6 +118,44 @@ def build_sparse_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sam
             chosen[j if drawn in chosen else drawn] = None
         members = list(chosen)
         return [population[members[i]] for i in rng.permutation(size).tolist()]
+
+    return sample
+
+
+def build_poisson_sampling_fn(sample_range: Sequence[T], random_seed: int) -> SamplingFn[T]:
+    """Return a function that takes each client by itself, with the probability that gives `size` of them on average.
+
+    It is the sampling that differential privacy gains most from (`fed.privacy`). How many clients a round has is a
+    binomial number, perhaps 0; work is in proportion to it.
+
+    Parameters
+    ----------
+    sample_range : sequence
+        What to sample from.
+    random_seed : int
+        At least 0.
+
+    Returns
+    -------
+    callable
+        ``(round_num, size) -> list``.
+
+    Examples
+    --------
+    >>> sample = build_poisson_sampling_fn(range(1_000_000), random_seed=3)
+    >>> [len(sample(round_num, 100)) for round_num in range(5)]
+    [87, 88, 98, 100, 98]
+    """
+    population, of_size = _as_sequence(sample_range), build_sparse_sampling_fn(sample_range, random_seed)
+
+    def sample(round_num: int, size: int) -> list[T]:
+        check_int("round_num", round_num, minimum=0)
+        count = len(population)
+        if check_int("size", size, minimum=0) > count:
+            raise _too_many(size, count)
+        rng = np.random.default_rng([_POISSON, *_words(round_num), *_words(random_seed)])
+        # So many independent choices as one number, and then who.
+        return of_size(round_num, int(rng.binomial(count, size / count))) if count else []
 
     return sample
 

@@ -13,6 +13,7 @@ from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
+from fedsim_np.privacy import Guarantee
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.loggers import ConsoleLogger, Logger
 from fedsim_np.program.saving import Saver
@@ -54,6 +55,7 @@ def run_training_process(
     *,
     stop_fn: Callable[[], bool] | None = None,
     loaded: tuple[LearningAlgorithmState | None, int] | None = None,
+    privacy: Guarantee | None = None,
 ) -> LearningAlgorithmState:
     """Run rounds 1 to `total_rounds`, as TFF's function of this name does.
 
@@ -90,6 +92,8 @@ def run_training_process(
         Asked after every round: True ends the run there, its state saved.
     loaded : (LearningAlgorithmState or None, int), optional
         What the manager's `load_latest` has returned, where it was asked already: it is not asked again.
+    privacy : Guarantee, optional
+        Of a run whose aggregator adds noise: what is promised by then stands in every round's metrics, as ``privacy``.
 
     Returns
     -------
@@ -113,6 +117,7 @@ def run_training_process(
     rounds_per_evaluation = check_int("rounds_per_evaluation", rounds_per_evaluation, minimum=1)
     rounds_per_saving = check_int("rounds_per_saving_program_state", rounds_per_saving_program_state, minimum=1)
     check_bool("reshuffle", reshuffle)
+    check_type("privacy", privacy, Guarantee | None, "a Guarantee or None")
     _check_parts(
         training_selection_fn=training_selection_fn,
         evaluation_fn=evaluation_fn,
@@ -156,6 +161,8 @@ def run_training_process(
             with unchanged(parts, program_state_manager is not None):
                 state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
             metrics = OrderedDict(round_metrics)
+            if privacy is not None:
+                metrics["privacy"] = privacy.after(round_num)
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
             metrics[ROUND_NUMBER_KEY] = round_num
             if round_num % rounds_per_evaluation == 0:
