@@ -8,18 +8,21 @@ clients is a `CohortAggregator`.
 from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.aggregators.measurements import add_debug_measurements
+from fedsim_np.learning.aggregators.private import DifferentiallyPrivateFactory, dp_aggregator
 from fedsim_np.learning.aggregators.quantile import PrivateQuantileEstimationProcess
 from fedsim_np.learning.aggregators.robust import clipping_factory, robust_aggregator, update_norms, zeroing_factory
 
 __all__ = [
     "Aggregator",
     "CohortAggregator",
+    "DifferentiallyPrivateFactory",
     "MeanFactory",
     "PrivateQuantileEstimationProcess",
     "UnweightedMeanFactory",
     "add_debug_measurements",
     "aggregate",
     "clipping_factory",
+    "dp_aggregator",
     "robust_aggregator",
     "update_norms",
     "zeroing_factory",

@@ -14,7 +14,7 @@ from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
 
 
-def _weighted_sums(updates: Arrays, weights: Array) -> Arrays:
+def weighted_sums(updates: Arrays, weights: Array) -> Arrays:
     """Return sum_i weights[i] * update[i] in float64, in cohort order: no (k, ...) copy in float64 is made."""
     with np.errstate(invalid="ignore"):
         return tuple(np.einsum(np.asarray(weights, np.float64), [0], u, [0, ...], [...]) for u in updates)
@@ -74,7 +74,7 @@ class MeanFactory(Aggregator):
 
     def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
         """Return the sums of the weighted updates."""
-        return _weighted_sums(updates, client_weights)
+        return weighted_sums(updates, client_weights)
 
     def of_sums(self, state: Any, sums: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the weighted mean, in float64."""
@@ -112,7 +112,7 @@ class UnweightedMeanFactory(Aggregator):
 
     def summed(self, updates: Arrays, client_weights: Array) -> Arrays:
         """Return the sums of the updates."""
-        return _weighted_sums(updates, np.ones(len(client_weights)))
+        return weighted_sums(updates, np.ones(len(client_weights)))
 
     def of_sums(self, state: Any, sums: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the mean, in float64."""

@@ -202,6 +202,12 @@ def zeroing_factory(zeroing_norm: Norm, inner_agg_factory: Aggregator, norm_orde
     return Limited("zero", norm, float(norm_order), inner_agg_factory)
 
 
+def adaptive_zeroing(inner: Aggregator) -> Aggregator:
+    """Put TFF's zeroing in front: of updates whose largest entry is above twice its 0.98 quantile plus one."""
+    limit = PrivateQuantileEstimationProcess.no_noise(10.0, 0.98, math.log(10.0), multiplier=2.0, increment=1.0)
+    return zeroing_factory(limit, inner)
+
+
 def robust_aggregator(
     *,
     zeroing: bool = True,
@@ -255,10 +261,7 @@ def robust_aggregator(
             rule = f"a function that returns {kind} Aggregator as it is given, such as add_debug_measurements"
             raise argument_type_error("debug_measurements_fn", rule, measured)
         aggregator = measured
-    estimate = PrivateQuantileEstimationProcess.no_noise
     if clipping:
-        aggregator = clipping_factory(estimate(1.0, target_quantile=0.8, learning_rate=0.2), aggregator)
-    if zeroing:
-        limit = estimate(10.0, target_quantile=0.98, learning_rate=math.log(10.0), multiplier=2.0, increment=1.0)
-        aggregator = zeroing_factory(limit, aggregator)
-    return aggregator
+        limit = PrivateQuantileEstimationProcess.no_noise(1.0, target_quantile=0.8, learning_rate=0.2)
+        aggregator = clipping_factory(limit, aggregator)
+    return adaptive_zeroing(aggregator) if zeroing else aggregator
