@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from fedsim_np.errors import argument_error
 from fedsim_np.forking import cached_property
+from fedsim_np.learning.cohort import client_stream
 from fedsim_np.learning.models.model import ModelWeights
 from fedsim_np.trees import Array, Arrays
 
@@ -99,8 +99,7 @@ class Client:
         """
         if None in self.ids:
             raise argument_error("data", "of clients with ids, since they draw random numbers of their own", None)
-        words = (np.frombuffer(hashlib.sha256(str(i).encode()).digest()[:16], "<u4").tolist() for i in self.ids)
-        drawn = [function(np.random.default_rng([*of_client, self.round_num or 0, seed])) for of_client in words]
+        drawn = [function(client_stream(client_id, self.round_num or 0, seed)) for client_id in self.ids]
         return np.stack(drawn) if self.is_many else drawn[0]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,12 @@ from fedsim_np import trees
 from fedsim_np.errors import argument_error
 from fedsim_np.forking import cached_property
 from fedsim_np.trees import Array
+
+
+def client_stream(client_id: str | None, round_num: int, seed: int) -> np.random.Generator:
+    """Return a client's own random stream of a round, one of (seed, round, client id)."""
+    words = np.frombuffer(hashlib.sha256(str(client_id).encode()).digest()[:16], "<u4").tolist()
+    return np.random.default_rng([*words, round_num, seed])
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +54,11 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.client_weights)
+
+    def streams(self, round_num: int, seed: int) -> Iterator[np.random.Generator]:
+        """Yield each client's own random stream of a round; of one without an id, that of its place."""
+        for place, client_id in enumerate(self.ids):
+            yield client_stream(str(place) if client_id is None else client_id, round_num, seed)
 
     @cached_property
     def num_examples(self) -> Array:

@@ -1,11 +1,20 @@
 """Aggregators: the clients' updates in, one update out.
 
-`MeanFactory` and `UnweightedMeanFactory` end a chain; clipping, zeroing and measurements go in front of another one. A
-new one is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`; one that wants to know its
-clients is a `CohortAggregator`.
+`MeanFactory` and `UnweightedMeanFactory` end a chain, and so do rules that bear attackers (`MedianFactory`,
+`KrumFactory`) and means with noise; clipping, zeroing, buckets and measurements go in front of another one. A new one
+is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`; one that wants to know its clients
+is a `CohortAggregator`.
 """
 
 from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.bucketing import bucketing_factory
+from fedsim_np.learning.aggregators.coordinates import MedianFactory, TrimmedMeanFactory
+from fedsim_np.learning.aggregators.distances import (
+    BulyanFactory,
+    CenteredClippingFactory,
+    GeometricMedianFactory,
+    KrumFactory,
+)
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.aggregators.measurements import add_debug_measurements
 from fedsim_np.learning.aggregators.private import DifferentiallyPrivateFactory, dp_aggregator
@@ -14,13 +23,20 @@ from fedsim_np.learning.aggregators.robust import clipping_factory, robust_aggre
 
 __all__ = [
     "Aggregator",
+    "BulyanFactory",
+    "CenteredClippingFactory",
     "CohortAggregator",
     "DifferentiallyPrivateFactory",
+    "GeometricMedianFactory",
+    "KrumFactory",
     "MeanFactory",
+    "MedianFactory",
     "PrivateQuantileEstimationProcess",
+    "TrimmedMeanFactory",
     "UnweightedMeanFactory",
     "add_debug_measurements",
     "aggregate",
+    "bucketing_factory",
     "clipping_factory",
     "dp_aggregator",
     "robust_aggregator",

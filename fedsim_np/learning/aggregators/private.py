@@ -177,8 +177,8 @@ class DifferentiallyPrivateFactory(Aggregator):
         made = cls(z, clients_per_round, initial_l2_norm_clip, target_unclipped_quantile, learning_rate, b, seed)
         if z and made.update_noise_multiplier >= 2 * z:
             warnings.warn(
-                f"clipped_count_stddev={b:g} leaves a noise of {made.update_noise_multiplier:.3g} clips to the updates, "
-                f"at least twice the noise_multiplier of {z:g}: a larger one costs them less.",
+                f"clipped_count_stddev={b:g} leaves a noise of {made.update_noise_multiplier:.3g} clips to updates, "
+                f"at least twice the noise_multiplier of {z:g}: a larger one costs less.",
                 stacklevel=2,
             )
         return made
