@@ -27,7 +27,7 @@ RULES = {
 
 def once(rule, updates, weights=None, state=None):
     """The first round: the aggregate."""
-    updates = tuple(np.float32(u) for u in updates)
+    updates = fed.trees.freeze(tuple(np.asarray(u, np.float32) for u in updates))  # read-only, as in a round
     weights = np.ones(len(updates[0])) if weights is None else np.asarray(weights, np.float64)
     state = rule.initialize(tuple(u[0] for u in updates)) if state is None else state
     return rule.next(state, updates, weights)[1]

@@ -12,7 +12,7 @@ aggregators beside the tutorial's. `engines` does the same faster, and is read l
 An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.
 """
 
-from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
+from fedsim_np.learning import aggregators, attacks, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
@@ -51,6 +51,7 @@ __all__ = [
     "Workers",
     "add_debug_measurements",
     "aggregators",
+    "attacks",
     "build_fed_eval",
     "build_fed_sgd",
     "build_unweighted_fed_avg",

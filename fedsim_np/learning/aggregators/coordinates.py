@@ -49,7 +49,7 @@ def by_coordinate(rule: Callable[[Array], Array], updates: Arrays, clients: Any 
     aggregate = tuple(np.empty(u.shape[1:], u.dtype) for u in updates)
     for update, out in zip(updates, aggregate, strict=True):
         for index, block in blocks(update):
-            values = np.ascontiguousarray(block[clients].T)
+            values = np.array(block[clients].T, order="C")
             values.sort()
             out[index] = rule(values).reshape(out[index].shape)
     return aggregate
