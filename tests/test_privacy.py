@@ -187,14 +187,14 @@ def test_a_run_says_what_it_promises(folder, capsys):
 
 def test_poisson_sampling_is_independent_choices():
     sample = fed.program.build_poisson_sampling_fn(range(30), 5)
-    there = np.zeros((4000, 30))
+    there = np.zeros((2000, 30))
     for round_num, row in enumerate(there):
         row[sample(round_num, 6)] = 1
     sizes = there.sum(axis=1)
-    # Binomial: mean 6, variance 30 * 0.2 * 0.8 = 4.8; standard errors 0.035 and 0.11. (A fixed size has variance 0.)
-    assert abs(sizes.mean() - 6) < 0.12
-    assert abs(sizes.var() - 4.8) < 0.4
-    assert np.abs(np.corrcoef(there.T) - np.eye(30)).max() < 0.075  # of 435 pairs, standard error 0.016
+    # Binomial: mean 6, variance 30 * 0.2 * 0.8 = 4.8; standard errors 0.05 and 0.15. (A fixed size has variance 0.)
+    assert abs(sizes.mean() - 6) < 0.17
+    assert abs(sizes.var() - 4.8) < 0.6
+    assert np.abs(np.corrcoef(there.T) - np.eye(30)).max() < 0.1  # of 435 pairs, standard error 0.022
     again = fed.program.build_poisson_sampling_fn(range(30), 5)
     assert again(17, 6) == sample(17, 6)
     assert set(sample(17, 6)) == set(np.flatnonzero(there[17]).tolist())

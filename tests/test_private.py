@@ -95,6 +95,8 @@ def test_an_adaptive_clip_by_hand():
     state, _, metrics = first(rule, [[3.0], [1.0]], [[4.0], [0.0]])
     assert state["l2_norm_clip"] == pytest.approx(2.5 * 2**0.25)
     assert metrics["dp_query_metrics"]["clip"] == pytest.approx(2.5 * 2**0.25, rel=1e-6)
+    # a norm at the clip is at most the clip: 2.5 * 2^-(1/2 + 1 / 8 - 3 / 4)
+    assert first(rule, [[2.5]])[0]["l2_norm_clip"] == pytest.approx(2.5 * 2**0.125)
     # twelve of twelve: 6 / 4 + 1/2 is clamped to 1
     assert first(rule, [[0.0]] * 12)[0]["l2_norm_clip"] == pytest.approx(2.5 * 2**-0.25)
 

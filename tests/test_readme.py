@@ -206,3 +206,17 @@ def test_the_executor_lines(monkeypatch):
     exec(compile(code, "README.md", "exec"), names)
     names["pool"].shutdown()
     assert names["process"].engine == "gram"
+
+
+def test_privacy_and_attackers(capsys):
+    first, second = (block for block in blocks("python") if "privacy" in block or "attacks.choose" in block)
+    names = {}
+    exec(compile(first, "README.md", "exec"), names)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "epsilon 8.0000 (delta 0.01; sampling: poisson; neighbours: one client added or removed;" in last
+    exec(compile(second, "README.md", "exec"), names)
+    assert len(names["attackers"]) == round(0.2 * len(names["writers"].client_ids))
+    (attacker, *_), honest = names["attackers"], set(names["writers"].client_ids) - names["attackers"]
+    for client_id, differs in ((attacker, True), (honest.pop(), False)):
+        a, b = (names[data].create_dataset_for_client(client_id).to_arrays()["label"] for data in ("writers", "wrong"))
+        assert (a != b).any() == differs
