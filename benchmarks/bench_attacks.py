@@ -104,7 +104,7 @@ def draw(found, path):
     """Draw the table: a panel for each kind of heterogeneity, an attack a row, a rule a column."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(13, 5), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for panel, (kind, of_attacks) in zip(panels, found.items(), strict=True):
         values = np.array([list(of_rules.values()) for of_rules in of_attacks.values()])
@@ -116,7 +116,7 @@ def draw(found, path):
         panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
         panel.set_yticks(range(len(of_attacks)), list(of_attacks), fontsize=8)
         panel.set_title(kind)
-    figure.colorbar(shown, ax=panels, label="test accuracy (numbers: %)", shrink=0.8)
+    figure.colorbar(shown, ax=panels, label="test accuracy (numbers: %)")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

@@ -220,3 +220,10 @@ def test_privacy_and_attackers(capsys):
     for client_id, differs in ((attacker, True), (honest.pop(), False)):
         a, b = (names[data].create_dataset_for_client(client_id).to_arrays()["label"] for data in ("writers", "wrong"))
         assert (a != b).any() == differs
+    stored = Path(__file__).parents[1] / "benchmarks" / "results" / "attacks.json"
+    accuracies = json.loads(stored.read_text(encoding="utf-8"))["accuracy"]
+    rows = re.findall(r"^\| (iid|shards) \| ([^|]+) \| (.*) \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 5
+    columns = re.search(r"\| clients \| attack \| (.*) \|", README)[1].split(" | ")
+    for kind, attack, shown in rows:
+        assert shown == " | ".join(f"{accuracies[kind][attack][rule]:.3f}" for rule in columns)
