@@ -17,10 +17,13 @@ from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggreg
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.ditto import build_ditto, personal_weights
 from fedsim_np.learning.engines import EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
+from fedsim_np.learning.fed_dyn import build_fed_dyn
 from fedsim_np.learning.fed_eval import build_fed_eval
+from fedsim_np.learning.fed_nova import build_fed_nova
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
@@ -28,6 +31,8 @@ from fedsim_np.learning.learning_process import LearningProcess, LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import SGDSteps
 from fedsim_np.learning.process import compose_learning_process
+from fedsim_np.learning.q_fed_avg import build_q_fed_avg
+from fedsim_np.learning.scaffold import build_scaffold
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 
 __all__ = [
@@ -50,8 +55,13 @@ __all__ = [
     "Trained",
     "add_debug_measurements",
     "aggregators",
+    "build_ditto",
+    "build_fed_dyn",
     "build_fed_eval",
+    "build_fed_nova",
     "build_fed_sgd",
+    "build_q_fed_avg",
+    "build_scaffold",
     "build_unweighted_fed_avg",
     "build_unweighted_fed_prox",
     "build_weighted_fed_avg",
@@ -64,5 +74,6 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "personal_weights",
     "robust_aggregator",
 ]
