@@ -28,6 +28,11 @@ from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighte
 from fedsim_np.learning.fed_sgd import build_fed_sgd
 from fedsim_np.learning.inspection import client_updates, confusion_counts
 from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
+from fedsim_np.learning.mime_lite import (
+    build_mime_lite_with_optimizer_schedule,
+    build_unweighted_mime_lite,
+    build_weighted_mime_lite,
+)
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import SGDSteps
 from fedsim_np.learning.process import compose_learning_process
@@ -60,13 +65,16 @@ __all__ = [
     "build_fed_eval",
     "build_fed_nova",
     "build_fed_sgd",
+    "build_mime_lite_with_optimizer_schedule",
     "build_q_fed_avg",
     "build_scaffold",
     "build_unweighted_fed_avg",
     "build_unweighted_fed_prox",
+    "build_unweighted_mime_lite",
     "build_weighted_fed_avg",
     "build_weighted_fed_avg_with_optimizer_schedule",
     "build_weighted_fed_prox",
+    "build_weighted_mime_lite",
     "client_updates",
     "compose_learning_process",
     "confusion_counts",

@@ -118,6 +118,8 @@ class TrainingProcess(LearningProcess):
         work, of_work = self.client_work, ClientWorkState.of(state)
         round_num = None if of_work.round_num is None else of_work.round_num + 1
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
+        if isinstance(work, LocalTraining) and work.first_iteration:
+            datasets = [dataset.skip_iterations(work.first_iteration) for dataset in datasets]
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
