@@ -35,6 +35,7 @@ from fedsim_np.learning.mime_lite import (
 )
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import SGDSteps
+from fedsim_np.learning.personalization import FineTuning, build_personalization_eval
 from fedsim_np.learning.process import compose_learning_process
 from fedsim_np.learning.q_fed_avg import build_q_fed_avg
 from fedsim_np.learning.scaffold import build_scaffold
@@ -49,6 +50,7 @@ __all__ = [
     "Cohort",
     "EngineName",
     "ExecutorArgument",
+    "FineTuning",
     "LearningAlgorithmState",
     "LearningProcess",
     "LearningProcessOutput",
@@ -66,6 +68,7 @@ __all__ = [
     "build_fed_nova",
     "build_fed_sgd",
     "build_mime_lite_with_optimizer_schedule",
+    "build_personalization_eval",
     "build_q_fed_avg",
     "build_scaffold",
     "build_unweighted_fed_avg",

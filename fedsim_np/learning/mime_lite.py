@@ -10,9 +10,10 @@ r"""Mime Lite (Karimireddy et al. 2021): clients step with the server's optimize
     w = server optimizer's step on w with  sum_i n_i u_i / sum_i n_i  as the gradient
     s = base.next(s, ., sum_i n_i G_i / sum_i n_i)
 
-So momentum is that of the whole cohort's gradients, and clients do not drift with momentum of their own. s and the state
-of the mean of G_i are the client work's; G_i is what a client sends as its message. As in TFF the steps read the
-dataset's second iteration, its first being the pass for G_i.
+So momentum is that of the whole cohort's gradients, and clients do not drift with momentum of their own. s and the
+state of the mean of G_i are the client work's; G_i is what a client sends as its message. As in TFF the steps read the
+dataset's second iteration, its first being the pass for G_i: G_i is taken of the second one's batches here, which are
+the same examples unless a pipeline drops some after a shuffle.
 """
 
 from __future__ import annotations
