@@ -416,3 +416,109 @@ def test_empty_and_bad_clients_change_nothing(name, engine):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- Mime Lite
+
+
+def plain_base(name):
+    """The base optimizers of algorithm 4 of Karimireddy et al., as (state, gradient) -> (state, step)."""
+    if name == "momentum":
+        return np.zeros((D + 1, C)), lambda a, g: (0.9 * a + g, ETA * (0.9 * a + g))
+
+    def adam(state, g):
+        t, m, v = state
+        t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+        rate = 0.01 * np.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+        return (t, m, v), rate * m / (np.sqrt(v) + 0.01)
+
+    return (0, np.zeros((D + 1, C)), np.zeros((D + 1, C))), adam
+
+
+BASES = {
+    "momentum": optimizers.build_sgdm(ETA, 0.9),
+    "adam": optimizers.build_adam(0.01, beta_1=0.9, beta_2=0.99, epsilon=0.01),
+}
+
+
+def plain_mime_lite(name, weighted):
+    w = np.zeros((D + 1, C))
+    s, step = plain_base(name)
+    for round_num in range(1, ROUNDS + 1):
+        updates, gradients, n = [], [], []
+        for i in sampled(round_num):
+            w_i, read = w.copy(), 0
+            gradients.append(gradient(w, whole(i)))
+            for batch in batches(i, round_num + 1):  # the iteration after the pass for the gradient
+                w_i = w_i - step(s, gradient(w_i, batch))[1]
+                read += len(batch[1])
+            updates.append(w - w_i)
+            n.append(read)
+        p = np.array(n) / sum(n) if weighted else np.full(len(n), 1 / len(n))
+        w = w - sum(share * u for share, u in zip(p, updates, strict=True))
+        s = step(s, sum(share * g for share, g in zip(p, gradients, strict=True)))[0]
+    return w
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("name", BASES)
+def test_mime_lite(name, weighted, engine):
+    build = fed.learning.build_weighted_mime_lite if weighted else fed.learning.build_unweighted_mime_lite
+    if name == "adam" and engine in ("gram", "presorted"):
+        with pytest.raises(ValueError, match=f"engine='{engine}'"):
+            build(model, BASES[name], engine=engine)
+        return
+    check(trained(build(model, BASES[name], engine=engine)), plain_mime_lite(name, weighted))
+
+
+def test_mime_lite_of_plain_sgd_is_fed_avg_in_the_next_iterations_order():
+    states = []
+    for build, later in ((fed.learning.build_weighted_mime_lite, 0), (fed.learning.build_weighted_fed_avg, 1)):
+        process = build(model, SGD, engine="loop")
+        cohort = [dataset_of(c).skip_iterations(later) for c in sampled(1)]
+        states.append(process.next(process.initialize(), cohort).state)
+    for a, b in zip(*(state.global_model_weights.trainable for state in states), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_scheduled_rate_is_the_bases():
+    def schedule(round_num):
+        return ETA / (1 + round_num)
+
+    base = optimizers.build_sgdm(1.0, 0.9)
+    process = fed.learning.build_mime_lite_with_optimizer_schedule(model, schedule, base)
+    scheduled = fed.learning.build_weighted_mime_lite(model, optimizers.schedule_learning_rate(base, schedule))
+    a, b = trained(process, 3), trained(scheduled, 3)
+    np.testing.assert_allclose(one(a.global_model_weights.trainable), one(b.global_model_weights.trainable), atol=1e-6)
+    assert a.client_work[0] == 3
+    assert a.client_work[1][0]["learning_rate"] == pytest.approx(ETA / 4)
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+@pytest.mark.parametrize("bad", ["nan", "empty"])
+@pytest.mark.parametrize("name", BASES)
+def test_bad_and_empty_clients_do_not_spoil_the_base_optimizers_state(name, bad, engine):
+    process = fed.learning.build_weighted_mime_lite(model, BASES[name], engine=engine)
+    x, y, _ = population()["c2"]
+    x = np.full_like(x, np.nan) if bad == "nan" else x[:0]
+    other = Dataset.from_arrays({"x": x, "y": y[: len(x)]}, "other").batch(4)
+    good = [dataset_of("c0"), dataset_of("c3")]
+    first = process.next(process.initialize(), good).state
+    alone, among = (process.next(first, data).state for data in (good, [other, *good]))
+    for (path, a), (_, b) in zip(fed.trees.leaves(among), fed.trees.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=path)
+    nobody = process.next(first, [other])
+    assert nobody.metrics["finalizer"]["update_non_finite"] == 1
+    for (path, a), (_, b) in zip(fed.trees.leaves(nobody.state), fed.trees.leaves(first), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=path)
+
+
+def test_mime_lite_wants_aggregators_of_its_kind():
+    unweighted = fed.learning.aggregators.UnweightedMeanFactory()
+    with pytest.raises(TypeError, match="'full_gradient_aggregator' must be a weighted Aggregator"):
+        fed.learning.build_weighted_mime_lite(model, SGD, full_gradient_aggregator=unweighted)
+    with pytest.raises(TypeError, match="'base_optimizer' must be an optimizer"):
+        fed.learning.build_weighted_mime_lite(model, 0.1)
+    with pytest.raises(TypeError, match="'learning_rate_fn' must be a callable"):
+        fed.learning.build_mime_lite_with_optimizer_schedule(model, 0.1, SGD)

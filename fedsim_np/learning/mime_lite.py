@@ -106,8 +106,11 @@ class MimeLiteTraining(LocalTraining):
         messages = trees.freeze(cohort.messages)
         of_aggregator, mean, _ = aggregate(self.full_gradient_aggregator, of_aggregator, messages, cohort)
         gradient = trees.map(lambda sent, g: g.astype(sent.dtype), messages, mean)
-        if all(np.isfinite(g).all() for g in gradient):  # of nobody there is none
-            s, _ = self.base.next(s, filled(gradient, 0.0), gradient)
+        with np.errstate(all="ignore"):
+            moved, _ = self.base.next(s, filled(gradient, 0.0), gradient)
+        # Of nobody there is no gradient, and a huge one has no square: what is not finite would stay so for good.
+        if all(np.isfinite(leaf).all() for _, leaf in trees.leaves(moved)):
+            s = moved
         return (s, of_aggregator), {}
 
     def is_elementwise(self, state: Any) -> bool:

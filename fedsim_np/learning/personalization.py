@@ -24,6 +24,7 @@ from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec, Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int, check_type
 from fedsim_np.learning import metrics
+from fedsim_np.learning.engines.engine import check_shapes
 from fedsim_np.learning.models.checks import as_model, forward_and_gradient, initial_weights, read_batches
 from fedsim_np.learning.models.evaluation import evaluate
 from fedsim_np.learning.models.model import Model, ModelFn, ModelWeights
@@ -131,7 +132,7 @@ class PersonalizationEval:
             clients' order; of more than `max_num_clients`, of a sample of them.
         """
         weights, k = ModelWeights(*model_weights), len(clients)
-        trees.map(np.subtract, initial_weights(self.model).trainable, weights.trainable)  # shapes that fit
+        check_shapes("model_weights", weights.trainable, [w.shape for w in initial_weights(self.model).trainable])
         chosen = sorted(np.random.default_rng([k, self.seed]).permutation(k)[: self.max_num_clients].tolist())
         measured = [self.of_client(weights, *self._data(clients[i])) for i in chosen]
         if not measured:
