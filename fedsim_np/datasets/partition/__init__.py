@@ -2,8 +2,9 @@
 
 Where the data say whose each example is, `from_arrays`, `from_csv` and `from_leaf_json` make the clients. Where nobody
 owns anything yet, examples are dealt out to clients that differ in a way that is stated and seeded: `iid` (not at all),
-`dirichlet` and `shards` (in their labels), `quantity_skew` (in their sizes). A partition is at heart an array of one
-client number per example (`assign_iid` and its siblings), so an example cannot be lost, nor dealt out twice.
+`dirichlet`, `shards` and `similarity` (in their labels), `quantity_skew` (in their sizes). A partition is at heart an
+array of one client number per example (`assign_iid` and its siblings), so an example cannot be lost, nor dealt out
+twice.
 """
 
 from fedsim_np.datasets.partition.arrays import (
@@ -13,6 +14,7 @@ from fedsim_np.datasets.partition.arrays import (
     pool,
     quantity_skew,
     shards,
+    similarity,
     split_examples,
 )
 from fedsim_np.datasets.partition.assignments import (
@@ -20,6 +22,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    assign_similarity,
 )
 from fedsim_np.datasets.partition.leaf import from_leaf_json
 from fedsim_np.datasets.partition.tables import Table, from_csv, read_csv
@@ -30,6 +33,7 @@ __all__ = [
     "assign_iid",
     "assign_quantity_skew",
     "assign_shards",
+    "assign_similarity",
     "dirichlet",
     "from_arrays",
     "from_csv",
@@ -39,5 +43,6 @@ __all__ = [
     "quantity_skew",
     "read_csv",
     "shards",
+    "similarity",
     "split_examples",
 ]

@@ -17,6 +17,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    assign_similarity,
     even_array,
 )
 from fedsim_np.datasets.sources import Columns
@@ -261,6 +262,37 @@ def quantity_skew(arrays: Arrays, num_clients: int, beta: float, seed: int = 0) 
     columns = _columns(arrays)
     n = len(next(iter(columns.values())))
     return _dealt(columns, assign_quantity_skew(n, num_clients, beta, seed), num_clients)
+
+
+def similarity(
+    arrays: Arrays, num_clients: int, similarity: float, seed: int = 0, label: str = "label"
+) -> InMemoryClientData:
+    """Deal a share of the examples out evenly and the rest sorted by label, see `assign_similarity`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array-like, each of shape (n, ...)
+        As for `from_arrays`.
+    num_clients : int
+        k.
+    similarity : float
+        The share, from 0 to 1.
+    seed : int
+    label : str
+        The field with the labels.
+
+    Returns
+    -------
+    InMemoryClientData
+
+    Examples
+    --------
+    >>> data = similarity({"x": np.zeros((60, 2)), "y": np.arange(60) % 3}, num_clients=3, similarity=0.0, label="y")
+    >>> [np.unique(data.create_dataset_for_client(id).to_arrays()["y"]).tolist() for id in data.client_ids]
+    [[2], [0], [1]]
+    """
+    columns = _columns(arrays)
+    return _dealt(columns, assign_similarity(_labels(columns, label), num_clients, similarity, seed), num_clients)
 
 
 def pool(client_data: ClientData) -> Columns:
