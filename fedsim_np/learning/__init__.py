@@ -14,6 +14,7 @@ An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server d
 
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
+from fedsim_np.learning.baselines import TrainedModel, train_centrally, train_locally
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
@@ -60,6 +61,7 @@ __all__ = [
     "SGDSteps",
     "StepBatch",
     "Trained",
+    "TrainedModel",
     "add_debug_measurements",
     "aggregators",
     "build_ditto",
@@ -87,4 +89,6 @@ __all__ = [
     "optimizers",
     "personal_weights",
     "robust_aggregator",
+    "train_centrally",
+    "train_locally",
 ]
