@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import itertools
 import pickle
 import random
 import time
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
+import h5py
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.sources import ElementSource
 from fedsim_np.demos import own_algorithm
 from fedsim_np.learning import engines, optimizers
-from fedsim_np.learning.engines.cache import Cache, WeakKey
+from fedsim_np.learning.engines.cache import Cache, Content, WeakKey
 from fedsim_np.learning.engines.columns import function_key
 from fedsim_np.learning.engines.host import _openblas, one_blas_thread
 
@@ -512,6 +514,61 @@ def assert_agree_but_norms(outputs, reference):
     assert_agree(outputs, reference)
 
 
+def scaled_rows(rng, n, d):
+    """Rows of any size: all, one number, each row or each feature is scaled, up to where float32 ends."""
+    x, top = rng.standard_normal((n, d)), rng.uniform(10, 37.5)
+    if rng.random() < 0.25:
+        x[rng.integers(n), rng.integers(d)] = 10**top
+        return x.astype(np.float32)
+    shape = [(1, 1), (n, 1), (1, d)][rng.integers(3)]
+    return (x * 10 ** np.where(np.prod(shape) == 1, top, rng.uniform(-10, top, shape))).astype(np.float32)
+
+
+def agree_where_the_loop_is_finite(make, cohort, engines_to_try=("cohort", "gram", "presorted")):
+    """Hold engines to the loop; return what became of each client there."""
+    process = make(engine="loop")
+    state = process.initialize()
+    expected = process.next(state, cohort)
+    for engine in engines_to_try:
+        got = make(engine=engine).next(state, cohort)
+        assert got.clients["status"] == expected.clients["status"], engine
+        for a, b in zip(
+            got.state.global_model_weights.trainable, expected.state.global_model_weights.trainable, strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-5 * max(1, np.abs(b).max()), err_msg=engine)
+    return expected.clients["status"]
+
+
+@pytest.mark.parametrize("loss", ["keras", "stable"])
+def test_engines_agree_wherever_the_loop_is_finite(loss):
+    seen, names = set(), itertools.cycle(["sgd", "momentum", "nesterov", "proximal", "proximal momentum"])
+    for seed, name in zip(range(25), names, strict=False):
+        rng = np.random.default_rng(seed)
+        (n, d), c = rng.integers(1, 12, 2), 3
+        arrays = {"x": scaled_rows(rng, n, d), "y": rng.integers(0, c, (n, 1), np.int32)}
+        fine = {"x": rng.standard_normal((4, d)).astype(np.float32), "y": np.zeros((4, 1), np.int32)}
+        cohort = [
+            Dataset.from_arrays(data, f"{i}").repeat(3).shuffle(9, seed=1).batch(int(rng.integers(1, 6)))
+            for i, data in enumerate((arrays, fine))
+        ]
+        model = fed.learning.models.SoftmaxRegression(int(d), c, loss, l2=[0.0, 0.1][seed % 2])
+        statuses = agree_where_the_loop_is_finite(functools.partial(BUILDERS[name], model), cohort)
+        seen |= {(np.abs(arrays["x"]).max() > 1.8e19, status) for status in statuses[:1]}
+    assert (True, "ok") in seen  # rows whose squares overflow, of which the loop makes something
+
+
+@pytest.mark.parametrize("value", [2e19, 1e25])
+@pytest.mark.parametrize("clients_of_a_chunk", [1, 12])
+def test_a_fill_value_whose_square_overflows(value, clients_of_a_chunk):
+    data = clients([20] * clients_of_a_chunk)
+    data[0]["pixels"][7, 0, 1] = value
+    make = functools.partial(
+        fed.learning.build_weighted_fed_avg, toy_model, client_optimizer_fn=optimizers.build_sgdm(1e-20)
+    )
+    statuses = agree_where_the_loop_is_finite(make, cohort_of(data))
+    assert statuses == ["ok"] * clients_of_a_chunk
+
+
 def test_plain_batches_and_single_elements():
     cohort = [toy_batches(), [], toy_batches(size=5), [*toy_batches(), {"x": TOY_X[:0], "y": TOY_Y[:0]}]]
     for name, make in BUILDERS.items():
@@ -641,6 +698,117 @@ def test_the_same_bits_whatever_is_kept(engine):
         output = fresh.next(pickle.loads(pickle.dumps(state)), cohort)
         assert_same_bits([output], [expected])
         state = output.state
+
+
+def rows_of_one_projection(count=4):
+    """Two arrays (count, 2) whose rows have the same products with the numbers by which rows were once known."""
+    a, b = np.random.default_rng([2]).standard_normal(2, np.float32)
+    pairs = []
+    for first in np.float32(3 + np.arange(1000) / 64):
+        second = np.float32(first * a / b)
+        if first * a == second * b:
+            pairs.append((first, second))
+    first, second = np.float32(pairs[:count]).T
+    nothing = np.zeros(count, np.float32)
+    return np.stack([first, nothing], axis=1), np.stack([nothing, second], axis=1)
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_kept_matrices_are_known_by_their_rows_and_no_projection(again, doubled):
+    one, other = rows_of_one_projection()
+    assert len(one) == 4
+
+    def last_round(engine, cache_bytes):
+        x, y = one.copy(), np.int32([[0], [1], [2], [0]])
+        fn = (lambda e: {"x": 2 * e["x"], "y": e["y"]}) if doubled else dict
+        make = lambda: [Dataset.from_arrays({"x": x, "y": y}, "ann").repeat(5).batch(2).map(fn)]  # noqa: E731
+        process = BUILDERS["sgd"](lambda: toy_model_of(2), engine=engine, cache_bytes=cache_bytes)
+        cohort, state = make(), process.initialize()
+        for _ in range(3):
+            process.next(state, cohort if again else make())
+        x[:] = other
+        return process.next(state, cohort if again else make())
+
+    kept, fresh = (last_round("gram", cache_bytes) for cache_bytes in (2**28, 0))
+    assert_same_bits([kept], [fresh])
+    assert_agree([kept], [last_round("loop", 0)])
+
+
+def toy_model_of(features):
+    return fed.learning.models.SoftmaxRegression(num_features=features, num_classes=3)
+
+
+def test_content_is_the_array_while_nobody_can_write_to_it():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    own = values.copy()
+    own.flags.writeable = False
+    assert Content(own).nbytes == Content(own.reshape(3, 2)).nbytes == 0
+    assert Content(np.frombuffer(values.tobytes(), np.float32)).nbytes == 0
+    assert Content(own).is_of(own[:])
+    assert not Content(own).is_of(own.copy())
+    assert not Content(own).is_of(own.reshape(3, 2))
+    view = values.view()
+    view.flags.writeable = False
+    for array in (values, view, np.frombuffer(bytearray(values), np.float32).reshape(2, 3), values[:, ::2]):
+        was = Content(array)
+        assert was.nbytes == array.nbytes
+        assert was.is_of(array.copy())
+        assert not was.is_of(array.reshape(-1))
+        assert not was.is_of(array.view(np.int32))
+        assert not was.is_of(-array)  # -0.0 is another number
+    was = Content(view)
+    values[1, 2] = np.nan
+    assert not was.is_of(view)
+    assert Content(view).is_of(view)
+
+
+def test_rows_of_one_array_that_are_repeated_are_told_apart():
+    array = np.arange(6.0).reshape(2, 3)
+    array.flags.writeable = False
+    first, second = (np.broadcast_to(row, (2, 3)) for row in array)
+    assert WeakKey(first) != WeakKey(second)
+    assert not Content(first).is_of(second)
+
+
+def test_the_librarys_own_arrays_cannot_change(folder):
+    arrays = {"x": np.random.default_rng(0).random((9, 4)), "y": np.arange(9, dtype=np.int32).reshape(9, 1) % 3}
+    whole = fed.datasets.partition.from_arrays(arrays, np.arange(9) % 2)
+    chunked, contiguous = folder / "chunked.h5", folder / "contiguous.h5"
+    fed.datasets.write_hdf5(chunked, whole)
+    with h5py.File(contiguous, "w") as file:
+        for name, values in arrays.items():
+            file[f"examples/ann/{name}"] = np.asarray(values, np.float32 if name == "x" else np.int32)
+    own = Dataset.from_arrays(arrays)
+    datasets = [own.select(x="x", scale=0.5), own.shuffle(9, seed=1).cache(), own.map(dict).cache()]
+    with fed.datasets.HDF5ClientData(chunked) as one, fed.datasets.HDF5ClientData(contiguous) as two:
+        for data in (
+            whole,
+            *fed.datasets.partition.split_examples(whole),
+            fed.datasets.InMemoryClientData({"ann": {"x": [[1.0]], "y": [1]}}),
+            fed.datasets.SyntheticClientData(2),
+            one,
+            two,
+        ):
+            datasets += [data.create_dataset_for_client(data.client_ids[0])]
+        for dataset in datasets:
+            for array in dataset.batch(2).row_batches().source.columns().values():
+                assert Content(array).nbytes == 0
+    assert Content(own.to_arrays()["x"]).nbytes  # the caller's
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64])
+def test_labels_of_any_type_that_change_are_seen(engine, dtype):
+    x, y = np.random.default_rng(0).random((8, 4), np.float32), np.zeros((8, 1), dtype)
+    cohort = [Dataset.from_arrays({"x": x, "y": y}, "ann").batch(4)]
+    process = BUILDERS["sgd"](toy_model, engine=engine)
+    state = process.initialize()
+    for _ in range(3):
+        process.next(state, cohort)
+    y[:5] = 2
+    fresh = BUILDERS["sgd"](toy_model, engine=engine, cache_bytes=0)
+    assert_same_bits([process.next(state, cohort)], [fresh.next(state, cohort)])
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, None])

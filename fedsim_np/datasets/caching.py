@@ -16,6 +16,7 @@ from fedsim_np.datasets.sources import (
     ElementSpec,
     Source,
     copied,
+    owned,
     read_only_fields,
     spec_of_batches,
 )
@@ -153,12 +154,12 @@ class CachedBatches:
 
 def _read_rows(upstream: Dataset) -> Columns:
     with NamingClient(upstream.client_id):
-        return read_only_fields(upstream.to_arrays())
+        return read_only_fields(owned(upstream.to_arrays()))
 
 
 def _read_batches(upstream: Dataset) -> list[Columns]:
     with NamingClient(upstream.client_id):
-        return [read_only_fields(copied(batch)) for batch in upstream.batches()]
+        return [read_only_fields(owned(copied(batch))) for batch in upstream.batches()]
 
 
 def _spec_of(upstream: Dataset, read: Callable[[], ElementSpec]) -> ElementSpec:

@@ -286,12 +286,10 @@ class _ClientSource:
             for name, unpacked in (self._unpacked or self._readers()).items():
                 field = self._schema.fields[name]
                 with _reading("values must be readable", field=name, **place):
-                    values = np.asarray(self._result(name, unpacked), dtype=field.dtype).reshape(
-                        self._num_rows, *field.shape
-                    )
-                self._schema.check_values(name, values, **place)
-                values.flags.writeable = False
-                columns[name] = values
+                    whole = np.asarray(self._result(name, unpacked), dtype=field.dtype)
+                    whole.flags.writeable = False
+                    columns[name] = whole.reshape(self._num_rows, *field.shape)
+                self._schema.check_values(name, columns[name], **place)
             self._columns, self._headers, self._unpacked = columns, (None, 0), None
             keep(self, self._client_id, self._kept, columns)
         return self._columns

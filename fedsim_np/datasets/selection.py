@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.caching import Once
-from fedsim_np.datasets.sources import ArraySpec, Columns, Element, ElementSpec, Source, plain_array, read_only_fields
+from fedsim_np.datasets.sources import (
+    ArraySpec,
+    Columns,
+    Element,
+    ElementSpec,
+    Source,
+    owned,
+    plain_array,
+    read_only_fields,
+)
 from fedsim_np.errors import NamingClient, argument_error, argument_type_error, check_float, data_error
 
 
@@ -195,4 +204,4 @@ def _select(source: Source, selection: Selection) -> Columns:
         if all(column.flags.c_contiguous for column in chosen):  # views, as read-only as what they are of
             views = [c if c.ndim == 2 else c.reshape(len(c), math.prod(c.shape[1:])) for c in chosen]
             return OrderedDict(zip([new for new, _ in selection.fields], views, strict=True))
-    return read_only_fields(selection(columns))
+    return read_only_fields(owned(selection(columns)))

@@ -185,6 +185,13 @@ def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
     return OrderedDict((name, _read_only(plain_array(array, name), array)) for name, array in arrays.items())
 
 
+def owned(columns: Columns) -> Columns:
+    """Make arrays read-only that nobody else has: then it is known that they do not change."""
+    for array in columns.values():
+        array.flags.writeable = False
+    return columns
+
+
 def plain_array(
     values: npt.ArrayLike, field: str | None = None, dtype: npt.DTypeLike | None = None
 ) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, check_split, draw_images, draw_labels, num_examples
 from fedsim_np.datasets.schema import DIGITS
-from fedsim_np.datasets.sources import Columns, ElementSpec
+from fedsim_np.datasets.sources import Columns, ElementSpec, owned
 from fedsim_np.errors import argument_error, check_bool, check_int
 from fedsim_np.lru import LRU
 
@@ -51,9 +51,7 @@ class _WriterSource:
         writer, split, seed, normalize = self._key
         label = draw_labels(writer, split, self.num_rows, seed)
         pixels = draw_images(writer, split, label, seed, normalize)
-        for array in (label, pixels):
-            array.flags.writeable = False
-        columns: Columns = OrderedDict(label=label, pixels=pixels)
+        columns = owned(OrderedDict(label=label, pixels=pixels))
         keep(self, writer, self._kept, columns)
         return columns
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_similarity,
     even_array,
 )
-from fedsim_np.datasets.sources import Columns
+from fedsim_np.datasets.sources import Columns, owned
 from fedsim_np.errors import argument_type_error, check_float, check_int, check_type, data_error
 
 Arrays = Mapping[str, npt.ArrayLike]
@@ -122,7 +122,7 @@ def _grouped(columns: Columns, numbers: npt.NDArray[Any], client_ids: Sequence[s
     order = np.argsort(numbers, kind="stable")
     ends = np.cumsum(np.bincount(numbers, minlength=len(client_ids)))
     # One copy of each field, in which a client's rows lie together: clients are views of it.
-    together = OrderedDict((name, column[order]) for name, column in columns.items())
+    together = owned(OrderedDict((name, column[order]) for name, column in columns.items()))
     return InMemoryClientData(
         {
             client_id: {name: column[start:end] for name, column in together.items()}
@@ -347,7 +347,8 @@ def split_examples(
     check_type("client_data", client_data, ClientData, "a ClientData")
     fraction = check_float("test_fraction", test_fraction, minimum=0.0, below=1.0)
     seed = check_int("seed", seed, minimum=0)
-    train, test = {}, {}
+    train: dict[str, Columns] = {}
+    test: dict[str, Columns] = {}
     for client_id in client_data.client_ids:
         columns = client_data.create_dataset_for_client(client_id).to_arrays()
         n = len(next(iter(columns.values())))
@@ -356,6 +357,6 @@ def split_examples(
         words = [_SPLIT, len(id_bytes), *id_bytes, seed]
         chosen = np.zeros(n, bool)
         chosen[np.random.default_rng(words).permutation(n)[:held_out]] = True
-        train[client_id] = {name: column[~chosen] for name, column in columns.items()}
-        test[client_id] = {name: column[chosen] for name, column in columns.items()}
-    return InMemoryClientData(cast(Any, train)), InMemoryClientData(cast(Any, test))
+        for part, rows in ((train, ~chosen), (test, chosen)):
+            part[client_id] = owned(OrderedDict((name, column[rows]) for name, column in columns.items()))
+    return InMemoryClientData(train), InMemoryClientData(test)

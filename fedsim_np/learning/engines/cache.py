@@ -2,7 +2,8 @@
 
 An entry belongs to an array and to the description of a pipeline. The array is held weakly: once it is gone its
 entries are never found again, and age out. Whatever is kept could be computed again with the same bits, so a cache
-changes when things are computed and never what comes out.
+changes when things are computed and never what comes out: what was made of an array is used again only for the same
+`Content`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class WeakKey:
             owner = owner.base
         self._owner = weakref.ref(owner)
         # Where a part of the memory begins; all of it begins where it does.
-        begin = 0 if array.nbytes == owner.nbytes else array.__array_interface__["data"][0]
+        is_whole = array.nbytes == owner.nbytes and array.flags.c_contiguous
+        begin = 0 if is_whole else array.__array_interface__["data"][0]
         self._layout = begin, array.shape, array.strides, array.dtype
         self._hash = hash((id(owner), self._layout))
 
@@ -65,3 +67,48 @@ class WeakKey:
             return NotImplemented
         owner = self._owner()
         return owner is not None and self._layout == other._layout and other._owner() is owner
+
+
+class Content:
+    """What an array was: the array itself where nobody can write to it, else a copy of its memory.
+
+    Nobody can write to a read-only array that has its memory to itself, or shares it with such arrays alone. A
+    read-only view of an array that can be written to may be of other values the next time.
+
+    Examples
+    --------
+    >>> array = np.arange(3.0)
+    >>> was = Content(array)
+    >>> was.is_of(array), was.is_of(array.copy())
+    (True, True)
+    >>> array[0] = 7
+    >>> was.is_of(array)
+    False
+    """
+
+    __slots__ = ("_key", "_layout", "_memory")
+
+    def __init__(self, array: Array) -> None:
+        self._key = WeakKey(array) if _is_fixed(array) else None
+        self._layout, self._memory = (array.shape, array.dtype), bytearray(b"" if self._key else array.tobytes())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return len(self._memory)
+
+    def is_of(self, array: Array) -> bool:
+        """Return whether an array is the same, to the bit."""
+        if self._key is not None:
+            return _is_fixed(array) and self._key == WeakKey(array)
+        # A bytearray compares itself with any memory, faster than NumPy and without a copy; bytes do not.
+        return self._layout == (array.shape, array.dtype) and self._memory == np.ascontiguousarray(array).data
+
+
+def _is_fixed(array: Array) -> bool:
+    part: Any = array
+    while isinstance(part, np.ndarray):
+        if part.flags.writeable:
+            return False
+        part = part.base
+    return part is None or type(part) is bytes

@@ -44,7 +44,7 @@ class ClientColumns(NamedTuple):
     num_own_examples : int
         Of the data, without repetitions.
     key : hashable or None
-        What may be remembered about x is remembered under this key; None stands for nothing.
+        What may be remembered about x is remembered under this key, beside its `Content`; None stands for nothing.
     order_key : hashable or None
         Equal for clients with as many rows in the same order; None stands for nothing.
     """
@@ -91,14 +91,15 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     ([[1.0], [2.0], [3.0]], [1, 2, 1, 2, 0, 0], [4, 2])
     """
     comes_again = not dataset.starts_later  # a copy for one round does not
-    known: ClientColumns | None = cache.find_of(dataset) if comes_again else None
-    if known is not None:
-        return known
-    with NamingClient(dataset.client_id):
-        client = _read(model, dataset, cache)
-    if comes_again and client.order_key is not None:
-        cache.put_of(dataset, client)
-    return client
+    client: ClientColumns | None = cache.find_of(dataset) if comes_again else None
+    if client is None:
+        with NamingClient(dataset.client_id):
+            client = _read(model, dataset, cache)
+        if comes_again and client.order_key is not None:
+            cache.put_of(dataset, client)
+    # What is remembered are the data's own arrays, which may change; a copy would not change with them.
+    x, y = (_as_model(model, name, array) for name, array in (("x", client.x), ("y", client.y)))
+    return client if x is client.x and y is client.y else client._replace(x=x, y=y)
 
 
 def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
@@ -109,13 +110,12 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         return _of_batches(batches, model, dataset.num_own_examples)
     rows, lengths, sizes = _order(parts, cache)
     columns, maps = parts.source.columns(), tuple([function_key(fn) for fn in parts.maps])
-    # A kept Gram matrix knows its rows: what these keys leave out it will notice.
     names = _renaming(model, dataset, parts, columns, maps, sizes, cache)
     if names is None:
         batches = _mapped_batches(model, dataset, parts, rows, lengths)
         key = tuple((name, WeakKey(column)) for name, column in columns.items()), maps
         return _of_batches(batches, model, dataset.num_own_examples, rows, key)
-    x, y = _as_model(model, "x", _renamed(columns, *names.x)), _as_model(model, "y", _renamed(columns, *names.y))
+    x, y = _renamed(columns, *names.x), _renamed(columns, *names.y)
     return ClientColumns(x, y, rows, lengths, len(x), (WeakKey(columns[names.x[0]]), names.x), parts.order_key)
 
 
@@ -206,7 +206,7 @@ def _fields(model: Model, batch: Mapping[str, Array]) -> tuple[Array, Array]:
 def _as_model(model: Model, name: str, array: Array) -> Array:
     """Return integers of another width than the model's as int64: clients' fields are laid side by side."""
     dtype = model.input_spec[name].dtype
-    return array if array.dtype == dtype or dtype.kind not in "iu" else array.astype(np.int64)
+    return array if array.dtype == dtype or dtype.kind not in "iu" else array.astype(np.int64, copy=False)
 
 
 def _of_batches(

@@ -14,9 +14,10 @@ logits follow the same recursion as the weights would, and each step's errors en
 long ago it was, the *impulse response* of that recursion. A constant drift d, added to every gradient, is one more
 direction: the logits move by X d as well, and the weights by d times the sum of the responses.
 
-In exact terms this is the reference loop's arithmetic; in float32 it agrees to rounding. The Gram matrix G never
-changes, and is kept between rounds. Classes come first in the arrays, (c, k, ...), since NumPy reduces over a first
-axis several times faster than over a short last one.
+In exact terms this is the reference loop's arithmetic; in float32 it agrees to rounding, as long as nothing overflows:
+squares of rows do where the rows do not, and such a chunk is for `presorted`. The Gram matrix G never changes, and is
+kept between rounds, beside the `Content` of the rows that it was made of. Classes come first in the arrays,
+(c, k, ...), since NumPy reduces over a first axis several times faster than over a short last one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsim_np import trees
-from fedsim_np.learning.engines.cache import Cache
+from fedsim_np.learning.engines.cache import Cache, Content
 from fedsim_np.learning.engines.columns import ClientColumns
 from fedsim_np.learning.engines.descent import Descent
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
@@ -37,20 +38,25 @@ from fedsim_np.learning.shortcuts import SGDSteps
 from fedsim_np.trees import Array, Arrays
 
 
-def train(descent: Descent, cache: Cache) -> tuple[Arrays, list[Unfinalized]]:
+def train(descent: Descent, cache: Cache) -> tuple[Arrays, list[Unfinalized]] | None:
     """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c), and its unfinalized metrics.
 
-    The cache keeps Gram matrices, and plans of chunks that come again.
+    None if a logit has left float32's range: the weights need not have. The cache keeps Gram matrices, and plans of
+    chunks that come again.
     """
     head, metrics, steps, (kernel, bias), drift, columns = descent
     xs = [client.x.reshape(len(client.x), len(kernel)) for client in columns]
-    logits, fingerprints = _first_logits(kernel, bias, xs)
-    plan, movement = _plan(head, columns, xs, fingerprints, cache), _movement(steps, drift, xs)
+    first = _first_logits(kernel, bias, xs)
+    plan, movement = _plan(head, columns, xs, cache), _movement(steps, drift, xs)
     is_right = False
     if head.may_be_plain:
-        z, p, errors, is_right = _take_steps(head, steps, logits.copy(), plan, movement, is_quick=True)
+        logits = first.copy()
+        z, p, errors, is_right = _take_steps(head, steps, logits, plan, movement, is_quick=True)
     if not is_right:
+        logits = first
         z, p, errors, _ = _take_steps(head, steps, logits, plan, movement, is_quick=False)
+    if not np.isfinite(logits).all():  # one that was infinite once never is a number again
+        return None
     return _update(steps, drift, errors, plan, xs), _measured(metrics, head, z, p, plan)
 
 
@@ -67,18 +73,14 @@ def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array) -> Array:
     return products
 
 
-def _first_logits(kernel: Array, bias: Array, xs: Sequence[Array]) -> tuple[Array, Array]:
-    """Return the logits of all rows, (c, k, N), and a fingerprint of each row of x, (k, N).
-
-    The fingerprint is one more row of the same product: by it a Gram matrix knows the rows that it was made of.
-    """
+def _first_logits(kernel: Array, bias: Array, xs: Sequence[Array]) -> Array:
+    """Return the logits of all rows, (c, k, N)."""
     d, c = kernel.shape
-    matrix = np.zeros((_in_fours(c + 1), d), np.float32)
-    matrix[:c], matrix[c] = kernel.T, np.random.default_rng([d]).standard_normal(d, np.float32)
-    products = _of_rows(xs, [matrix] * len(xs))
-    logits = products[:c]
+    matrix = np.zeros((_in_fours(c), d), np.float32)
+    matrix[:c] = kernel.T
+    logits = _of_rows(xs, [matrix] * len(xs))[:c]
     logits += bias[:, np.newaxis, np.newaxis]
-    return logits, products[c]
+    return logits
 
 
 def _movement(steps: SGDSteps, drift: Arrays | None, xs: Sequence[Array]) -> Array | None:
@@ -90,6 +92,9 @@ def _movement(steps: SGDSteps, drift: Arrays | None, xs: Sequence[Array]) -> Arr
     moved += biases.T[:, :, np.newaxis]
     moved *= np.float32(steps.learning_rate)
     return moved
+
+
+Contents = Sequence[Content | None]
 
 
 class _Plan(NamedTuple):
@@ -109,8 +114,9 @@ class _Plan(NamedTuple):
         Whether a step has padding.
     grams : ndarray, shape (k N, N), or None
         G, for clients that take more than one step.
-    row_labels, fingerprints : ndarray, shape (k, N)
-        What the rows were when this was made.
+    row_labels : ndarray, shape (k, N)
+    contents : sequence of Content or None
+        What labels and rows were when this was made; of rows only where G is of them.
     """
 
     schedule: Schedule
@@ -122,24 +128,22 @@ class _Plan(NamedTuple):
     padded: Array
     grams: Array | None
     row_labels: Array
-    fingerprints: Array
+    contents: Contents
 
     def entries(self, predictions: Array) -> LabelEntries:
         """Return where the labels' entries are in predictions of all steps."""
         return _FlatEntries(self.at_label + predictions[:1].size * np.arange(len(self.labels))[:, np.newaxis])
 
 
-def _plan(
-    head: SoftmaxHead, columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache
-) -> _Plan:
+def _plan(head: SoftmaxHead, columns: Sequence[ClientColumns], xs: Sequence[Array], cache: Cache) -> _Plan:
     """Return the chunk's plan, a kept one if it is of the same rows to the bit."""
-    k, num_rows = fingerprints.shape
+    k, num_rows = len(xs), max(1, *map(len, xs))
     row_labels = np.zeros((k, num_rows), np.intp)
     for of_client, client in zip(row_labels, columns, strict=True):
         of_client[: len(client.y)] = client.y.reshape(-1)
     key = tuple((client.key, client.order_key) for client in columns), "plan"
     kept: _Plan | tuple[()] | None = cache.find(key)
-    if kept and np.array_equal(kept.fingerprints, fingerprints) and np.array_equal(kept.row_labels, row_labels):
+    if kept and np.array_equal(kept.row_labels, row_labels) and _are_of(kept.contents, xs):
         return kept
     schedule = schedule_of(columns)
     steps, places = len(schedule.rows), k * schedule.rows.shape[2]
@@ -151,6 +155,7 @@ def _plan(
     at_label = labels * places + np.arange(places)
     onehot = np.zeros((steps, head.num_classes, places), np.float32)
     np.put_along_axis(onehot.reshape(steps, head.num_classes * places), at_label, mask, axis=1)
+    grams, contents = _gram_matrices(columns, xs, cache) if steps > 1 else (None, ())
     plan = _Plan(
         schedule=schedule,
         labels=labels,
@@ -159,41 +164,44 @@ def _plan(
         rows=rows,
         mask=mask,
         padded=np.asarray(~mask.all(axis=1)),
-        grams=_gram_matrices(columns, xs, fingerprints, cache) if steps > 1 else None,
+        grams=grams,
         row_labels=row_labels,
-        fingerprints=fingerprints.copy(),
+        contents=contents,
     )
     if all(client.order_key is not None for client in columns):
         # Only a chunk that comes again is worth it: of clients that are drawn anew, the Gram matrices are kept alone.
         if kept is None:
             cache.put(key, (), 128 * k)
         else:
-            cache.put(key, plan, sum(leaf.nbytes for _, leaf in trees.leaves(plan) if isinstance(leaf, np.ndarray)))
+            parts = [leaf for _, leaf in trees.leaves(plan) if isinstance(leaf, np.ndarray | Content)]
+            cache.put(key, plan, sum(part.nbytes for part in parts))
     return plan
 
 
-def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], fingerprints: Array, cache: Cache) -> Array:
-    """Return the rows of each client's G = X X^T + 1, (k N, N)."""
-    k, num_rows = fingerprints.shape
-    grams, keys = np.empty((k, num_rows, num_rows), np.float32), [(client.key, "gram") for client in columns]
-    kept: list[tuple[Array, Array] | None] = cache.find_all(keys)
-    known = np.zeros_like(fingerprints)
-    for x, found, of_client in zip(xs, kept, known, strict=True):
-        if found is not None and len(found[0]) == len(x):
-            of_client[: len(x)] = found[0]
-    same = (known == fingerprints).all(axis=1).tolist()
-    for x, fingerprint, key, found, is_same, into in zip(xs, fingerprints, keys, kept, same, grams, strict=True):
+def _are_of(contents: Contents, xs: Sequence[Array]) -> bool:
+    return all(was is not None and was.is_of(x) for was, x in zip(contents, xs, strict=False))
+
+
+def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], cache: Cache) -> tuple[Array, Contents]:
+    """Return the rows of each client's G = X X^T + 1, (k N, N), and of which rows they are, if that is to be known."""
+    num_rows, keys = max(1, *map(len, xs)), [(client.key, "gram") for client in columns]
+    grams, contents = np.empty((len(xs), num_rows, num_rows), np.float32), list[Content | None]()
+    kept: list[tuple[Content, Array] | None] = cache.find_all(keys)
+    for x, key, found, into in zip(xs, keys, kept, grams, strict=True):
         n = len(x)
-        if found is not None and is_same and len(found[0]) == n:
+        if found is not None and found[0].is_of(x):
+            of_rows: Content | None = found[0]
             gram = found[1]
         else:
             gram = x @ x.T
             gram += 1
-            if key[0] is not None:
-                cache.put(key, (fingerprint[:n].copy(), gram), gram.nbytes + fingerprint.nbytes)
+            of_rows = Content(x) if key[0] is not None and cache.budget else None
+            if of_rows is not None:
+                cache.put(key, (of_rows, gram), gram.nbytes + of_rows.nbytes)
+        contents.append(of_rows)
         # The padding moves logits that nobody reads; but they must not decay to subnormal numbers, which are slow.
         into[:n, :n], into[:n, n:], into[n:] = gram, 0, 0
-    return grams.reshape(-1, num_rows)
+    return grams.reshape(-1, num_rows), contents
 
 
 class _FlatEntries(LabelEntries):
@@ -285,7 +293,7 @@ def _measured(
 def _update(steps: SGDSteps, drift: Arrays | None, errors: Array, plan: _Plan, xs: Sequence[Array]) -> Arrays:
     """Return W0 - W and b0 - b of each client, (k, d, c) and (k, c)."""
     longest, k, b = plan.schedule.rows.shape
-    c, num_rows = errors.shape[1], plan.fingerprints.shape[1]
+    c, num_rows = errors.shape[1], plan.row_labels.shape[1]
     num_steps, response = plan.schedule.num_steps, _impulse_response(steps, longest)
     if steps.momentum or steps.pull:
         # Step t of a client with T batches is followed by T - 1 - t others.

@@ -70,7 +70,8 @@ class SGDEngine(LockstepEngine):
         steps, metrics = steps._replace(learning_rate=rate, momentum=momentum, pull=pull), self.model.declared_metrics
         assert metrics is not None  # or the engine would not have been chosen
         descent = Descent(self.softmax.softmax_head(), metrics, steps, server, drift, columns)
-        update, measured = gram.train(descent, cache) if way == "gram" else presorted.train(descent)
+        of_gram = gram.train(descent, cache) if way == "gram" else None
+        update, measured = of_gram or presorted.train(descent)  # whose numbers are no larger than the loop's
 
         def left(name: str) -> Any:
             return trees.map(np.subtract, client.weights, update) if name == "weights" else local[name]
