@@ -15,7 +15,7 @@ An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server d
 from fedsim_np.learning import aggregators, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
 from fedsim_np.learning.baselines import TrainedModel, train_centrally, train_locally
-from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
+from fedsim_np.learning.client import Attendance, Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.ditto import build_ditto, personal_weights
@@ -43,6 +43,7 @@ from fedsim_np.learning.scaffold import build_scaffold
 from fedsim_np.learning.state import ClientWorkState, LearningAlgorithmState
 
 __all__ = [
+    "Attendance",
     "Client",
     "ClientResult",
     "ClientWeighting",

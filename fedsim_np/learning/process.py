@@ -142,11 +142,12 @@ class TrainingProcess(LearningProcess):
         """Return the cohort and its metrics, those of nothing for a client whose update is not finite."""
         bad, unfinalized = ~np.isfinite(results.norms), results.metrics.tolist()
         if bad.any():
-            nothing = self._metrics_of_nothing()
+            nothing = self.metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
         return cohort_of(datasets, results, sent.round_num), unfinalized
 
-    def _metrics_of_nothing(self) -> Unfinalized:
+    def metrics_of_nothing(self) -> Unfinalized:
+        """Return the model's and the work's."""
         return OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
 
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
@@ -189,7 +190,7 @@ class TrainingProcess(LearningProcess):
     def metrics_example(self) -> Metrics:
         """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
         # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
-        few, many = (self._aggregated([self._metrics_of_nothing()] * k) for k in (1, 11))
+        few, many = (self._aggregated([self.metrics_of_nothing()] * k) for k in (1, 11))
         return OrderedDict(
             distributor=(),
             client_work=OrderedDict(train=with_int64(varying(few, many)), **self.client_work.round_metrics),

@@ -3,6 +3,7 @@
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.log_files import CSVLogger, JSONLinesLogger
 from fedsim_np.program.loggers import ConsoleLogger, Logger, MemoryLogger, ResumableLogger, flatten
+from fedsim_np.program.participation import Participation
 from fedsim_np.program.sampling import (
     build_poisson_sampling_fn,
     build_power_of_choice_sampling_fn,
@@ -21,6 +22,7 @@ __all__ = [
     "JSONLinesLogger",
     "Logger",
     "MemoryLogger",
+    "Participation",
     "ResumableLogger",
     "TensorBoardLogger",
     "build_poisson_sampling_fn",
