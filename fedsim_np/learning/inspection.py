@@ -45,7 +45,8 @@ def client_updates(
     -------
     tuple of ndarray, each (k, ...) float32
         Initial minus final weights, an array for each trainable tensor, k clients in cohort order, those who are there:
-        what an `Aggregator` is given, to rounding (engines differ in it). An update that is not finite is there as it is.
+        what an `Aggregator` is given, to rounding (engines differ in it). An update that is not finite is there as it
+        is.
 
     Raises
     ------
