@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import data, notebook, report, train, tutorial
-from fedsim_np.commands.arguments import CommandError
+from fedsim_np.commands.arguments import CommandError, print_help
 from fedsim_np.commands.signals import handling
+from fedsim_np.errors import did_you_mean, printable, shortened
+
+_FLAG = re.compile("--?[A-Za-z][^ ]*$")  # and not a number below 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,14 +37,45 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; flags that a command has not are named first, with those that may be meant."""
+        given = sys.argv[1:] if args is None else list(args)
+        # What follows a command is for that command's parser.
+        before = given[:1] if self._subparsers is not None else given
+        before = before[: before.index("--")] if "--" in before else before
+        flags = [text.partition("=")[0] for text in before if _FLAG.match(text)]
+        unknown = [flag for flag in flags if flag not in self._option_string_actions]
+        if unknown:
+            about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
+            self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}.{did_you_mean(unknown[0], about, about)}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is none of the choices, in the same words with all versions of Python."""
+        if action.choices is not None and value not in action.choices:
+            choices = list(action.choices)
+            message = (
+                f"invalid choice: {value[:50]!r} (choose from {', '.join(choices)}).{did_you_mean(value, choices)}"
+            )
+            raise argparse.ArgumentError(action, message)
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fedsim-np", description="Federated averaging in pure NumPy.")
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    parser.set_defaults(run=functools.partial(print_help, parser))
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in (tutorial, train, data, notebook, report):
         command.add_parser(commands)
+    helping = commands.add_parser("help", help="what the commands are, or what one of them takes")
+    helping.add_argument("words", metavar="COMMAND", nargs="*", help="such as: train, or: data info")
+    helping.set_defaults(run=_help_with)
     return parser
+
+
+def _help_with(arguments: argparse.Namespace) -> int:
+    _parser().parse_args([*arguments.words, "--help"])  # which ends the program
+    return 0
 
 
 _PATIENCE = 10.0  # seconds, for removing half files
@@ -65,11 +101,41 @@ def _terminable() -> Iterator[None]:
         again.cancel()
 
 
+class _Printable:
+    """A stream that writes out what a terminal would obey: ids, names and reasons come from strangers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text; a carriage return before it, of a line that moves on, is no stranger's."""
+        moving = text.startswith("\r") and self._stream.isatty()
+        self._stream.write("\r" * moving + printable(text[moving:]))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """Have all that is printed pass through `_Printable`, and in letters that the console has."""
+    with contextlib.ExitStack() as stack:
+        for stream, redirect in ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+            if stream is not None:
+                stack.enter_context(redirect(cast(TextIO, _Printable(stream))))
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a client's id may have letters that the console has not
-            stream.reconfigure(errors="backslashreplace")
+    with _printable():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         with _terminable():
@@ -82,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         if sys.stderr is not None:
-            message = " ".join(str(error).split()) or "not enough memory"
+            message = shortened(printable(" ".join(str(error).split()))) or "not enough memory"
             print(f"fedsim-np: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

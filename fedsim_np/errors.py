@@ -10,11 +10,40 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 _LONGEST = 200  # characters of a value in a message
+_LONGEST_MESSAGE = 2_000
+# What a terminal obeys instead of showing it: control characters, and marks that turn the direction of writing.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def shortened(text: str, most: int = _LONGEST_MESSAGE) -> str:
+    """Return a text, or its start and how long it was: what a file holds may be megabytes.
+
+    Examples
+    --------
+    >>> shortened("a" * 10**6, most=50)
+    'aaaaaaaaaaaaaaaaaaaaaaaaaa... (1000000 characters)'
+    """
+    if len(text) <= most:
+        return text
+    end = f"... ({len(text)} characters)"
+    return text[: max(0, most - len(end))] + end
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what a terminal would obey written out.
+
+    Examples
+    --------
+    >>> print(printable("ann\x1b[31m"))
+    ann\x1b[31m
+    """
+    return _OBEYED.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 class DataError(ValueError):
@@ -29,6 +58,9 @@ class DataError(ValueError):
     Got 1.5 at index (3, 0, 0).
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
+
 
 def data_error(
     rule: str,
@@ -37,6 +69,7 @@ def data_error(
     path: str | os.PathLike[str] | None = None,
     client_id: str | None = None,
     field: str | None = None,
+    hint: str = "",
 ) -> DataError:
     """Make the `DataError` for a rule that was broken at a place.
 
@@ -48,6 +81,8 @@ def data_error(
         What was found instead; its text ends the message.
     path, client_id, field : optional
         Where it was found, as far as known.
+    hint : str
+        What follows, such as what `did_you_mean` returns.
 
     Returns
     -------
@@ -61,7 +96,18 @@ def data_error(
     """
     named = {"file": None if path is None else os.fspath(path), "client": client_id, "field": field}
     place = ", ".join(f"{kind} '{name}'" for kind, name in named.items() if name is not None)
-    return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.")
+    return DataError(f"{place}{': ' if place else ''}{rule}. Got {found}.{hint}")
+
+
+def no_such_file(path: str | os.PathLike[str], hint: str = "") -> DataError:
+    """Make the `DataError` for a file that is not there.
+
+    Examples
+    --------
+    >>> str(no_such_file("digits.h5"))
+    "file 'digits.h5' does not exist."
+    """
+    return DataError(f"file '{os.fspath(path)}' does not exist.{hint}")
 
 
 class NamingClient:
@@ -101,7 +147,56 @@ def argument_error(name: str, rule: str, value: object) -> ValueError:
     >>> str(argument_error("learning_rate", "a finite float >= 0", -0.02))
     "'learning_rate' must be a finite float >= 0. Got -0.02."
     """
-    return ValueError(f"'{name}' must be {rule}. Got {_shown(value)}.")
+    return ValueError(shortened(f"'{name}' must be {rule}. Got {shown(value)}."))
+
+
+def unknown_name(name: str, names: Iterable[str], value: object) -> ValueError:
+    """Make the `ValueError` for an argument that is none of the names that there are.
+
+    Examples
+    --------
+    >>> str(unknown_name("model", ["linear", "softmax"], "sofmax"))
+    "'model' must be one of linear, softmax. Got 'sofmax'. Did you mean 'softmax'?"
+    """
+    names = list(names)
+    rule = f"'{name}' must be one of {', '.join(names)}. Got {shown(value)}."
+    return ValueError(shortened(rule + did_you_mean(value, names)))
+
+
+def did_you_mean(value: object, names: Iterable[str], about: Mapping[str, str] | None = None) -> str:
+    """Return what to add to an error: the names that a mistyped one may stand for, if there are any.
+
+    Parameters
+    ----------
+    value : object
+        What was found; anything but a text is like no name.
+    names : iterable of str
+    about : mapping of str to str, optional
+        Name -> what it is said to be: "learning-rate" is found by its words.
+
+    Examples
+    --------
+    >>> did_you_mean("tutoral", ["train", "tutorial"]), did_you_mean("xyz", ["train", "tutorial"])
+    (" Did you mean 'tutorial'?", '')
+    >>> did_you_mean("--lr", ["--l2", "--client-lr", "--server-lr"])
+    " Did you mean '--client-lr' or '--server-lr'?"
+    """
+    names = [name for name in names if isinstance(name, str)]
+    if not isinstance(value, str) or len(value) > _LONGEST or value in names:
+        return ""
+    import difflib  # where something has gone wrong already, and not in every program that starts
+
+    found = value.strip().lower()
+    words = _words(found)
+    close = difflib.get_close_matches(found, names, n=1, cutoff=0.8)
+    close = close or [name for name in names if words and words <= _words(name)]
+    close = close or difflib.get_close_matches(found, names, n=2)
+    close = close or [name for name in names if words and words <= _words((about or {}).get(name, ""))]
+    return f" Did you mean {' or '.join(map(repr, close[:3]))}?" if close else ""
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall("[a-z0-9]+", text.lower()))
 
 
 def argument_type_error(name: str, rule: str, value: object) -> TypeError:
@@ -112,12 +207,15 @@ def argument_type_error(name: str, rule: str, value: object) -> TypeError:
     >>> str(argument_type_error("model_fn", "a callable that returns a Model", 3))
     "'model_fn' must be a callable that returns a Model. Got 3."
     """
-    return TypeError(f"'{name}' must be {rule}. Got {_shown(value)}.")
+    return TypeError(shortened(f"'{name}' must be {rule}. Got {shown(value)}."))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as one short line: a table of numbers would hide what is said of it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        text = "a number too long to be written"
     text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({type(value).__name__})"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -19,11 +20,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedsim_np import learning, published
+from fedsim_np import learning
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
-from fedsim_np.datasets.sample import sample_paths
-from fedsim_np.errors import argument_error, check_float, check_int, data_error
-from fedsim_np.files import parse_json
+from fedsim_np.datasets.describe import is_mostly_one
+from fedsim_np.datasets.named import open_data
+from fedsim_np.errors import (
+    argument_error,
+    check_float,
+    check_int,
+    data_error,
+    did_you_mean,
+    no_such_file,
+    unknown_name,
+)
+from fedsim_np.files import parse_json, sha256
+from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
@@ -41,13 +52,18 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
-NAMED_DATA = ("sample", "synthetic", "emnist")
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
 _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
+_JUDGED = 10  # clients, by whose sizes a round's is judged
+# What a run may cost. Beyond it a choice is a slip, or a stranger's: such a run would not end, or take all memory.
+_MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
+_MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
+_MOST_OF_ROUND = 10**10  # examples: some hours
+_MOST_PARAMETERS, _MOST_LAYERS = 2**28, 100  # of a model: 1 GB
 
 
 class ModelEntry(NamedTuple):
@@ -113,6 +129,8 @@ class RunConfig:
         Regularisation of the others.
     classes : int
         0: ten for handwriting, else as many as the train labels have.
+    invert : bool
+        Whether to train on and evaluate 1 - x instead of x: where paper is 1, as in EMNIST, ink becomes 1.
     engine : str
     seed : int
         Of the population, of the cohorts, and of the order in which clients read.
@@ -154,6 +172,7 @@ class RunConfig:
     hidden: str = "200,200"
     l2: float = 0.0
     classes: int = 0
+    invert: bool = False
     engine: str = "auto"
     seed: int = 0
     evaluate_every: int = 1
@@ -169,8 +188,13 @@ class RunConfig:
                 checked = check_int(field.name, value, minimum=least.get(field.name, 1))
                 if field.name in ("seed", "population") and checked >= 2**32:
                     raise argument_error(field.name, "below 2^32", value)
+                if checked >= 2**63:
+                    raise argument_error(field.name, "below 2^63", value)
             elif field.type == "float":
                 checked = check_float(field.name, value, minimum=0.0)
+            elif field.type == "bool":
+                if not isinstance(value, bool):
+                    raise argument_error(field.name, "true or false", value)
             elif not isinstance(value, str) or not value:
                 raise argument_error(field.name, "a text", value)
             object.__setattr__(self, field.name, checked)
@@ -186,15 +210,17 @@ class RunConfig:
             ("server_optimizer", tuple(OPTIMIZERS)),
         ):
             if getattr(self, name) not in allowed:
-                raise argument_error(name, f"one of {', '.join(allowed)}", getattr(self, name))
+                raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
         for who in ("client", "server"):
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
             if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
                 raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
-        if not all(unit.strip().isdecimal() and int(unit) > 0 for unit in self.hidden.split(",")):
-            raise argument_error("hidden", "integers above 0 with commas between them", self.hidden)
+        units = self.hidden.split(",")
+        if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
+            rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
+            raise argument_error("hidden", rule, self.hidden)
         for name in self.unused:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
@@ -222,7 +248,8 @@ class RunConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = [key for key in mapping if key not in names]
         if unknown:
-            raise data_error(f"keys must be among {', '.join(names)}", ", ".join(map(repr, unknown)), path=source)
+            found, hint = ", ".join(map(repr, unknown)), did_you_mean(unknown[0], names)
+            raise data_error(f"keys must be among {', '.join(names)}", found, path=source, hint=hint)
         try:
             return cls(**mapping)
         except ValueError as error:
@@ -247,7 +274,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         else:
             found = parse_json(content)
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise data_error("must be JSON, or TOML if it is called .toml", error, path=path) from error
     if not isinstance(found, dict):
@@ -273,10 +300,14 @@ class Experiment:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.train, self.test = _client_data(config)
+        self.train, self.test = open_data(config.data, config.population, config.seed)
         population = len(self.train.client_ids)
         if config.clients > population:
             raise data_error(f"there must be at least {config.clients} train clients", population)
+        evaluated = min(config.evaluation_clients, len(self.test.client_ids))
+        for name, size in (("clients", config.clients), ("evaluation_clients", evaluated)):
+            if size > _MOST_CLIENTS:
+                raise argument_error(name, f"at most {_MOST_CLIENTS}, which takes a minute and 1.5 GB to choose", size)
         spec = self.train.element_type_structure
         is_handwriting = {"pixels", "label"} <= set(spec)
         if not is_handwriting and not {"x", "y"} <= set(spec):
@@ -287,12 +318,18 @@ class Experiment:
             here = {name: of.shape for name, of in data.element_type_structure.items()}
             if here.get(field) != shape or None in shape:
                 rule = f"train and test examples must have one shape, {shape}"
-                raise data_error(rule, here.get(field, "no such field"), field=field, path=_path(data))
+                raise data_error(rule, here.get(field, f"only {list(here)}"), field=field, path=_path(data))
             if here.get(label) not in ((), (1,)):
                 rule = "labels must be one number an example"
-                raise data_error(rule, here.get(label, "no such field"), field=label, path=_path(data))
+                raise data_error(rule, here.get(label, f"only {list(here)}"), field=label, path=_path(data))
         self.num_features = math.prod(length or 0 for length in shape)
         self.num_outputs = (config.classes or self._count_classes()) if MODELS[config.model].classifies else 1
+        units = () if "hidden" in config.unused else config.units
+        layers = [self.num_features, *units, self.num_outputs]
+        parameters = sum((above + 1) * below for above, below in itertools.pairwise(layers))
+        if parameters > _MOST_PARAMETERS:
+            found = f"{parameters} in layers of {', '.join(map(str, layers))}"
+            raise data_error(f"a model must have at most {_MOST_PARAMETERS} parameters (1 GB)", found)
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
         self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
@@ -314,6 +351,16 @@ class Experiment:
             greatest = max(greatest, int(here))
         return greatest + 1
 
+    def check_cost(self) -> None:
+        """Raise a `DataError` if a round would not end, judged by some clients of the first."""
+        few = self._sample(1, self.config.clients)[:_JUDGED]
+        sizes = [self._train_dataset(client_id).num_examples * self.config.epochs for client_id in few]
+        in_all = sum(sizes) * self.config.clients // len(sizes)
+        for whose, found, most in (("a client", max(sizes), _MOST_OF_CLIENT), ("a round", in_all, _MOST_OF_ROUND)):
+            if found > most:
+                said = f"about {found:.2g} with 'epochs' {self.config.epochs} and 'clients' {self.config.clients}"
+                raise data_error(f"{whose} must read at most {most:,} examples (or it takes hours)", said)
+
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
         process.next(process.initialize(), self.cohort(1)[:1])
@@ -322,7 +369,7 @@ class Experiment:
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""
         return {
-            split: {"file": data.path, "sha256": published.sha256(data.path), "clients": len(data.client_ids)}
+            split: {"file": data.path, "sha256": sha256(data.path), "clients": len(data.client_ids)}
             for split, data in (("train", self.train), ("test", self.test))
             if isinstance(data, HDF5ClientData)
         }
@@ -346,7 +393,7 @@ class Experiment:
             build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
         return build(self.model_fn, client, server, **keywords)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_process(self) -> LearningProcess:
         """The process that evaluates."""
         return learning.build_fed_eval(self.model_fn)
@@ -354,6 +401,11 @@ class Experiment:
     def evaluate(self, weights: ModelWeights) -> Mapping[str, Any]:
         """Return the metrics of weights on the clients that are evaluated."""
         return evaluate_weights(self.evaluation_process, weights, self.evaluation_cohort)
+
+    def is_mostly_paper(self) -> bool:
+        """Return whether what the model reads lies in [0, 1], and nearer to 1: `RunConfig.invert` may help."""
+        x = self.evaluation_cohort[0].to_arrays()["x"]
+        return bool(x.size) and is_mostly_one(float(x.min()), float(x.mean(dtype=np.float64)), float(x.max()))
 
     def _optimizer(self, who: str) -> optimizers.Optimizer:
         name, rate = getattr(self.config, f"{who}_optimizer"), getattr(self.config, f"{who}_lr")
@@ -371,10 +423,11 @@ class Experiment:
         x, y = self._fields
         # Pixels may be bytes, and one's own file may hold float64: a model refuses to choose, a run does not.
         is_float32 = client_data.element_type_structure[x].dtype == np.float32
-        batches = dataset.batch(batch_size).select(x=x, y=y, scale=None if is_float32 else 1.0)
+        scale = None if is_float32 or self.config.invert else 1.0
+        batches = dataset.batch(batch_size).select(x=x, y=y, scale=scale, invert=self.config.invert)
         return batches if MODELS[self.config.model].classifies else batches.map(_with_float32_labels)
 
-    @functools.cached_property
+    @cached_property
     def evaluation_cohort(self) -> list[Dataset]:
         """The test datasets of the clients that are evaluated."""
         client_ids = self.test.client_ids
@@ -391,15 +444,3 @@ def _with_float32_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _path(client_data: ClientData) -> str | None:
     return client_data.path if isinstance(client_data, HDF5ClientData) else None
-
-
-def _client_data(config: RunConfig) -> tuple[ClientData, ClientData]:
-    if config.data == "synthetic":
-        return synthetic.load_data(config.population, config.seed)
-    if config.data == "emnist":
-        return emnist.load_data()
-    if config.data == "sample":
-        train, test = map(str, sample_paths())
-    else:
-        train, test = f"{config.data}_train.h5", f"{config.data}_test.h5"
-    return HDF5ClientData(train), HDF5ClientData(test)

@@ -1,20 +1,31 @@
-"""Files that are either whole or as they were: written beside their place, then moved there. And JSON, strictly."""
+"""Files that are either whole or as they were: written beside their place, then moved there. And JSON, strictly.
+
+A link is followed where a user names a single file (`through_links`): it may lead to another disk on purpose. The files
+of a run have names of their own, and their folder may be a stranger's: a link there leads wherever the stranger wants.
+So nothing of a run's is written through one: `check_own` refuses it, and `replacing` puts the file in its place.
+"""
 
 from __future__ import annotations
 
 import collections
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedsim_np.errors import data_error
+
+_FILE, _LINKED = "a file", "a file that has another name too (a hard link)"
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], durable: bool = False, *, through_links: bool = False) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; on success it takes the place of `path`.
 
     Parameters
@@ -23,6 +34,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
         The file to make or to replace. If the block raises, it stays as it was.
     durable : bool
         Have the disk confirm it, before and after: the file is there even if the machine loses its power.
+    through_links : bool
+        Of a link, replace what it leads to, and not the link.
 
     Yields
     ------
@@ -43,9 +56,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     ...     (Path(folder) / "a.txt").read_text(encoding="utf-8")
     'whole'
     """
-    # What a link leads to is replaced, and not the link.
-    target = Path(os.path.realpath(path) if os.path.islink(path) else path).absolute()
-    if target.is_dir():
+    target = Path(os.path.realpath(path) if through_links and os.path.islink(path) else path).absolute()
+    if target.is_dir() and not target.is_symlink():
         raise _error(errno.EISDIR, path)
     if not target.parent.is_dir():
         raise _error(errno.ENOENT, path)
@@ -78,6 +90,46 @@ def _error(number: int, path: str | os.PathLike[str]) -> OSError:
     return OSError(number, os.strerror(number), os.fspath(path))
 
 
+def kind_at(path: str | os.PathLike[str]) -> str:
+    """Return in words what is at a path itself, wherever it may lead.
+
+    Examples
+    --------
+    >>> kind_at(os.curdir), kind_at("no/such/file")
+    ('a folder', 'nothing')
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    # A junction is Windows' link to a folder. (What is kept in a cloud is a reparse point too, and no link.)
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    if stat.S_ISLNK(status.st_mode) or (junction and getattr(status, "st_reparse_tag", None) == junction):
+        return "a link"
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "a pipe or a device"
+    return _FILE if status.st_nlink < 2 else _LINKED
+
+
+def check_own(path: str | os.PathLike[str], *, folder: bool = False, appended: bool = False) -> None:
+    """Raise a `DataError` unless a path is nothing yet, or a file of its own, neither a link nor a pipe.
+
+    Parameters
+    ----------
+    path : path-like
+    folder : bool
+        It must be a folder instead.
+    appended : bool
+        It is not replaced but added to: it must not have another name either, by a hard link.
+    """
+    found = kind_at(path)
+    fits = ("a folder",) if folder else (_FILE,) if appended else (_FILE, _LINKED)
+    if found not in ("nothing", *fits):
+        raise data_error(f"must be {'a folder' if folder else 'a file'} of the run's own", found, path=path)
+
+
 def sync_file(path: Path) -> None:
     """Have the disk confirm what is in a file."""
     _sync(path, os.O_RDWR)
@@ -98,8 +150,8 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:
-    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all; `durable` as for `replacing`.
+def write_text(path: str | os.PathLike[str], text: str, durable: bool = False, *, through_links: bool = False) -> None:
+    r"""Write a text file in UTF-8 with ``\n`` line ends, whole or not at all; the rest as for `replacing`.
 
     Examples
     --------
@@ -109,8 +161,72 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -
     ...     (Path(folder) / "a.txt").read_bytes()
     b'one\ntwo\n'
     """
-    with replacing(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    place = replacing(path, durable, through_links=through_links)
+    with place as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class HeldFile:
+    """A file as it was written, which can still be read when its name is gone or leads elsewhere; not so on Windows.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.txt"
+    ...     write_text(path, "one")
+    ...     held = HeldFile(path)
+    ...     write_text(path, "another")
+    ...     held.is_at(path)
+    False
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._known = _known(os.fstat(self._descriptor))
+        if os.name == "nt":  # it could not be removed for as long as it is open
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path leads to this file, and that has the size that is known."""
+        try:
+            return _known(os.stat(path)) == self._known
+        except OSError:
+            return False
+
+    def grow(self, path: str | os.PathLike[str]) -> None:
+        """Know the size again: by this path it was written to."""
+        self._known = *self._known[:2], os.stat(path).st_size
+
+    def read(self) -> bytes | None:
+        """Return the content, or None where it is not what it was, or cannot be read any more."""
+        if self._descriptor < 0 or _known(os.fstat(self._descriptor)) != self._known:
+            return None
+        with open(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            return file.read()
+
+
+def _known(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_dev, stat.st_ino, stat.st_size
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

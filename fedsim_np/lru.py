@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
+
+from fedsim_np.forking import ProcessLock
 
 _OVERHEAD = 1200  # bytes of an entry's key, links and headers, which are more than a short array
 
@@ -31,12 +32,14 @@ class LRU:
     def __init__(self, budget: int) -> None:
         self.budget, self._bytes = budget, 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock, self._process = threading.Lock(), os.getpid()
+        self._lock = ProcessLock()
 
-    def _locked(self) -> threading.Lock:
-        if self._process != os.getpid():  # a forked child: a thread that it has not got may hold the lock
-            self._lock, self._process = threading.Lock(), os.getpid()
-        return self._lock
+    def _locked(self) -> AbstractContextManager[Any]:
+        return self._lock(self._renew)
+
+    def _renew(self, was_held: bool) -> None:
+        if was_held:
+            self._entries, self._bytes = OrderedDict(), 0
 
     def __reduce__(self) -> tuple[type[LRU], tuple[int]]:
         return type(self), (self.budget,)
@@ -50,8 +53,9 @@ class LRU:
 
     def find_all(self, keys: Iterable[Hashable]) -> list[Any]:
         """Return the values of keys, None where there is none."""
-        entries, found = self._entries, []
+        found = []
         with self._locked():
+            entries = self._entries
             for key in keys:
                 entry = entries.get(key)
                 if entry is not None:

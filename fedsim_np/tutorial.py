@@ -107,6 +107,8 @@ class Result:
         After the last round.
     clients : list of OrderedDict
         Of each round, a table with a row per client, see `LearningProcessOutput.clients`.
+    loss : {"keras", "tutorial", "stable"}
+        Of the model that was trained.
     """
 
     history: OrderedDict[str, list[Any]]
@@ -114,6 +116,7 @@ class Result:
     evaluation: OrderedDict[str, Mapping[str, Any]]
     weights: ModelWeights
     clients: list[OrderedDict[str, Any]]
+    loss: LossName
 
 
 def run(
@@ -165,4 +168,4 @@ def run(
     weights = process.get_model_weights(state)
     evaluation_process = build_fed_eval(lambda: SoftmaxRegression(loss=loss))
     evaluation = OrderedDict((split, evaluate_weights(evaluation_process, weights, of)) for split, of in data.items())
-    return Result(logger.history, seconds, evaluation, weights, clients)
+    return Result(logger.history, seconds, evaluation, weights, clients, loss)

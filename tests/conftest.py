@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +11,10 @@ import numpy as np
 import pytest
 
 import fedsim_np as fed
+
+# Where the tests run in the background, SIGINT is ignored, by them and by every process that they start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines are shared: time is not tested.
 hypothesis.settings.register_profile("no deadline", deadline=None, max_examples=50)

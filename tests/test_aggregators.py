@@ -409,6 +409,41 @@ def test_clients_metrics_one_by_one():
     assert len(others) > 1
 
 
+def test_sampled_metrics_have_tffs_types(tff_figures):
+    sums = {
+        **{name: [np.dtype(name).type(3)] for name in ("int32", "int64", "float32", "uint8")},
+        "compared": [np.int32(3)],
+        "mean": [np.float32(1), np.float32(3)],
+    }
+    finalizers = {
+        **dict.fromkeys(sums, lambda sums: sums[0]),
+        "compared": lambda sums: sums[0] > 1,
+        "mean": lambda sums: sums[0] / sums[1],
+    }
+    sampled = finalize_then_sample(finalizers)([sums, sums])
+    assert {name: array.dtype.name for name, array in sampled.items()} == tff_figures["sampled_types"]
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort"])
+def test_a_models_own_int32_metric_stays_int32_in_a_sample(engine):
+    class Counting(fed.learning.models.SoftmaxRegression):
+        def initial_metrics(self):
+            return {"seen": [np.int32(0)]}
+
+        def unfinalized_metrics(self, batch, output):
+            return {"seen": [np.int32(len(batch["y"]))]}
+
+        def metric_finalizers(self):
+            return {"seen": lambda sums: sums[0]}
+
+    process = fed.learning.build_weighted_fed_avg(
+        Counting(4, 3), sgd(0.1), metrics_aggregator=finalize_then_sample, engine=engine
+    )
+    seen = process.next(process.initialize(), random_cohort([3, 5])).metrics["client_work"]["train"]["seen"]
+    assert (seen.tolist(), seen.dtype) == ([3, 5], np.int32)
+    assert "train=<seen=int32[?]>" in str(process.next.type_signature).replace("\n", "")
+
+
 def test_every_client_is_sampled_as_often():
     counts = np.zeros(6)
     for seed in range(600):

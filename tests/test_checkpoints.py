@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import tracemalloc
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
+from fedsim_np.cli import main
 from fedsim_np.program import FileProgramStateManager
 from fedsim_np.program.serialization import describe_state, restore_state
 
@@ -352,7 +354,7 @@ def test_bad_arguments(folder):
         FileProgramStateManager("")
     with pytest.raises(ValueError, match="must be an integer >= 0. Got -1."):
         FileProgramStateManager(folder).save(1, -1)
-    with pytest.raises(fed.DataError, match="program_state_5': must exist"):
+    with pytest.raises(fed.DataError, match="program_state_5' does not exist"):
         FileProgramStateManager(folder).load(5, 1)
 
 
@@ -429,3 +431,71 @@ def test_a_shape_that_numpy_has_not_is_refused(shape):
 def test_a_name_may_have_slashes():
     state = {"a/" * 60: 1, "b": {"c/" * 60: (2.0, None)}}
     assert through_bytes(state) == state
+
+
+def made_so(manager, state, content=b"", version=1):
+    """Write a checkpoint that says this of its state, with a right checksum."""
+    text = json.dumps({"version": version, "config": None, "state": state}).encode()
+    body = f"{len(text)}\n".encode() + text + content
+    digest = hashlib.sha256(body).hexdigest().encode()
+    manager.path(version).write_bytes(b"fedsim_np checkpoint 1\n" + digest + b"\n" + body)
+
+
+def test_bytes_belong_to_one_array(folder):
+    """3,000 arrays in the same megabyte would take three gigabytes."""
+    array = {"kind": "array", "dtype": "|u1", "shape": [2**20], "place": 0}
+    manager = FileProgramStateManager(folder)
+    made_so(manager, {"kind": "list", "items": [array] * 3000}, bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            fed.DataError, match="state at '/1' must be stored in bytes of its own, from 1048576. Got 0"
+        ):
+            manager.load_latest(None)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", [-4, 1, 3, 4, 2**70])
+def test_ranges_that_overlap_or_lie_elsewhere_are_refused(place):
+    arrays = [{"kind": "array", "dtype": "|u1", "shape": [4], "place": here} for here in (0, place)]
+    about = {"kind": "tuple", "items": arrays}
+    if place == 4:
+        assert len(restore_state(about, bytes(8), None)[1]) == 4
+        return
+    with pytest.raises(fed.DataError, match="the state at '/1' must be"):
+        restore_state(about, bytes(8), None)
+
+
+@pytest.mark.parametrize("stored", ["0x" + "f" * 5000, [[1]], {"a": 1}, 3, None])
+def test_what_a_stored_number_says_is_told_in_few_words(stored):
+    for kind in ("int", "float", "plain"):
+        with pytest.raises(fed.DataError) as caught:
+            restore_state({"kind": kind, "value": stored}, b"", 2j)
+        assert len(str(caught.value)) < 400
+
+
+def test_a_run_reads_its_checkpoint_once(folder, monkeypatch):
+    assert main(["train", "--out", str(folder / "run"), "--rounds", "1", "--clients", "2"]) == 0
+    (folder / "run" / "checkpoints" / "program_state_1").unlink()
+    loaded, real = [], FileProgramStateManager.load_latest
+    monkeypatch.setattr(FileProgramStateManager, "load_latest", lambda *of: loaded.append(1) or real(*of))
+    assert main(["train", "--out", str(folder / "run"), "--resume"]) == 0
+    assert len(loaded) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_version_that_is_a_link_is_replaced_and_not_what_it_leads_to(folder):
+    manager = FileProgramStateManager(folder / "states")
+    (folder / "mine").write_bytes(b"mine")
+    manager.path(1).symlink_to(folder / "mine")
+    manager.save(5, 1)
+    assert (folder / "mine").read_bytes() == b"mine"
+    assert manager.load(1, 0) == 5
+    os.mkfifo(manager.path(3))
+    assert manager.get_versions() == [1]
+    with pytest.raises(fed.DataError, match="program_state_3' does not exist"):
+        manager.load(3, 0)
+    manager.save(6, 3)
+    assert manager.load_latest(0) == (6, 3)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from conftest import digits
 
 import fedsim_np as fed
-from fedsim_np import published, tutorial
+from fedsim_np import files, published, tutorial
 from fedsim_np.cli import main
 from fedsim_np.commands.tutorial import OUTPUT_FILES
 from fedsim_np.datasets.hdf5_writing import write_new
@@ -75,7 +76,7 @@ def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["rounds"] == 3
     assert config["client_ids"] == train.client_ids[:4]
-    assert config["data"]["train"]["sha256"] == published.sha256(digit_files[0])
+    assert config["data"]["train"]["sha256"] == files.sha256(digit_files[0])
 
 
 def test_two_runs_write_the_same_bytes_but_for_the_seconds(digit_files, folder, capsys):
@@ -127,8 +128,7 @@ def errors(folder, digit_files):
     fed.datasets.write_hdf5(folder / "others.h5", digits([3] * 2))
     fed.datasets.write_hdf5(folder / "x.h5", fed.datasets.InMemoryClientData({"ann": {"x": [1]}}))
     return {
-        "no command": ([], "required: COMMAND"),
-        "no such command": (["tutorials"], "invalid choice"),
+        "no such command": (["tutorials"], "invalid choice: 'tutorials' (choose from tutorial, train, evaluate, data,"),
         "one file": (["tutorial", "--train", train], "--train and --test go together"),
         "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
         "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),
@@ -137,7 +137,7 @@ def errors(folder, digit_files):
             "--rounds: must be an integer from 1 to 4294967295. Got '0'",
         ),
         "half a client": ([*command(digit_files), "--clients", "1.5"], "--clients: must be an integer from 1"),
-        "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5': must exist"),
+        "no such file": (["tutorial", "--train", "nowhere.h5", "--test", test], "nowhere.h5' does not exist"),
         "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
         "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
         "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
@@ -407,19 +407,10 @@ def test_a_pair_of_files_is_replaced_as_a_pair(folder, monkeypatch, capsys):
 # --- as a process of its own
 
 
-_MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from fedsim_np.cli import main
-sys.exit(main())
-"""
-
-
 def start(arguments, **keywords):
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     return subprocess.Popen(
-        # Where the tests run in the background, a child would inherit that SIGINT is ignored.
-        [sys.executable, "-c", _MAIN, *arguments],
+        [sys.executable, "-m", "fedsim_np", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -478,19 +469,23 @@ def history(losses):
     }
 
 
-def published_result(losses):
+def published_result(losses, loss):
     evaluation = {
         split: {"sparse_categorical_accuracy": correct / n, "loss": loss, "num_examples": n, "num_batches": 0}
         for split, (n, loss, correct) in published.EVALUATION.items()
     }
-    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None, [])
+    return tutorial.Result(history(losses), [0.0] * 10, evaluation, None, [], loss)
 
 
 def test_figures_are_compared_one_by_one():
     train = digits([30])
-    results = published_result(published.KERAS_LOSS), published_result(published.CUSTOM_LOSS)
+    results = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
     figures = list(published.compare(train, *results))
-    assert len(figures) == 3 + 2 * (10 * 4 + 2 * 3)
+    # The page prints batches for its Keras model alone, and evaluations of its own model alone.
+    assert sum(figure.on_page for figure in figures) == 3 + 10 * 4 + 10 * 3 + 2 * 3 == 79
+    others = {figure.name for figure in figures if not figure.on_page}
+    assert len(others) == len(figures) - 79 == 16
+    assert {"own model, round 10: batches", "Keras model, evaluation on test: loss"} <= others
     assert not figures[0].agrees
     assert all(figure.agrees for figure in figures[3:])
 
@@ -507,6 +502,22 @@ def test_figures_are_compared_one_by_one():
         "own model, round 10: examples",
         "own model, evaluation on test: loss",
     ]
+
+
+def test_a_figure_that_is_not_a_number_differs():
+    results = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
+    results[0].history["client_work/train/sparse_categorical_accuracy"][2] = float("nan")
+    results[1].evaluation["test"].update(sparse_categorical_accuracy=float("inf"), loss=float("nan"))
+    differing = [f.name for f in list(published.compare(digits([30]), *results))[3:] if not f.agrees]
+    where = "own model, evaluation on test"
+    assert differing == ["Keras model, round 3: correct", f"{where}: loss", f"{where}: correct"]
+
+
+def test_the_two_models_cannot_be_mistaken_for_each_other():
+    keras, custom = published_result(published.KERAS_LOSS, "keras"), published_result(published.CUSTOM_LOSS, "tutorial")
+    for swapped in ((custom, keras), (keras, keras), (custom, custom)):
+        with pytest.raises(ValueError, match="must be a run with loss="):
+            published.compare(digits([30]), *swapped)
 
 
 def test_stored_figures_are_the_published_ones(shared):
@@ -527,7 +538,7 @@ def test_stored_figures_are_the_published_ones(shared):
 
 def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, monkeypatch, capsys):
     real = {
-        split: (path.stat().st_size, published.sha256(path))
+        split: (path.stat().st_size, files.sha256(path))
         for split, path in zip(("train", "test"), digit_files, strict=True)
     }
     monkeypatch.setattr(published, "FILES", real)
@@ -536,7 +547,8 @@ def test_the_command_recognises_the_files_and_says_what_came_out(digit_files, mo
     assert main(command(digit_files)) == 1
     out = capsys.readouterr().out
     assert "DIFFERS  Keras model, round 1: loss: published 3.1193733, here " in out
-    assert "of the tutorial's 95 published figures came out" in out
+    assert "DIFFERS  own model, round 1: batches: published of the other model 248, here " in out
+    assert "of the tutorial's 79 published figures came out, and 0 of 16 that it prints of one of its two" in out
 
     # Files with other contents and the same sizes are not taken for the real ones.
     monkeypatch.setattr(published, "FILES", {split: (size, "0" * 64) for split, (size, _) in real.items()})
@@ -587,8 +599,7 @@ def test_info_of_a_file_and_of_writers(digit_files, capsys):
 def test_errors_of_the_data_commands(folder, capsys):
     (folder / "dir_test.h5").mkdir()
     for arguments, message in [
-        (["data"], "required: ACTION"),
-        (["data", "info", str(folder / "none.h5")], "none.h5': must exist"),
+        (["data", "info", str(folder / "none.h5")], "none.h5' does not exist"),
         (["data", "info", "synthetic", "--clients", "0"], "--clients: must be an integer from 1"),
         (["data", "synthesize"], "required: --out"),
         (["data", "synthesize", "--out", str(folder / "a" / "b")], "must be in a folder that exists"),
@@ -618,3 +629,179 @@ sys.exit(main())
     assert done.stderr.count(b"\n") == 1
     assert b"small_train.h5" in done.stderr
     assert list(folder.iterdir()) == []
+
+
+# --- a first evening: what is mistyped, and what one tries
+
+
+def error_of(arguments, capsys):
+    assert main(arguments) == 2, arguments
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["tutoral"], "'tutorial'"),
+        (["data", "ifno"], "'info'"),
+        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr'"),
+        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--round", "3", "--out", "x"], "'--rounds'"),
+        (["train", "-rounds", "3", "--out", "x"], "'--rounds'"),
+        (["train", "--batch", "3", "--out", "x"], "'--batch-size'"),
+        (["tutorial", "--emnits"], "'--emnist'"),
+        (["help", "tran"], "'train'"),
+        (["data", "partition", "sample", "--scheme", "dirichlett", "--clients", "3", "--out", "x"], "'dirichlet'"),
+        (["train", "--data", "mnist", "--out", "x"], "'emnist'"),
+        (["data", "info", "samples"], "'sample'"),
+        (["data", "partition", "sinthetic", "--scheme", "iid", "--clients", "3", "--out", "x"], "'synthetic'"),
+        (["train", "--model", "sofmax", "--out", "x"], "'softmax'"),
+        (["train", "--server-optimizer", "Adam", "--out", "x"], "'adam'"),
+        (["train", "--engine", "loops", "--out", "x"], "'loop'"),
+    ],
+)
+def test_what_is_mistyped_is_told_what_may_be_meant(arguments, meant, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    error = error_of(arguments, capsys)
+    assert f"Did you mean {meant}?" in error
+    assert list(folder.iterdir()) == []
+
+
+def test_names_in_files_and_of_files_are_told_too(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    error = error_of(["train", "--data", "mnist", "--out", "run"], capsys)
+    assert "mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of PREFIX_train.h5" in error
+    (folder / "c.json").write_text('{"lr": 0.1}', encoding="utf-8")
+    error = error_of(["train", "--config", "c.json", "--out", "run"], capsys)
+    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr'?" in error
+    for split in ("train", "test"):
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", digits([5, 5]))
+    assert "Did you mean '" in error_of(["train", "--data", "own_train.h5", "--out", "run"], capsys)
+    (folder / "own.csv").write_text("hospital,age,diagnosis\na,1,0\nb,2,1\n", encoding="utf-8")
+    error = error_of(["data", "convert", "own.csv", "--client", "hopital", "--out", "x"], capsys)
+    assert "must have the columns ['hopital']. Got ['hospital', 'age', 'diagnosis']. Did you mean 'hospital'?" in error
+    assert "Did you mean 'label'?" in error_of(["data", "info", "own_train.h5", "--label", "lable"], capsys)
+    assert "(see fedsim-np data partition)" in error_of(["data", "convert", "sample", "--out", "x"], capsys)
+    with pytest.raises(fed.DataError, match="field 'pixel': must be there. Got only .*. Did you mean 'pixels'"):
+        fed.datasets.load_sample()[0].create_dataset_for_client("f0000_14").select(x="pixel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "usage: fedsim-np [-h]"),
+        (["help"], "usage: fedsim-np [-h]"),
+        (["data"], "usage: fedsim-np data [-h]"),
+        (["help", "train"], "usage: fedsim-np train [-h]"),
+        (["help", "data", "info"], "usage: fedsim-np data info"),
+    ],
+)
+def test_help_is_printed_and_no_error(arguments, text, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as end:  # as of --help
+        status = end.code
+    assert status == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(text)
+    assert captured.err == ""
+
+
+def test_names_stand_for_data_wherever_a_file_does(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    deal = ["--scheme", "iid", "--clients", "5", "--seed", "1"]
+    assert main(["data", "partition", "sample", *deal, "--out", "dealt"]) == 0
+    train, test = fed.datasets.load_sample()
+    parts = [fed.datasets.HDF5ClientData(folder / f"dealt_{split}.h5") for split in ("train", "test")]
+    examples = [fed.datasets.partition.pool(data)["label"] for data in (train, test, *parts)]
+    assert len(examples[0]) + len(examples[1]) == len(examples[2]) + len(examples[3])
+    assert np.bincount(np.concatenate(examples[:2])).tolist() == np.bincount(np.concatenate(examples[2:])).tolist()
+    assert main(["train", "--data", "dealt", "--clients", "3", "--rounds", "1", "--invert", "--out", "run"]) == 0
+    assert main(["data", "partition", "synthetic", *deal, "--population", "3", "--out", "drawn"]) == 0
+    assert main(["data", "partition", "dealt", *deal, "--out", "again"]) == 0  # a prefix
+    capsys.readouterr()
+    assert main(["data", "info", "again"]) == 0
+    assert capsys.readouterr().out.count("clients             5 (0 without examples)") == 2
+    assert main(["data", "info", "sample"]) == 0
+    assert capsys.readouterr().out.count("clients             30 (0 without examples)") == 2
+    for arguments, message in [
+        (["dealt", *deal, "--overwrite", "--out", "dealt"], "--out must not name what is read. Got 'dealt'"),
+        (["sample", *deal, "--population", "3", "--out", "x"], "--population belongs to synthetic. Got 'sample'."),
+        (["sample", *deal, "--client", "x", "--out", "x"], "--client says nothing about such a file"),
+    ]:
+        assert message in error_of(["data", "partition", *arguments], capsys)
+
+
+def test_arrays_with_texts_as_labels_are_converted(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    who, kind = np.array(["ann", "bob"] * 6), np.array(["rose", "lily", "tulip"] * 4)
+    np.savez("own.npz", x=np.arange(24.0).reshape(12, 2), who=who, kind=kind, y=kind)
+    assert main(["data", "convert", "own.npz", "--client", "who", "--label", "lind", "--out", "a"]) == 2
+    assert "Did you mean 'kind'?" in capsys.readouterr().err
+    np.savez("own.npz", x=np.arange(24.0).reshape(12, 2), who=who, y=kind)
+    assert main(["data", "convert", "own.npz", "--client", "who", "--out", "a"]) == 0
+    assert "labels: 0 lily, 1 rose, 2 tulip" in capsys.readouterr().out
+    assert main(["train", "--data", "a", "--clients", "2", "--rounds", "1", "--client-lr", "0.001", "--out", "r"]) == 0
+    assert (
+        main(["data", "partition", "own.npz", "--client", "who", "--scheme", "shards", "--clients", "3", "--out", "b"])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["data", "info", "b_train.h5"]) == 0
+    assert "labels              0: " in capsys.readouterr().out
+
+
+LONG = {
+    "columns": (
+        "own.csv",
+        ",".join(f"c{i}" for i in range(10**5)) + "\n",
+        ["data", "convert", "FILE", "--client", "who"],
+    ),
+    "keys": ("own.json", json.dumps({f"k{i}": 0 for i in range(10**5)}), ["train", "--config", "FILE"]),
+    "an option": ("own.txt", "", ["train", "--rounds", "x" * 10**6]),
+    "a name": ("own.txt", "", ["report", "x" * 10**6]),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_error_is_longer_than_a_screen(name, folder, capsys):
+    file, text, arguments = LONG[name]
+    (folder / file).write_text(text, encoding="utf-8")
+    arguments = [str(folder / file) if word == "FILE" else word for word in arguments]
+    arguments += ["--label", "y"] * (name == "columns") + ["--out", str(folder / "out")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 2100
+
+
+def test_a_data_error_is_bounded_wherever_it_is_made():
+    error = fed.DataError("x" * 10**6)
+    assert len(str(error)) == 2000
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    with pytest.raises(ValueError, match="Got a number too long to be written."):
+        fed.learning.optimizers.build_sgdm(10**5000)
+
+
+OBEYED = ["\x1b[2J", "\x9b2J", "\x07", "\x08", "\r", "\x7f", "\u202e", "\u2066", "\x85"]
+
+
+@pytest.mark.parametrize("text", OBEYED)
+def test_what_a_terminal_obeys_is_written_out(text, folder, capsys):
+    for choices in ({f"a{text}b": 1}, {"data": f"{folder}/a{text}b"}):
+        (folder / "c.json").write_text(json.dumps(choices), encoding="utf-8")
+        assert main(["train", "--config", str(folder / "c.json"), "--out", str(folder / "run")]) == 2
+        assert text not in capsys.readouterr().err
+    assert type(sys.stdout).__name__ != "_Printable"  # the stream is given back
+
+
+def test_what_is_said_of_strangers_data_is_written_out(folder, capsys):
+    (folder / "own.csv").write_text("who,f,y\nann,1,a\x1b[2J\u202eb\nbob,2,c\n", encoding="utf-8")
+    arguments = ["data", "convert", str(folder / "own.csv"), "--client", "who", "--label", "y", "--test-fraction", "0"]
+    assert main([*arguments, "--out", str(folder / "a")]) == 0
+    out = capsys.readouterr().out
+    assert "a\\x1b[2J\\u202eb" in out
+    assert "\x1b" not in out

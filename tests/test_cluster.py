@@ -7,7 +7,10 @@ import time
 
 import numpy as np
 import pytest
+from conftest import toy_model
 from test_engines import BUILDERS, SIZES, Stacked, assert_same_bits, clients, cohort_of, rounds
+
+import fedsim_np as fed
 
 distributed = pytest.importorskip("distributed")
 
@@ -49,8 +52,6 @@ class Slow(Stacked):
 def test_the_same_bits_on_a_cluster(engine, cluster):
     cohorts = [cohort_of(clients(SIZES))] * 2
     make = BUILDERS["momentum"]
-    from conftest import toy_model
-
     reference = rounds(make(toy_model, engine=engine, executor="serial"), cohorts)
     assert_same_bits(rounds(make(toy_model, engine=engine, executor=cluster.get_executor()), cohorts), reference)
 
@@ -60,6 +61,44 @@ def test_control_variates_on_a_cluster(cluster):
 
     reference = bits(run(process_of(executor="serial"), 3))
     assert bits(run(process_of(executor=cluster.get_executor()), 3)) == reference
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing is frozen on Windows")
+def test_frozen_workers_are_given_up_and_the_round_is_repeated(cluster):
+    cohort = cohort_of(clients(SIZES))
+    workers = fed.learning.Workers(cluster.get_executor(), timeout=0.5)
+    process = BUILDERS["sgd"](toy_model, executor=workers)
+    state = process.initialize()
+    frozen = list(cluster.run(os.getpid).values())
+    for number in frozen:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError, match=r"ClientExecutor got no part of the round done in 0.5 s \(timeout\)"):
+            process.next(state, cohort)
+    finally:
+        for number in frozen:
+            os.kill(number, signal.SIGCONT)
+    again = BUILDERS["sgd"](toy_model, executor=fed.learning.Workers(workers.executor, timeout=60))
+    assert_same_bits([again.next(state, cohort)], rounds(BUILDERS["sgd"](toy_model, executor="serial"), [cohort]))
+
+
+def test_a_client_that_is_closed_in_mid_round_is_an_error_that_says_so(cluster, folder):
+    flag = os.fspath(folder / "begun")
+    client = distributed.Client(cluster.cluster, set_as_default=False)
+    process = BUILDERS["adam"](lambda: Slow(flag), executor=client.get_executor())
+
+    def close():
+        while not os.path.exists(flag):
+            time.sleep(0.01)
+        client.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    with pytest.raises(
+        RuntimeError, match=r"ClientExecutor cancelled a round: .* its client, cluster or scheduler ended"
+    ):
+        process.next(process.initialize(), cohort_of(clients([20] * 80)))
+    thread.join()
 
 
 def test_a_worker_killed_in_mid_round(cluster, folder):

@@ -100,7 +100,10 @@ def test_the_command_copies_it(folder, capsys):
     assert (folder / NAMES["en"]).read_text(encoding="utf-8") == "my work"
     assert main(["notebook", "--to", str(folder), "--overwrite"]) == 0
     assert (folder / NAMES["en"]).read_text(encoding="utf-8") == read("en")
-    assert main(["notebook", "--to", str(folder / "none")]) == 2
+    assert main(["notebook", "--to", str(folder / "not yet" / "there")]) == 0
+    assert (folder / "not yet" / "there" / NAMES["en"]).read_text(encoding="utf-8") == read("en")
+    assert main(["notebook", "--to", str(folder / NAMES["en"])]) == 2
+    assert main(["notebook", "--to", ""]) == 2
     assert main(["notebook", "--lang", "fr"]) == 2
 
 

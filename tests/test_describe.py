@@ -57,8 +57,34 @@ def test_what_cannot_be_counted():
     empty = describe(InMemoryClientData({"ann": {"label": np.empty(0, np.int32)}}))
     assert np.isnan(empty.label_entropy).all()
     assert np.isnan(empty.label_distance).all()
-    assert np.isnan(describe(InMemoryClientData({"ann": {"x": [1]}}), label="lable").label_distance).all()
+    assert np.isnan(describe(InMemoryClientData({"ann": {"x": [1]}})).label_distance).all()
+    with pytest.raises(ValueError, match="'label' must be one of x, label. Got 'lable'. Did you mean 'label'"):
+        describe(InMemoryClientData({"ann": {"x": [1], "label": [1]}}), label="lable")
     column = describe(InMemoryClientData({"ann": {"label": [[0], [1]]}}))
     assert column.counts.tolist() == [[1, 1]]
     with pytest.raises(fed.DataError, match="client 'ann', field 'label': labels must be one number an example"):
         describe(InMemoryClientData({"ann": {"label": [[0, 1], [1, 0]]}}))
+
+
+def test_labels_called_y_are_labels_where_they_are_classes():
+    data = InMemoryClientData({"ann": {"x": [0.5, 0.25], "y": [[0], [0]]}, "bob": {"x": [0.75, 0.5], "y": [[1], [1]]}})
+    described = describe(data)
+    assert described.counts.tolist() == [[2, 0], [0, 2]]
+    assert described.label_distance.tolist() == [0.5, 0.5]
+    assert "labels              0: 50.0%  1: 50.0%" in str(described)
+    assert describe(InMemoryClientData({"ann": {"x": [1], "y": [0.5]}})).labels.tolist() == []  # a measured number
+    both = InMemoryClientData({"ann": {"label": [7], "y": [1]}})
+    assert describe(both).labels.tolist() == [7]
+    assert describe(both, label="y").labels.tolist() == [1]
+
+
+def test_paper_that_is_one_is_said():
+    pixels = np.float32([[1.0, 1.0, 0.0, 0.5]])
+    data = InMemoryClientData({"ann": {"pixels": pixels, "label": [3]}, "bob": {"pixels": pixels, "label": [4]}})
+    described = describe(data)
+    assert dict(described.values) == {"pixels": (0.0, 0.625, 1.0)}
+    said = "values of pixels    0 to 1, mean 0.625: mostly near 1; if that is paper, train on 1 - x: train --invert"
+    assert said in str(described)
+    inverted = data.preprocess(lambda dataset: dataset.select(x="pixels", y="label", invert=True))
+    assert str(describe(inverted)).endswith("values of x         0 to 1, mean 0.375")
+    assert describe(InMemoryClientData({"ann": {"x": np.empty((0, 2))}})).values == {}

@@ -291,13 +291,17 @@ def test_ctrl_c_and_kill_leave_no_half_file(server, folder):
     for number in (signal.SIGINT, signal.SIGKILL):
         requests = len(server.requests)
         process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
-        deadline = time.monotonic() + 60
-        while len(server.requests) == requests:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert any("archive.tar.bz2" in names for _, _, names in os.walk(folder))
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.requests) == requests:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert any("archive.tar.bz2" in names for _, _, names in os.walk(folder))
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
         if number == signal.SIGINT:
             assert process.returncode == 130
             assert err.splitlines()[-1] == "fedsim-np: interrupted"
@@ -478,3 +482,53 @@ def test_the_command(small_release, folder, capsys, monkeypatch):
     error = captured.err.splitlines()[-1]
     assert error.startswith(f"fedsim-np: error: {small_release.url} could not be downloaded")
     assert "Traceback" not in captured.err
+
+
+def test_without_a_network_a_shell_is_told_what_it_has_instead(small_release, folder, monkeypatch, capsys):
+    small_release.behaviours["/fed_emnist_digitsonly.tar.bz2"] = answer(b"", 404)
+    monkeypatch.setenv("FEDSIM_NP_CACHE", str(folder))
+    assert main(["tutorial", "--emnist"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("fedsim-np: error: ")
+    assert "fedsim-np train --data synthetic" in error
+    assert "fedsim-np data download" in error
+
+
+def dripping(handler):
+    """Send a header without end, byte by byte."""
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not handler.server.let_go.wait(0.02):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+
+def dripping_body(handler):
+    """Send a chunked body, byte by byte."""
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not handler.server.let_go.wait(0.02):
+            handler.wfile.write(b"1\r\nx\r\n")
+            handler.wfile.flush()
+
+
+@pytest.mark.parametrize("behaviour", [dripping, dripping_body])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, folder, behaviour):
+    server.behaviours["/set.tar.bz2"] = behaviour
+    with pytest.raises(DownloadError, match=r"set.tar.bz2 could not be downloaded: it has not arrived within 0.5 s\."):
+        get(server, folder, patience=Patience(attempts=3, pause=0.01, timeout=5.0, total=0.5))
+    assert contents(folder) == {}
+
+
+def test_a_reason_with_escape_sequences_does_not_reach_the_terminal(server, folder, capsys):
+    def behave(handler):
+        handler.send_response(404, "\x1b]0;owned\x07 \x1b[2J" + "long " * 9999)
+        handler.end_headers()
+
+    server.behaviours["/set.tar.bz2"] = behave
+    assert main(["data", "download", "--url", server.url, "--cache-dir", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert "\x07" not in error
+    assert "\\x1b]0;owned\\x07" in error
+    assert len(error.splitlines()[-1]) < 2100

@@ -3,12 +3,17 @@
 import functools
 import gc
 import itertools
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import threading
 import time
 import weakref
 from collections import OrderedDict
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import h5py
@@ -966,6 +971,118 @@ def test_a_worker_that_dies_in_a_round_is_an_error_that_says_so():
             process.next(state, cohort_of(clients([5] * 40)))
 
 
+class Cancelling(Inline):
+    """An executor that was shut down: what it was given is cancelled."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_cancelled_round_says_so():
+    process = BUILDERS["sgd"](toy_model, executor=Cancelling())
+    with pytest.raises(
+        RuntimeError, match=r"Cancelling cancelled a round: .* no state was changed: repeat it"
+    ) as raised:
+        process.next(process.initialize(), cohort_of(clients(SIZES)))
+    assert isinstance(raised.value.__cause__, CancelledError)
+
+
+class Frozen(Inline):
+    """An executor of which nothing is heard once it has done some work."""
+
+    def __init__(self, done):
+        self.left, self.silent = done, []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.left -= 1
+        if self.left >= 0:
+            return super().submit(fn, *args, **kwargs)
+        self.silent.append(Future())
+        return self.silent[-1]
+
+
+@pytest.mark.parametrize("build", [BUILDERS["sgd"], fed.learning.build_fed_eval])
+def test_workers_that_are_silent_are_given_up(build):
+    cohort = cohort_of(clients(SIZES))
+    executor = Frozen(done=1)
+    process = build(toy_model, executor=fed.learning.Workers(executor, timeout=0.01))
+    state = process.initialize()
+    with pytest.raises(
+        TimeoutError, match=r"Frozen got no part of the round done in 0.01 s \(timeout\), and .* of \d+ p"
+    ):
+        process.next(state, cohort)
+    assert executor.silent
+    assert all(future.cancelled() for future in executor.silent)
+    executor.left = 1000  # it is back: the state is as it was
+    assert_same_bits([process.next(state, cohort)], rounds(build(toy_model, executor="serial"), [cohort]))
+
+
+def test_threads_that_are_busy_with_something_else_are_given_up(folder):
+    path, busy = folder / "some.h5", threading.Event()
+    fed.datasets.write_hdf5(path, fed.datasets.InMemoryClientData({"ann": clients([2000])[0]}))
+    with ThreadPoolExecutor(1) as threads, fed.datasets.HDF5ClientData(path) as data:
+        threads.submit(busy.wait)
+        process = BUILDERS["sgd"](toy_model, executor=fed.learning.Workers(threads, timeout=0.01))
+        try:
+            cohort = [data.create_dataset_for_client("ann").batch(5).map(flatten)]
+            with pytest.raises(TimeoutError, match="ThreadPoolExecutor got no part"):
+                process.next(process.initialize(), cohort)
+        finally:
+            busy.set()
+
+
+def test_a_slow_part_is_waited_for_while_others_get_done(monkeypatch):
+    futures, waits = [Future() for _ in range(6)], []
+
+    def one_gets_done(waiting, timeout, return_when):
+        waits.append((len(waiting), timeout))
+        done = futures[len(waits) - 1]  # the last is the one that is awaited
+        done.set_result(None)
+        return {done}, waiting - {done}
+
+    monkeypatch.setattr(fed.learning.engines.runner, "wait", one_gets_done)
+    assert fed.learning.engines.runner._is_done(futures, timeout=60.0)
+    assert waits == [(k, 60.0) for k in (6, 5, 4, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), "60"])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    with pytest.raises(ValueError, match="'timeout' must be a finite float >= 0.001. Got"):
+        fed.learning.Workers(Inline(), timeout)
+    with pytest.raises(TypeError, match=r"'executor' must be a concurrent.futures.Executor. Got 'serial'"):
+        fed.learning.Workers("serial", 60)
+
+
+_PARENT = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import numpy as np
+import fedsim_np as fed
+
+count, initializer = {"idle": (2, fed.learning.end_with_parent), "busy": (1, None)}[sys.argv[1]]
+with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=initializer) as pool:
+    model, sgd = fed.learning.models.SoftmaxRegression(2, 2), fed.learning.optimizers.build_sgdm(0.1)
+    process = fed.learning.build_weighted_fed_avg(model, sgd, executor=pool)
+    batch = {"x": np.ones((2, 2), np.float32), "y": np.zeros((2, 1), np.int32)}
+    process.next(process.initialize(), [[batch]])
+    print("computed", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX's")
+@pytest.mark.parametrize(("workers", "signal_name"), [("busy", "SIGKILL"), ("idle", "SIGTERM")])
+def test_workers_end_with_a_parent_that_is_killed(workers, signal_name):
+    process = subprocess.Popen([sys.executable, "-c", _PARENT, workers], stdout=subprocess.PIPE, encoding="utf-8")
+    assert process.stdout.readline() == "computed\n"
+    process.send_signal(getattr(signal, signal_name))
+    process.communicate(timeout=30)  # until nobody has its output any more
+
+
 def test_blas_threads_are_lowered_and_restored():
     functions = _openblas()
     if functions is None:
@@ -1116,3 +1233,77 @@ def test_gram_knows_how_many_rows_a_kept_matrix_is_of():
     for engine in ("gram", "auto"):
         for a, b in zip(weights[engine], weights["loop"], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def all_renamed(batch):
+    return {"x": batch["x"], "y": batch["y"], "z": batch["z"]}
+
+
+def forms_of_batches(flatten=None):
+    """The toy client as TFF's figures have it: labels of other forms, and batches of one length."""
+    labels = {"columns": TOY_Y, "int64": TOY_Y.astype(np.int64), "flat": TOY_Y[:, 0]}
+    found = {name: Dataset.from_arrays({"x": TOY_X, "y": y}).batch(2) for name, y in labels.items()}
+    found["dropped"] = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}).batch(2, drop_remainder=True)
+    return {name: data if flatten is None else data.map(flatten) for name, data in found.items()}
+
+
+def only_renamed(batch):
+    return {"x": batch["x"], "y": batch["y"]}
+
+
+def computed(batch):
+    return {"x": batch["x"] * 1, "y": batch["y"] * 1}
+
+
+@pytest.mark.parametrize("flatten", [None, only_renamed, computed])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+@pytest.mark.parametrize("name", ["columns", "int64", "flat", "dropped"])
+def test_batches_of_other_forms_are_trained_and_typed_as_tffs_are(name, engine, flatten, tff_figures):
+    expected, data = tff_figures["input_specs"][name], forms_of_batches(flatten)[name]
+    for input_spec in (None, data.element_spec):
+        model = fed.learning.models.SoftmaxRegression(4, 3, input_spec=input_spec)
+        process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, [data])
+        assert metrics["client_work"]["train"] == pytest.approx(expected["train"], rel=2e-6)
+        np.testing.assert_allclose(state.global_model_weights.trainable[0], expected["kernel"], atol=1e-6)
+        measured = fed.learning.models.evaluate(model, state.global_model_weights, data)
+        assert measured == pytest.approx(expected["eval"], rel=2e-6)
+        evaluation = fed.learning.build_fed_eval(model, engine=engine)
+        evaluated = evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights)
+        figures = evaluation.next(evaluated, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+        assert figures == pytest.approx(expected["eval"], rel=2e-6)
+    # Labels (b,) are read as (b, 1), and the signature says so.
+    assert str(process.next.type_signature) == expected["next"].replace("y=int32[?]", "y=int32[?,1]")
+
+
+@pytest.mark.parametrize("flatten", [None, all_renamed, lambda batch: {**batch, "x": batch["x"] * 1}])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+def test_a_field_that_the_model_does_not_take_is_refused_by_name(engine, flatten, tff_figures):
+    assert tff_figures["input_specs"]["surplus"] == "TypeError"
+    data = Dataset.from_arrays({"x": TOY_X, "y": TOY_Y, "z": TOY_Y}, "ann").batch(2)
+    process = fed.learning.build_weighted_fed_avg(toy_model, optimizers.build_sgdm(0.1), engine=engine)
+    with pytest.raises(fed.DataError, match=r"client 'ann', field 'z': a batch must have the fields \['x', 'y'\]"):
+        process.next(process.initialize(), [data if flatten is None else data.map(flatten)])
+
+
+@pytest.mark.parametrize("flatten", [None, only_renamed, computed])
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+def test_a_batch_of_another_length_than_was_declared_is_refused(engine, flatten):
+    whole, cut = forms_of_batches(flatten)["columns"], forms_of_batches()["dropped"]
+    model = fed.learning.models.SoftmaxRegression(4, 3, input_spec=cut.element_spec)
+    process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+    with pytest.raises(fed.DataError, match=r"of shape \(2, 4\). Got float32 of shape \(1, 4\)"):
+        process.next(process.initialize(), [whole])
+
+
+def test_targets_of_a_regression_may_be_flat():
+    process = fed.learning.build_weighted_fed_avg(
+        lambda: fed.learning.models.LinearRegression(num_features=4), optimizers.build_sgdm(0.1)
+    )
+    y = TOY_Y.astype(np.float32)
+    flat, columns = (Dataset.from_arrays({"x": TOY_X, "y": targets}).batch(2) for targets in (y[:, 0], y))
+    first, second = (process.next(process.initialize(), [data]).state for data in (flat, columns))
+    for a, b in zip(first.global_model_weights.trainable, second.global_model_weights.trainable, strict=True):
+        np.testing.assert_array_equal(a, b)

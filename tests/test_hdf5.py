@@ -3,18 +3,37 @@
 import multiprocessing
 import os
 import pickle
+import shutil
+import sys
 import threading
+import tracemalloc
 import weakref
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
 from conftest import digits
+from hypothesis import given
+from hypothesis import strategies as st
+from test_forking import a_thread_within
 
 import fedsim_np as fed
-from fedsim_np.datasets import Field, HDF5ClientData, InMemoryClientData, Schema, emnist, hdf5, write_hdf5
-from fedsim_np.datasets.hdf5 import SCHEMA
+from fedsim_np.cli import main
+from fedsim_np.datasets import (
+    Field,
+    HDF5ClientData,
+    InMemoryClientData,
+    Schema,
+    check_hdf5,
+    emnist,
+    hdf5,
+    hdf5_check,
+    write_hdf5,
+)
+from fedsim_np.datasets.hdf5_arrays import StoredArray, check_stored, reader
+from fedsim_np.datasets.hdf5_file import SCHEMA
 
 
 def write_file(path, clients):
@@ -203,7 +222,7 @@ def test_a_bad_client_is_named_and_the_others_can_be_read(folder, name):
 
 
 def test_no_such_file(folder):
-    with pytest.raises(fed.DataError, match="nowhere.h5': must exist. Got no such file"):
+    with pytest.raises(fed.DataError, match="nowhere.h5' does not exist"):
         HDF5ClientData(folder / "nowhere.h5")
 
 
@@ -279,7 +298,7 @@ def test_values_that_a_header_claims_and_the_file_has_not(folder, make, message)
         make(file, folder)
     data = HDF5ClientData(path)
     with pytest.raises(fed.DataError, match=f"client 'ann', field 'x': .*{message}"):
-        data.create_dataset_for_client("ann")
+        list(data.create_dataset_for_client("ann"))
 
 
 def test_names_that_are_no_text(folder):
@@ -314,7 +333,7 @@ def test_only_numbers_are_written(folder):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_reads_even_if_a_thread_was_opening(folder):
     data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good(3)}))
-    with data._file._lock:
+    with a_thread_within(data._file._lock):
         child = os.fork()
         if not child:
             os._exit(_sum_of_labels(data.create_dataset_for_client("ann")))
@@ -426,7 +445,7 @@ def test_what_has_been_read_is_kept_within_a_budget(folder, monkeypatch):
     data = HDF5ClientData(path)
     first = {name: columns(data, name) for name in data.client_ids}
     checked = []
-    monkeypatch.setattr(hdf5, "_check_stored", lambda *arguments, **place: checked.append(place))
+    monkeypatch.setattr(hdf5, "check_stored", lambda *arguments, **place: checked.append(place) or 0)
     assert all(columns(data, name) is first[name] for name in data.client_ids)
     data = HDF5ClientData(path, cache_bytes=2 * (one + 2000))
     first = {name: columns(data, name) for name in ("ann", "bob", "ann", "cem")}  # bob is out
@@ -457,3 +476,365 @@ def test_what_is_read_after_closing_is_not_kept(folder):
     assert len(dataset.to_arrays()["label"]) == 3
     with pytest.raises(fed.DataError, match="must be open"):
         data.create_dataset_for_client("ann")
+
+
+# --- what is stored in pieces is unpacked here
+
+
+@st.composite
+def stored_arrays(draw):
+    """Values, and how h5py stores them."""
+    shape = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=3)))
+    dtype = np.dtype(draw(st.sampled_from(["?", "u1", "i1", "<u2", ">i2", "<f2", "<f4", ">f4", "<i8", ">f8"])))
+    bits = np.random.RandomState(draw(st.integers(0, 99))).randint(
+        0, draw(st.sampled_from([2, 256])), (*shape, dtype.itemsize)
+    )
+    values = bits.astype("u1").view(dtype).reshape(shape)
+    if dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, 1).astype(dtype)  # which others are refused
+    how = {"chunks": tuple(draw(st.integers(1, n)) for n in shape) if draw(st.booleans()) else shape}
+    if draw(st.booleans()):
+        how = {"chunks": tuple(draw(st.integers(1, 50)) for _ in shape), "maxshape": (None,) * len(shape)}
+    how["compression"] = draw(st.sampled_from([None, "gzip"]))
+    how["shuffle"], how["fletcher32"] = draw(st.booleans()), draw(st.booleans())
+    how["fillvalue"] = draw(st.sampled_from([None, 1]))
+    return values, draw(st.sampled_from([{}, how, how, how]))
+
+
+@given(stored_arrays(), st.sampled_from(["earliest", "latest"]))
+def test_pieces_are_read_as_h5py_reads_them(tmp_path_factory, stored, libver):
+    values, how = stored
+    path = tmp_path_factory.mktemp("pieces") / "a.h5"
+    with h5py.File(path, "w", libver=libver) as file:
+        file.create_dataset("examples/ann/x", data=values, **how)
+    with h5py.File(path) as file, HDF5ClientData(path) as data:
+        expected = file["examples/ann/x"][()]
+        read = data.create_dataset_for_client("ann").to_arrays()["x"]
+        ahead = data.create_dataset_for_client("ann")
+        with ThreadPoolExecutor(2) as threads:
+            ahead._source.load_ahead(threads.submit)
+            assert ahead.to_arrays()["x"].tobytes() == read.tobytes()
+    assert read.dtype == expected.dtype.newbyteorder("=")
+    assert read.astype(expected.dtype).tobytes() == expected.tobytes()
+
+
+def test_a_filter_that_a_piece_goes_without(folder):
+    values = np.arange(12, dtype="f4").reshape(6, 2)
+    with h5py.File(folder / "a.h5", "w") as file:
+        made = create(file, "x", (6, 2), chunks=(3, 2), compression="gzip", shuffle=True)
+        shuffled = values[:3].view("u1").reshape(-1, 4).T.tobytes()
+        made.id.write_direct_chunk((0, 0), shuffled, filter_mask=2)
+        made.id.write_direct_chunk((3, 0), zlib.compress(values[3:].tobytes()), filter_mask=1)
+    np.testing.assert_array_equal(
+        HDF5ClientData(folder / "a.h5").create_dataset_for_client("ann").to_arrays()["x"], values
+    )
+
+
+def with_filter(*filters, dtype="i4"):
+    """Make a file by h5py's lower level, which takes any filter."""
+
+    def make(file):
+        values = np.arange(64, dtype=dtype)
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_chunk((64,))
+        for code, parameters in filters:
+            layout.set_filter(code, h5py.h5z.FLAG_OPTIONAL, parameters)
+        group, space = file.create_group("examples/ann").id, h5py.h5s.create_simple((64,))
+        h5py.h5d.create(group, b"x", h5py.h5t.py_create(values.dtype), space, layout).write(
+            h5py.h5s.ALL, h5py.h5s.ALL, values
+        )
+
+    return make
+
+
+def of_12_bits(file):
+    kind = h5py.h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+    space = h5py.h5s.create_simple((3,))
+    h5py.h5d.create(file.create_group("examples/ann").id, b"x", kind, space).write(
+        h5py.h5s.ALL, h5py.h5s.ALL, np.arange(3, dtype="i2")
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            with_filter((h5py.h5z.FILTER_NBIT, ())),
+            "have no filters but gzip, shuffle, fletcher32. Got filter 5, 'nbit'",
+        ),
+        (with_filter((h5py.h5z.FILTER_SCALEOFFSET, (2, 0))), "have no filters but .* Got filter 6, 'scaleoffset'"),
+        (with_filter((h5py.h5z.FILTER_LZF, ())), "have no filters but .* Got filter 32000, 'lzf'"),
+        (with_filter(*[(h5py.h5z.FILTER_DEFLATE, (4,))] * 2), "have no filters but .* Got one twice"),
+        (of_12_bits, "be stored in a type that NumPy has. Got another one, like int16"),
+    ],
+)
+def test_what_only_hdf5_could_unpack_is_refused_by_name(folder, make, message):
+    with h5py.File(folder / "odd.h5", "w") as file:
+        make(file)
+    data = HDF5ClientData(folder / "odd.h5")
+    with pytest.raises(fed.DataError, match=f"client 'ann', field 'x': values must {message}"):
+        data.create_dataset_for_client("ann")
+
+
+def stream(folder, raw, shape=(98, 250), **how):
+    path = folder / "odd.h5"
+    with h5py.File(path, "w") as file:
+        create(file, "x", shape, chunks=shape, **how).id.write_direct_chunk((0,) * len(shape), raw)
+    return HDF5ClientData(path).create_dataset_for_client("ann")
+
+
+@pytest.mark.parametrize("declared", [98_000, 980])
+def test_a_stream_is_unpacked_as_far_as_declared(folder, declared):
+    dataset = stream(folder, zlib.compress(bytes(2**24)), (declared // 4,), compression="gzip")
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            fed.DataError, match=f"odd.h5', client 'ann', field 'x'.* a gzipped piece that is not of {declared}"
+        ):
+            list(dataset)
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("raw", "how", "message"),
+    [
+        (zlib.compress(bytes(97_996)), {"compression": "gzip"}, "a gzipped piece that is not of 98000 bytes"),
+        (zlib.compress(bytes(98_000))[:-1], {"compression": "gzip"}, "a gzipped piece that is not of 98000 bytes"),
+        (zlib.compress(bytes(98_000))[:-4] + b"sums", {"compression": "gzip"}, "incorrect data check"),
+        (bytes(98_000) + b"sums", {"fletcher32": True}, "a piece with another checksum than its bytes have"),
+        (zlib.compress(bytes(98_000)), {"compression": "gzip", "fletcher32": True}, "another checksum"),
+    ],
+)
+def test_damaged_pieces(folder, raw, how, message):
+    with pytest.raises(fed.DataError, match=f"odd.h5', client 'ann', field 'x': values must be .*{message}"):
+        list(stream(folder, raw, **how))
+
+
+class Uncounted:
+    """An array's identifier without what HDF5 finds by going through all pieces, in a damaged file without end."""
+
+    def __init__(self, identifier):
+        self._identifier = identifier
+
+    def __getattr__(self, name):
+        forbidden = ("get_num_chunks", "get_chunk_info", "get_chunk_info_by_coord", "chunk_iter", "get_storage_size")
+        return pytest.fail(name) if name in forbidden else getattr(self._identifier, name)
+
+
+def test_pieces_are_not_counted_by_hdf5(folder):
+    values = np.arange(60, dtype="f4").reshape(30, 2)
+    with h5py.File(folder / "a.h5", "w") as file:
+        made = file.create_dataset("x", data=values, chunks=(7, 2), compression="gzip")
+        stored = StoredArray(Uncounted(made.id))
+        assert check_stored(stored, 5000) == values.nbytes
+        np.testing.assert_array_equal(reader(stored, 5000)(), values)
+
+
+def test_pieces_that_are_claimed_take_no_memory(folder):
+    with h5py.File(folder / "a.h5", "w") as file:
+        made = create(file, "x", (10**6, 2), chunks=(1, 1), compression="gzip")
+        made.id.write_direct_chunk((0, 0), zlib.compress(bytes(4)))
+        file.create_dataset("filler", data=np.zeros(10_000, "u1"))
+    dataset = HDF5ClientData(folder / "a.h5").create_dataset_for_client("ann")
+    tracemalloc.start()
+    try:
+        with pytest.raises(fed.DataError, match="some that never were"):
+            list(dataset)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_pieces_that_are_all_the_same_bytes(folder):
+    """Their sum is what is in memory at once."""
+    with h5py.File(folder / "a.h5", "w") as file:
+        made = file.create_dataset("x", data=np.arange(60), chunks=(20,))
+        with pytest.raises(fed.DataError, match="field 'x': values must be stored once. Got pieces of more bytes than"):
+            reader(StoredArray(made.id), 400, field="x")
+
+
+def test_an_array_of_many_clients_counts_for_each(folder):
+    path, piece = folder / "links.h5", zlib.compress(bytes(2**20))
+    with h5py.File(path, "w") as file:
+        made = create(file, "x", (64, 2**18), chunks=(1, 2**18), compression="gzip")
+        for row in range(64):
+            made.id.write_direct_chunk((row, 0), piece)
+        for i in range(30):
+            file[f"examples/c{i:02d}/x"] = made
+    data = HDF5ClientData(path)
+    for client_id in data.client_ids[:20]:
+        assert data.create_dataset_for_client(client_id).num_examples == 64
+    with pytest.raises(
+        fed.DataError, match="client 'c19'.* at most 250 times the file's bytes, or 'cache_bytes'. Got more"
+    ):
+        data.create_dataset_for_client("c19")
+    data.create_dataset_for_client("c18")
+    with HDF5ClientData(path, cache_bytes=2**31) as data:
+        assert sum(data.create_dataset_for_client(client_id).num_examples for client_id in data.client_ids) == 64 * 31
+
+
+def test_an_empty_client_with_room_for_many(folder):
+    """Nothing of a piece is read where there is none."""
+    for shape, how in (((0, 2), {"compression": "gzip"}), ((0, 2), {})):
+        with h5py.File(folder / "a.h5", "w") as file:
+            create(file, "x", shape, maxshape=(None, 2), chunks=(10**8, 2), **how)
+        with HDF5ClientData(folder / "a.h5") as data:
+            assert data.create_dataset_for_client("ann").to_arrays()["x"].shape == (0, 2)
+
+
+def test_a_file_that_cannot_be_closed_in_peace(folder, monkeypatch):
+    data = HDF5ClientData(write_file(folder / "a.h5", {"ann": good()}))
+    close = h5py.File.close
+
+    def fail(file):
+        close(file)
+        raise RuntimeError("can't decrement id ref count")
+
+    monkeypatch.setattr(h5py.File, "close", fail)
+    data.close()
+
+
+# --- files that change
+
+
+def same_size(path, first):
+    """A file of two clients with that first label."""
+    labels = np.full(3, first, np.int32)
+    return write_file(path, {name: {"label": labels, "pixels": good()["pixels"]} for name in ("ann", "bob")})
+
+
+def replaced(path, folder):
+    os.replace(same_size(folder / "new.h5", 2), path)
+
+
+def rewritten(path, folder):
+    path.write_bytes(same_size(folder / "new.h5", 2).read_bytes())
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+
+
+def touched(path, folder):
+    os.utime(path, ns=(1, 1))
+
+
+def copied(path, folder):
+    shutil.copyfile(path, folder / "new.h5")
+    os.replace(folder / "new.h5", path)
+
+
+def removed(path, folder):
+    path.unlink()
+
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows does not let an open file be replaced")
+
+
+@needs_posix
+@pytest.mark.parametrize("change", [replaced, rewritten, touched, copied, removed])
+def test_a_file_that_changes_while_it_is_read(folder, change):
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path)
+    ann, bob = (data.create_dataset_for_client(name) for name in data.client_ids)
+    assert _sum_of_labels(ann) == 3
+    change(path, folder)
+    assert _sum_of_labels(ann) == 3  # was read before
+    for read in (lambda: list(bob), lambda: list(data.create_dataset_for_client("bob")), lambda: pickle.dumps(bob)):
+        with pytest.raises(fed.DataError, match="a.h5'.*: must stay as it was when it was opened"):
+            read()
+
+
+@needs_posix
+@pytest.mark.parametrize("change", [replaced, rewritten, removed, touched, copied])
+def test_who_is_sent_a_file_knows_it(folder, change):
+    """Other processes open the file anew: another one is refused, a copy is not."""
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path, cache_bytes=0)
+    sent = pickle.dumps(data), pickle.dumps(data.create_dataset_for_client("bob"))
+    change(path, folder)
+    receive = (
+        lambda: _sum_of_labels(pickle.loads(sent[0]).create_dataset_for_client("bob")),
+        lambda: _sum_of_labels(pickle.loads(sent[1])),
+        lambda: _sum_of_labels(data.create_dataset_for_client("bob")),
+    )
+    for read in receive:
+        if change in (touched, copied):
+            assert read() == 3
+        else:
+            with pytest.raises(fed.DataError, match=r"a.h5'.*: must stay as it was.*Got (another one|no such file)"):
+                read()
+
+
+@needs_posix
+def test_a_round_of_workers_notices_another_file(folder):
+    path = same_size(folder / "a.h5", 1)
+    data = HDF5ClientData(path, cache_bytes=0)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        process = fed.learning.build_weighted_fed_avg(
+            fed.learning.models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.02), executor=pool
+        )
+
+        def cohort():
+            datasets = [data.create_dataset_for_client(client_id).batch(2) for client_id in data.client_ids]
+            return [dataset.select(x="pixels", y="label") for dataset in datasets]
+
+        first = cohort()
+        state, _ = process.next(process.initialize(), first)
+        touched(path, folder)
+        state, _ = process.next(state, first)
+        replaced(path, folder)
+        with pytest.raises(fed.DataError, match="a.h5'.*: must stay as it was when it was opened"):
+            process.next(state, first)
+
+
+# --- strangers' files, in a process of their own
+
+
+def test_check_reads_a_file_whole(folder, capsys):
+    fine, bad = same_size(folder / "fine.h5", 1), same_size(folder / "bad.h5", 99)
+    schema = Schema({"label": Field((), "int32", 0, np.float32(0.5))})
+    with pytest.raises(
+        fed.DataError, match=r"fine.h5', client 'ann', field 'label': values must lie in \[0, 0.5\]. Got 1"
+    ):
+        check_hdf5(fine, schema)
+    assert main(["data", "check", str(bad), str(fine)]) == 2
+    out, error = capsys.readouterr()
+    assert out == f"{fine}: fine, 2 clients, 6 examples\n"
+    assert error.count("\n") == 1
+    assert "bad.h5', client 'ann', field 'label': values must lie in [0, 61]. Got 99" in error
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("os.kill(os.getpid(), 11)", r"Got a crash \((SIGSEGV|status 0x.*)\)"),
+        ("os._exit(3)", r"Got a crash \(status 0x3\)"),
+        ("time.sleep(60)", "Got no end within 0.3 s"),
+    ],
+)
+def test_check_survives_what_a_file_does_to_its_reader(folder, monkeypatch, does, message):
+    path = same_size(folder / "a.h5", 1)
+    script = f"import os, time; print('began', flush=True); {does}"
+    monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", script))
+    with pytest.raises(fed.DataError, match=f"a.h5': must be readable by a process of its own. {message}"):
+        check_hdf5(path, timeout=0.3 if "sleep" in does else 60.0)
+
+
+def test_check_says_if_it_could_not_begin(folder, monkeypatch):
+    monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", "import nothing_of_that_name"))
+    with pytest.raises(RuntimeError, match="could not begin: .*nothing_of_that_name"):
+        check_hdf5(folder / "a.h5")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not limit memory")
+def test_check_limits_memory(folder):
+    write_hdf5(folder / "a.h5", InMemoryClientData({"ann": {"x": np.zeros((40, 2**18), np.float32)}}))
+    with pytest.raises(fed.DataError, match="Got no end within 33554432 bytes of memory"):
+        check_hdf5(folder / "a.h5", memory=2**25)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("timeout", 0), ("memory", 5), ("path", "")])
+def test_check_names_its_arguments(argument, value):
+    with pytest.raises(ValueError, match=f"'{argument}' must be"):
+        check_hdf5(**{"path": "a.h5", argument: value})

@@ -1,13 +1,20 @@
 """The three cross-entropies, softmax regression, central evaluation, saved weights."""
 
+import math
+import struct
+import tracemalloc
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
-from conftest import TOY_X, TOY_Y, toy_batches, toy_model
+from conftest import TOY_X, TOY_Y, sgd, toy_batches, toy_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
-from fedsim_np.learning import metrics, models
+from fedsim_np.datasets import ArraySpec
+from fedsim_np.learning import metrics, models, optimizers
 from fedsim_np.learning.models import ModelWeights, evaluation
 from fedsim_np.learning.models.evaluation import Measured
 
@@ -202,6 +209,54 @@ def test_a_subnormal_probability_counts_as_an_underflow():
     assert np.isnan(gradient).all()
 
 
+def logits_of_tff():
+    """What make_tff_figures.py gave TFF."""
+    draw = np.random.RandomState
+    special = draw(0).choice(np.float32([np.inf, -np.inf, np.nan, 0, 1, -1]), (40, 4))
+    large = draw(1).choice(np.float32([-4, -1, 0, 1, 4]), (200, 4))
+    kernel = draw(2).choice(np.float32([-3e38, 3e38, -1, 1, 0]), (4, 3))
+    labels = draw(3).randint(0, 3, (200, 1)).astype(np.int32)
+    return special, large, kernel, labels, (draw(4).standard_normal((60, 4)) * 1e-4).astype(np.float32)
+
+
+def test_the_largest_of_special_numbers_is_tensorflows(tff_figures):
+    special = logits_of_tff()[0]
+    for order in "CF":
+        z = np.array(special, order=order)
+        found = [metrics.is_correct(z, np.full((len(z), 1), label)) for label in range(4)]
+        assert np.argmax(found, axis=0).tolist() == tff_figures["logits"]["argmax"]
+        assert (np.sum(found, axis=0) == 1).all()
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_accuracy_of_infinite_logits_is_tffs(engine, tff_figures):
+    _, x, kernel, y, _ = logits_of_tff()
+    model = models.SoftmaxRegression(4, 3, loss="stable")
+    evaluation = fed.learning.build_fed_eval(model, engine=engine)
+    state = evaluation.initialize()._replace(global_model_weights=models.ModelWeights((kernel, np.zeros(3, "f4"))))
+    data = fed.datasets.Dataset.from_arrays({"x": x, "y": y}).batch(20)
+    evaluated = evaluation.next(state, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+    expected = tff_figures["logits"]["large"]
+    assert dict(evaluated) == {name: pytest.approx(value, nan_ok=True) for name, value in expected.items()}
+    centrally = models.evaluate(model, state.global_model_weights, data)
+    assert centrally["sparse_categorical_accuracy"] == evaluated["sparse_categorical_accuracy"]
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
+def test_accuracy_is_of_logits_where_probabilities_tie(engine, tff_figures):
+    *_, y, x = logits_of_tff()
+    data = fed.datasets.Dataset.from_arrays({"x": x, "y": y[:60]}).repeat(3).batch(10)
+    train, confident = {}, fed.learning.metrics.CLASSIFICATION.plus(confidence=lambda p, y: p.max(axis=-1))
+    for loss in ("stable", "keras"):
+        model = models.SoftmaxRegression(4, 3, loss=loss)
+        model.metrics = confident
+        process = fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.1), engine=engine)
+        train[loss] = process.next(process.initialize(), [data]).metrics["client_work"]["train"]
+        assert train[loss].pop("confidence") == pytest.approx(1 / 3, abs=5e-3)  # of probabilities, not of logits
+    assert dict(train["stable"]) == {n: pytest.approx(v, rel=2e-6) for n, v in tff_figures["logits"]["tiny"].items()}
+    assert train["stable"]["sparse_categorical_accuracy"] != train["keras"]["sparse_categorical_accuracy"]
+
+
 def test_stable_stays_exact_and_tutorial_breaks_when_probabilities_underflow():
     value, gradient = logits_case("stable", [0.0, -200.0], 1)
     assert value == 200
@@ -248,13 +303,30 @@ def test_evaluate_is_the_same_in_any_batches():
         ({"x": TOY_X[0], "y": TOY_Y}, r"field 'x': a batch must be float32 of shape \(None, 4\)"),
         ({"x": TOY_X[:, :3], "y": TOY_Y}, r"Got float32 of shape \(5, 3\)"),
         ({"x": TOY_X.astype(np.float64), "y": TOY_Y}, "Got float64 of shape"),
-        ({"x": TOY_X, "y": TOY_Y[:, 0]}, "field 'y': a batch must be int32"),
+        ({"x": TOY_X, "y": TOY_Y.repeat(2, axis=1)}, "field 'y': a batch must be int32"),
+        ({"x": TOY_X, "y": TOY_Y, "weight": TOY_Y}, r"field 'weight': a batch must have the fields \['x', 'y'\]"),
         ({"x": TOY_X, "y": TOY_Y.astype(np.float32)}, "Got float32 of shape"),
     ],
 )
 def test_batches_that_the_model_does_not_take(batch, message):
     with pytest.raises(fed.DataError, match=message):
         models.evaluate(toy_model(), toy_model().initial_weights(), [batch])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        ArraySpec((3, 1), np.int32),
+        ArraySpec((None, 2), np.int32),
+        ArraySpec((None, 1), np.float32),
+        ArraySpec((), "i4"),
+    ],
+)
+def test_an_input_spec_must_be_of_batches_that_the_model_takes(y):
+    with pytest.raises(ValueError, match="'input_spec' must be a dataset's element_spec of batches that fit"):
+        models.SoftmaxRegression(4, 3, input_spec={"x": ArraySpec((None, 4), np.float32), "y": y})
+    with pytest.raises(TypeError, match="'input_spec' must be a dataset's element_spec"):
+        models.MLP(4, (2,), 3, input_spec={"x": (None, 4), "y": (None, 1)})
 
 
 def test_labels_of_any_integer_type():
@@ -281,7 +353,7 @@ def test_weights_survive_a_file(folder):
 
 def test_bad_weights_files(folder):
     path = folder / "w.npz"
-    with pytest.raises(fed.DataError, match="w.npz': must exist"):
+    with pytest.raises(fed.DataError, match="w.npz' does not exist"):
         models.load_weights(path)
     models.save_weights(path, random_weights(1))
     whole = path.read_bytes()
@@ -307,7 +379,7 @@ def test_bad_weights_files(folder):
         ({"num_features": 0}, "'num_features' must be an integer >= 1. Got 0."),
         ({"num_classes": 2.5}, "'num_classes' must"),
         ({"l2": -1.0}, "'l2' must be a finite float >= 0. Got -1.0."),
-        ({"loss": "mse"}, r"'loss' must be one of \['keras', 'stable', 'tutorial'\]. Got 'mse'."),
+        ({"loss": "mse"}, r"'loss' must be one of keras, stable, tutorial. Got 'mse'."),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -323,7 +395,7 @@ def test_wrong_arguments(arguments, message):
         (
             lambda: models.MLP(activation="gelu"),
             ValueError,
-            r"'activation' must be one of \['relu', 'tanh', 'sigmoid'\]",
+            r"'activation' must be one of relu, tanh, sigmoid",
         ),
         (lambda: models.MLP(seed=-1), ValueError, "'seed' must be an integer >= 0"),
         (lambda: models.LinearRegression(3, num_targets=0), ValueError, "'num_targets' must be an integer >= 1"),
@@ -585,3 +657,91 @@ def test_metrics_of_tuples_and_of_whole_batches():
             batch = {"x": np.ones((n, 1), np.float32), "y": np.ones((n, 1), np.float32)}
             measured.add(batch, model.forward_pass(model.initial_weights(), batch))
         assert dict(measured.total()).items() >= expected.items()
+
+
+def small_file_of(path, shape, header=None, method=zipfile.ZIP_DEFLATED, copies=1):
+    """Write an .npz of one array of zeros, or of copies of it that have names of their own."""
+    text = header or f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")  # a name twice
+        for i in range(copies):
+            name = f"a{i}.npy" if copies < 99 else "a.npy"
+            archive.writestr(name, start + (bytes(math.prod(shape)) if header is None else bytes(9)))
+
+
+def test_a_small_file_of_large_weights_is_refused_unread(folder):
+    path = folder / "w.npz"
+    small_file_of(path, (2**25,), copies=3)
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(fed.DataError, match="w.npz': must hold arrays of at most 67108864 bytes. Got 100663"):
+            models.load_weights(path)
+        small_file_of(path, (2**25,))
+        tracemalloc.reset_peak()
+        with pytest.raises(fed.DataError, match="w.npz': must hold the weights of SoftmaxRegression"):
+            models.load_weights(path, toy_model())
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '<f8', 'fortran_order': True, 'shape': (-1, 3), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4611686018427387904, 4611686018427387904), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': 1, }",
+        "(" * 3000,
+    ],
+)
+def test_a_header_is_not_believed(header, folder):
+    small_file_of(folder / "w.npz", (), header)
+    with pytest.raises(fed.DataError, match="w.npz.*: must"):
+        models.load_weights(folder / "w.npz")
+
+
+def test_other_archives_are_refused(folder):
+    path = folder / "w.npz"
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):  # of which zipfile unpacks more than is asked for
+        small_file_of(path, (9,), method=method)
+        with pytest.raises(fed.DataError, match="compression method"):
+            models.load_weights(path)
+    small_file_of(path, (9,), copies=100)
+    with pytest.raises(fed.DataError, match="a name twice"):
+        models.load_weights(path)
+    small_file_of(path, (9,), method=zipfile.ZIP_STORED)
+    whole = path.read_bytes()
+    place = whole.index(b"PK\x01\x02") + 8  # of the flag of encryption
+    path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
+    with pytest.raises(fed.DataError, match="must be a whole .npz"):
+        models.load_weights(path)
+    np.savez_compressed(path, kernel=np.zeros((4, 3), np.float32, "F"), bias=np.zeros((), np.float32))
+    assert [array.shape for array in models.load_weights(path).trainable] == [(4, 3), ()]
+    with pytest.raises(fed.DataError, match=r"shapes \(4, 3\), \(3,\). Got \(4, 3\), \(\)."):
+        models.load_weights(path, toy_model())
+
+
+def test_numbers_near_zero_are_no_error_whatever_numpy_is_set_to():
+    """1e-40 squared is 0 in float32, as anywhere."""
+    x = np.full((6, 4), 1e-40, np.float64)
+    with np.errstate(all="raise"):
+        clients = fed.datasets.partition.from_arrays({"x": x, "y": [0, 1, 2, 0, 1, 2]}, client=[0, 0, 0, 1, 1, 1])
+        cohort = [clients.create_dataset_for_client(c).batch(2).select(x="x", y="y", scale=1e-3) for c in "01"]
+        cohort = [dataset.map(lambda b: {"x": b["x"], "y": b["y"]}) for dataset in cohort]
+        for engine in ("auto", "loop", "cohort"):
+            process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1), engine=engine)
+            state, metrics = process.next(process.initialize(), cohort)
+            assert metrics["client_work"]["train"]["num_examples"] == 6
+        evaluation = fed.learning.build_fed_eval(toy_model)
+        evaluation.next(evaluation.set_model_weights(evaluation.initialize(), state.global_model_weights), cohort)
+        assert np.isfinite(models.evaluate(toy_model(), state.global_model_weights, cohort[0])["loss"])
+        train, _ = fed.datasets.synthetic.load_data(3)
+        assert train.create_dataset_for_client(train.client_ids[0]).to_arrays()["pixels"].max() == 1.0
+        labels = np.arange(100) % 10
+        fed.datasets.partition.assign_dirichlet(labels, 10, 0.01)
+        fed.datasets.partition.assign_quantity_skew(100, 10, 1e-4)

@@ -257,7 +257,10 @@ def test_labels_may_be_texts_or_columns():
         (lambda: assign_dirichlet([0.5, 1.5], 2, 1.0), "'labels' must be integers or texts, one an example"),
         (lambda: assign_dirichlet(np.zeros((2, 2), int), 2, 1.0), "'labels' must be integers or texts, one an example"),
         (lambda: assign_quantity_skew(5, 2, -1), "'beta' must be a finite float > 0. Got -1."),
-        (lambda: partition.dirichlet({"x": [1, 2]}, 2, 1.0), "there must be a field 'label' of labels. Got ['x']."),
+        (
+            lambda: partition.dirichlet({"x": [1, 2]}, 2, 1.0),
+            "there must be a field 'label' of labels, or 'y'. Got ['x'].",
+        ),
         (lambda: partition.iid({}, 2), "there must be a field. Got none."),
         (lambda: partition.iid({"x": []}, 1), "there must be an example. Got none."),
         (lambda: partition.iid({"x": [1, 2], "y": [1]}, 1), "all fields must have the same length. Got"),
@@ -592,7 +595,7 @@ def test_a_column_without_a_name_is_no_feature_by_chance(folder):
 def test_csv_of_another_encoding_and_no_csv(folder):
     with pytest.raises(fed.DataError, match="'CSV UTF-8'\\). Got 0xe9 in line 2"):
         read_csv(write(folder / "a.csv", FLOWERS, "latin-1"))
-    with pytest.raises(fed.DataError, match="must exist"):
+    with pytest.raises(fed.DataError, match="does not exist"):
         read_csv(folder / "b.csv")
 
 
@@ -682,7 +685,7 @@ def test_leafs_clients_without_examples_and_of_other_integers(folder):
 def test_a_user_in_two_files_and_a_folder_without_any(folder):
     with pytest.raises(fed.DataError, match=r"must have a \*.json file"):
         from_leaf_json(folder)
-    with pytest.raises(fed.DataError, match="must exist"):
+    with pytest.raises(fed.DataError, match="does not exist"):
         from_leaf_json(folder / "a.json")
     for name in ("a.json", "b.json"):
         (folder / name).write_text(json.dumps(leaf({"ann": ANN})), encoding="utf-8")
@@ -756,3 +759,184 @@ def test_alpha_changes_no_label_and_iid_clients_share_one_rule():
     means = [arrays["x"].mean(axis=0) for arrays in all_of(load(iid=True, num_clients=4, seed=3)[0]).values()]
     apart = [arrays["x"].mean(axis=0) for arrays in none.values()]
     assert np.abs(means).max() < 0.5 < np.abs(apart).max()
+
+
+# --- what a first evening found: frames, labels and clients by whatever they are
+
+
+class Column:
+    def __init__(self, values):
+        self._values = values
+
+    def to_numpy(self):
+        return self._values
+
+
+class Frame:
+    """What pandas' and polars' frames have in common."""
+
+    def __init__(self, **columns):
+        self._columns = columns
+
+    @property
+    def columns(self):
+        return list(self._columns)
+
+    def __getitem__(self, name):
+        return Column(np.array(self._columns[name], getattr(self._columns[name], "dtype", None)))
+
+    def __repr__(self):
+        return "a table\n" * 100
+
+
+def flowers(kinds=("rose", "lily", "rose")):
+    texts = np.array(["north", "south", "north"], object)
+    return Frame(garden=texts, petal=[1.5, 4.0, 2.0], sepal=np.array([5, 6, 5], object), kind=np.array(kinds, object))
+
+
+def arrays_of(client_data):
+    datasets = ((c, client_data.create_dataset_for_client(c).to_arrays()) for c in client_data.client_ids)
+    return {client_id: {name: array.tolist() for name, array in arrays.items()} for client_id, arrays in datasets}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names"), [(("rose", "lily", "rose"), ("lily", "rose")), ((1, 0, 1), ()), (tuple("101"), ())]
+)
+def test_arrays_frames_files_and_leaf_make_the_same_clients(kinds, names, folder):
+    frame = flowers(kinds)
+    rows = [f"{g},{p},{s},{k}\n" for g, p, s, k in zip(*(frame[n].to_numpy() for n in frame.columns), strict=True)]
+    (folder / "f.csv").write_text("garden,petal,sepal,kind\n" + "".join(rows), encoding="utf-8")
+    x = np.stack([frame["petal"].to_numpy(), frame["sepal"].to_numpy().astype(float)], axis=1)
+    y, gardens = frame["kind"].to_numpy(), frame["garden"].to_numpy()
+    users = {g: {"x": x[gardens == g].tolist(), "y": y[gardens == g].tolist()} for g in ("north", "south")}
+    leaf = {"users": ["north", "south"], "num_samples": [2, 1], "user_data": users}
+    (folder / "l.json").write_text(json.dumps(leaf), encoding="utf-8")
+    made = [
+        from_csv(folder / "f.csv", client="garden", label="kind"),
+        partition.from_dataframe(frame, client="garden", label="kind"),
+        from_arrays({"x": x, "y": y}, client=gardens),
+        from_arrays({"x": x, "garden": gardens, "y": y.reshape(-1, 1)}, client="garden"),
+        from_leaf_json(folder / "l.json"),
+    ]
+    expected = {"north": {"x": [[1.5, 5], [2, 5]], "y": [[1], [1]]}, "south": {"x": [[4, 6]], "y": [[0]]}}
+    for data in made:
+        assert arrays_of(data) == expected
+        assert (data.label_names, data.num_classes) == (names, 2)
+        assert {name: spec.dtype.name for name, spec in data.element_type_structure.items()} == {
+            "x": "float32",
+            "y": "int32",
+        }
+        model = fed.learning.models.SoftmaxRegression(2, data.num_classes)
+        process = fed.learning.build_weighted_fed_avg(model, fed.learning.optimizers.build_sgdm(0.1))
+        cohort = [data.create_dataset_for_client(client_id).batch(2) for client_id in data.client_ids]
+        assert process.next(process.initialize(), cohort).metrics["client_work"]["train"]["num_examples"] == 3
+        assert split_examples(data, 0.5)[1].label_names == names
+        assert split_examples(data, 0.5)[0].num_classes == 2
+    dealt = partition.dirichlet({"x": x, "y": y}, num_clients=3, alpha=1.0)
+    assert (dealt.label_names, dealt.num_classes) == (names, 2)
+    assert dealt.element_type_structure["y"].shape == (1,)
+    table = partition.read_dataframe(frame, label="kind", features=["sepal"])
+    assert table.client is None
+    assert table.arrays["x"].tolist() == [[5], [6], [5]]
+    assert partition.iid(table.arrays, 3).num_classes == 2
+
+
+def test_labels_that_were_known_before():
+    frame = flowers()
+    data = partition.from_dataframe(frame, "garden", "kind", label_names=["tulip", "rose", "lily"])
+    assert (arrays_of(data)["south"]["y"], data.num_classes) == ([[2]], 3)
+    data = from_arrays({"x": [1.0, 2.0], "digit": [7, 3]}, [0, 0], label="digit", label_names=["3", "7"])
+    assert arrays_of(data) == {"0": {"x": [1, 2], "digit": [1, 0]}}
+    measured = partition.from_dataframe(Frame(who=[1, 2], size=[1.5, 2.0], price=[10.0, 20.0]), "who", "price")
+    assert arrays_of(measured)["1"] == {"x": [[1.5]], "y": [[10.0]]}
+    assert measured.num_classes == 0
+    assert from_arrays({"y": [True, False]}, [0, 0]).element_type_structure["y"].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: from_arrays(flowers(), [0, 1, 0]),
+            "'arrays' must be a mapping of field names to arrays (of a data frame",
+        ),
+        (lambda: partition.iid(flowers(), 2), "from_dataframe, or read_dataframe(...).arrays). Got <class"),
+        (lambda: from_csv(flowers(), "garden"), "'path' must be a path (of a data frame: from_dataframe"),
+        (
+            lambda: from_csv("a.csv", [0, 1, 0]),
+            "'client' must be a column's name (ids, one an example, are for from_arrays)",
+        ),
+        (lambda: from_csv(3, "garden"), "'path' must be a path. Got 3."),
+        (lambda: from_arrays({"x": [1], "who": [2]}, "whom"), "Got 'whom' and ['x', 'who']. Did you mean 'who'?"),
+        (lambda: from_arrays({"x": [1], "digit": [2]}, [0], "digits"), "Got ['x', 'digit']. Did you mean 'digit'?"),
+        (
+            lambda: from_arrays({"x": [1], "y": [""]}, [0]),
+            "field 'y': a label must be a text without NUL, and not empty",
+        ),
+        (
+            lambda: from_arrays({"x": [1], "y": ["a"]}, [0], label_names=["b"]),
+            "one of the 1 'label_names'. Got 'a' at index 0",
+        ),
+        (lambda: from_arrays({"y": ["a", "1"]}, [0, 0]), "labels must all be integers, or none"),
+        (
+            lambda: from_arrays({"y": np.array(["a", None], object)}, [0, 0]),
+            "none of them missing. Got None.",
+        ),
+        (lambda: from_arrays({"y": [["a", "b"]]}, [0]), "field 'y': must hold numbers"),
+        (lambda: from_arrays({"y": [[0, 1]]}, [0], label_names="01"), "labels must be one number an example"),
+        (
+            lambda: from_arrays({"x": [1]}, [0], label_names=["a"]),
+            "there must be a field of labels to have 'label_names'",
+        ),
+        (lambda: partition.from_dataframe({"a": [1]}, "a"), "'frame' must be a data frame (of arrays: from_arrays"),
+        (lambda: partition.from_dataframe(flowers(), None), "'client' must be a column's name (without clients"),
+        (lambda: partition.from_dataframe(flowers(), "gardn"), "'sepal', 'kind']. Did you mean 'garden'?"),
+        (lambda: partition.from_dataframe(flowers(), "garden"), "field 'kind': must hold numbers"),
+        (
+            lambda: partition.from_dataframe(flowers(), "garden", features="petal"),
+            "'features' must be a list of columns'",
+        ),
+        (lambda: partition.from_dataframe(flowers(), "garden", "kind", ["kind"]), "a column must be wanted once"),
+        (
+            lambda: partition.from_dataframe(Frame(who=[1, 2], x=[1.0, np.nan]), "who"),
+            "field 'x': values must be finite",
+        ),
+        (
+            lambda: partition.from_dataframe(Frame(who=[1.0, 2.0], x=[1, 2]), "who"),
+            "the 'client' must be integers or texts",
+        ),
+    ],
+)
+def test_what_frames_and_labels_must_be(call, message):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_leaf_labels_are_texts_with_all_or_with_none(folder):
+    users = {"ann": {"x": [[1]], "y": ["b"]}, "bob": {"x": [[2], [3]], "y": ["a", "c"]}, "cid": {"x": [], "y": []}}
+    leaf = {"users": list(users), "num_samples": [1, 2, 0], "user_data": users}
+    (folder / "a.json").write_text(json.dumps(leaf), encoding="utf-8")
+    data = from_leaf_json(folder / "a.json")
+    assert [of["y"] for of in arrays_of(data).values()] == [[[1]], [[0], [2]], []]
+    assert (data.label_names, data.num_classes) == (("a", "b", "c"), 3)
+    users["bob"]["y"] = [0, 1]
+    (folder / "a.json").write_text(json.dumps(leaf), encoding="utf-8")
+    with pytest.raises(fed.DataError, match="a.json', field 'y': labels must be texts with all users, or with none"):
+        from_leaf_json(folder / "a.json")
+    users["bob"] = {"x": ["a", "b"], "y": ["a", "c"]}
+    (folder / "a.json").write_text(json.dumps(leaf), encoding="utf-8")
+    with pytest.raises(fed.DataError, match="client 'bob', field 'x': must hold numbers"):
+        from_leaf_json(folder / "a.json")
+
+
+@pytest.mark.parametrize("labels", [[-1, 2**64 - 1], [1, 2**63], [[-1], [2**64 - 1]]])
+def test_integers_that_no_type_has_are_not_made_floats(labels, folder):
+    user = {"x": [[0.5], [1.0]], "y": labels}
+    (folder / "a.json").write_text(json.dumps(leaf({"ann": user})), encoding="utf-8")
+    with pytest.raises(fed.DataError, match=r"a.json', client 'ann', field 'y': integers must fit into 64 bits"):
+        from_leaf_json(folder / "a.json")
+    with pytest.raises(fed.DataError, match="field 'y': integers must fit into 64 bits"):
+        from_arrays({"y": labels}, client=["a", "b"])
+    assert from_arrays({"y": [-1.0, 2.0**64]}, client=["a", "b"]).client_ids == ["a", "b"]

@@ -450,7 +450,7 @@ def test_confusion_matrix():
         (lambda: plots.mean_images(few(), labels=[]), ValueError, "'labels' must be labels, at least one"),
         (lambda: plots.label_distribution(few()), TypeError, "'description' must be the result"),
         (
-            lambda: plots.label_distribution(describe(few(), label="lable")),
+            lambda: plots.label_distribution(describe(InMemoryClientData({"ann": {"x": [1]}}))),
             fed.DataError,
             "there must be labels to draw",
         ),

@@ -1,16 +1,20 @@
 """Rounds: identities, TFF's figures, purity, and every way a client can fail."""
 
 import collections
+import json
 import pickle
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import TOY_X, TOY_Y, random_cohort, sgd, toy_batches, toy_model
 
 import fedsim_np as fed
+from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.learning import ClientResult, ClientWeighting, build_fed_eval, compose_learning_process
+from fedsim_np.demos import own_algorithm
+from fedsim_np.learning import ClientResult, ClientWeighting, build_fed_eval, compose_learning_process, optimizers
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.profiling import PARTS
 
@@ -170,6 +174,102 @@ def test_a_rate_that_overflows_leaves_the_model_alone():
     assert output.clients["weight"].tolist() == [0, 0]
     assert output.metrics["client_work"]["train"]["num_examples"] == 0
     assert not np.isfinite(output.clients["update_norm"]).any()
+
+
+def nobody_processes():
+    learning, aggregators = fed.learning, fed.learning.aggregators
+    rates, mean = (optimizers.build_sgdm(0.1), sgd(1.0, 0.5)), aggregators.MeanFactory()
+    adaptive = aggregators.PrivateQuantileEstimationProcess.no_noise(0.3, 0.5, 0.4)
+    fed_avg = partial(learning.build_weighted_fed_avg, toy_model, *rates)
+    return {
+        "weighted": fed_avg,
+        "unweighted": partial(learning.build_unweighted_fed_avg, toy_model, *rates),
+        "proximal": partial(learning.build_weighted_fed_prox, toy_model, 0.3, *rates),
+        "sgd": partial(learning.build_fed_sgd, toy_model, rates[1]),
+        "scheduled": partial(
+            learning.build_weighted_fed_avg_with_optimizer_schedule,
+            toy_model,
+            lambda t: 0.1,
+            optimizers.build_sgdm,
+            rates[1],
+        ),
+        "no_nan": partial(fed_avg, model_aggregator=aggregators.MeanFactory(no_nan_division=True)),
+        "clipped": partial(fed_avg, model_aggregator=aggregators.clipping_factory(adaptive, mean)),
+        "zeroed": partial(fed_avg, model_aggregator=aggregators.zeroing_factory(2.0, mean)),
+        "robust": partial(fed_avg, model_aggregator=aggregators.robust_aggregator()),
+        "debugged": partial(fed_avg, model_aggregator=aggregators.add_debug_measurements(mean)),
+        "sampled": partial(fed_avg, metrics_aggregator=fed.learning.metrics.finalize_then_sample),
+        "eval": partial(build_fed_eval, toy_model),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", nobody_processes())
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_a_round_without_clients_as_tff_measured(name, engine, tff_figures):
+    expected, process = tff_figures["nobody"][name], nobody_processes()[name](engine=engine)
+    before = process.next(process.initialize(), [toy_batches()]).state
+    after = process.next(before, [])
+    got = json.loads(json.dumps(after.metrics, default=lambda array: array.tolist()))
+    assert list(trees.leaves(got)) == [
+        (path, pytest.approx(value, rel=1e-6, nan_ok=True) if isinstance(value, float) else value)
+        for path, value in trees.leaves(expected["metrics"])
+    ]
+    kept = [
+        [w.tobytes() for _, w in trees.leaves(old) if isinstance(w, np.ndarray)]
+        == [w.tobytes() for _, w in trees.leaves(new) if isinstance(w, np.ndarray)]
+        for old, new in (
+            (before.global_model_weights, after.state.global_model_weights),
+            (before.finalizer, after.state.finalizer),
+        )
+    ]
+    assert kept == [expected["model_kept"], expected["optimizer_kept"]]
+    assert after.clients["client_id"] == []
+    assert after.clients["num_examples"].tolist() == []
+    assert process.next(after.state, [toy_batches()]).clients["status"] == ["ok"]
+
+
+def test_nobody_moves_an_adaptive_limit(tff_figures):
+    process = nobody_processes()["clipped"]()
+    before = process.next(process.initialize(), [toy_batches()]).state
+    after = process.next(before, []).state
+    estimates = [state.aggregator["clipping_norm"][0].current_estimate for state in (before, after)]
+    of_tff = tff_figures["nobody"]["clipped"]["estimates"]
+    assert estimates == [pytest.approx(of_tff[0], rel=1e-6)] * 2
+    assert np.isnan(of_tff[1])  # and clips nothing, from there on
+
+
+def test_a_round_without_clients_in_a_run_that_keeps_something_of_each():
+    x = np.random.default_rng(0).random((6, 4), np.float32)
+    cohort = [fed.datasets.Dataset.from_arrays({"x": x, "y": TOY_Y[[0, 1, 2, 0, 1, 2]]}, "ann").batch(2)]
+    ends = []
+    for engine in ("loop", "cohort", "gram", "auto"):
+        process = own_algorithm.build_scaffold(toy_model, 0.1, 3, engine=engine)
+        state = process.initialize()
+        for data in ([], cohort, [], cohort, []):
+            before, state = state, process.next(state, data).state
+            if not data:
+                assert flat(before.global_model_weights).tolist() == flat(state.global_model_weights).tolist()
+                assert str(before.client_work[1:]) == str(state.client_work[1:])  # c, and every c_i
+        assert state.client_work.round_num == 5
+        ends.append(flat(state.global_model_weights))
+    for end in ends:
+        np.testing.assert_allclose(end, ends[0], atol=1e-6)
+
+
+def test_nobody_is_shown_to_an_aggregator_of_clients_that_count():
+    class Median(fed.learning.aggregators.Aggregator):
+        def initialize(self, trainable):
+            return ()
+
+        def next(self, state, updates, client_weights):
+            return state, tuple(np.median(u, axis=0).astype(u.dtype) for u in updates), {"clients": len(client_weights)}
+
+    process = weighted(0.1, model_aggregator=Median())
+    state, metrics = process.next(process.initialize(), [])
+    assert metrics["aggregator"] == {}
+    assert metrics["finalizer"]["update_non_finite"] == 1
+    assert (flat(state.global_model_weights) == 0).all()
 
 
 # --- the output
@@ -616,7 +716,6 @@ def test_hyperparameters_are_checked_when_set():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ([], ValueError, "'data' must be a list with at least one client"),
         (Dataset.from_arrays({"x": [1]}), TypeError, "a list with one Dataset or list of batches per client"),
         ({"ann": []}, TypeError, "a list with one Dataset or list of batches per client"),
         (3, TypeError, "a list with one Dataset"),
@@ -626,7 +725,7 @@ def test_hyperparameters_are_checked_when_set():
         (
             [Dataset.from_arrays({"x": TOY_X, "y": TOY_Y}, "ann")],
             fed.DataError,
-            "client 'ann', field 'x': a batch must",
+            "client 'ann': a dataset must be batched",
         ),
         ([[{"pixels": TOY_X}]], fed.DataError, r"a batch must have the fields \['x', 'y'\]"),
     ],
@@ -683,3 +782,21 @@ def test_a_profile_says_where_the_time_went():
     assert max(profile.seconds, key=profile.seconds.get) == "your functions"
     assert {"read", "train", "aggregate"} <= set(profile.seconds) <= {*PARTS, "other"}
     assert "your functions" in str(profile)
+
+
+def test_single_examples_are_told_to_be_batched():
+    sample, _ = fed.datasets.load_sample()
+    unbatched = [sample.create_dataset_for_client(client_id) for client_id in sample.client_ids[:2]]
+    model = fed.learning.models.SoftmaxRegression()
+    for engine in ("auto", "gram", "loop"):
+        process = fed.learning.build_weighted_fed_avg(model, sgd(0.1), engine=engine)
+        for cohort in (unbatched, [dataset.select(x="pixels", y="label") for dataset in unbatched]):
+            with pytest.raises(
+                fed.DataError, match=r"client 'f0000_14': a dataset must be batched, as .batch\(20\) does"
+            ):
+                process.next(process.initialize(), cohort)
+            with pytest.raises(fed.DataError, match="must be batched"):
+                fed.learning.models.evaluate(model, model.initial_weights(), cohort[0])
+    # One that makes its axis itself is no less a dataset of batches.
+    alone = unbatched[0].map(lambda e: {"x": e["pixels"].reshape(1, -1), "y": e["label"].reshape(1, 1)})
+    assert process.next(process.initialize(), [alone]).metrics["client_work"]["train"]["num_examples"] == 107

@@ -91,6 +91,17 @@ def test_reshuffle_reads_another_order_every_round():
     assert kept["client_work/train/loss"][1:] != losses[1:]
 
 
+def test_a_run_whose_cohorts_are_empty_by_chance():
+    process, logger = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1)), MemoryLogger()
+    cohorts = {1: [], 2: [toy_batches()], 3: [], 4: [toy_batches()]}
+    got = run_training_process(process, cohorts.get, 4, metrics_managers=[logger])
+    expected = run_training_process(process, lambda _: [toy_batches()], 2, metrics_managers=[])
+    assert logger.history["client_work/train/num_examples"] == [0, 5, 0, 5]
+    assert logger.history["finalizer/update_non_finite"] == [1, 0, 1, 0]
+    for a, b in zip(got.global_model_weights.trainable, expected.global_model_weights.trainable, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 def test_no_rounds():
     state, history = run(total_rounds=0)
     assert history == {"round_num": []}

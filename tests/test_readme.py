@@ -1,5 +1,6 @@
 """What the README shows is run."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,21 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_arguments_of_tff_that_are_missing(tff_figures):
+    learning = fed.learning
+    quantile = learning.aggregators.PrivateQuantileEstimationProcess
+    places = learning, learning.optimizers, learning.aggregators, learning.metrics, quantile, fed.program
+    missing = set()
+    for name, of_tff in tff_figures["parameters"].items():
+        own = inspect.signature(next(getattr(place, name) for place in places if hasattr(place, name))).parameters
+        missing |= set(of_tff) - set(own)
+        for parameter, default in of_tff.items():
+            if parameter in own and default is not None:
+                assert repr(own[parameter].default) == default, (name, parameter)
+    said = re.search(r"Arguments that are not there:(.*?)\n\n", README, flags=re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", said)) - set(tff_figures["parameters"]) == missing
 
 
 def test_the_tutorial_in_twenty_lines(folder, monkeypatch, capsys):

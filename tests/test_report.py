@@ -1,6 +1,8 @@
 """A run's page: whole, self-contained, made again from what is stored; runs compared; what damaged files get."""
 
 import base64
+import csv
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -8,10 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from conftest import digits
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fedsim_np as fed
 from fedsim_np.cli import main
 from fedsim_np.report import read_pictures, read_run
+from fedsim_np.report.stored import cell_of, text_of
 
 
 class Page(HTMLParser):
@@ -357,3 +362,72 @@ def test_a_page_says_what_was_done(folder, capsys):
     assert header[1:3] == ["sparse categorical accuracy", "loss"]  # training first
     assert header[3:5] == ["num examples", "num batches"]
     assert header[5:] == ["evaluation sparse categorical accuracy", "evaluation loss"]  # no counts that stay the same
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("name", ["report.html", "figures", "figures/figures.json", "clients.csv", "evaluation.json"])
+def test_a_page_is_not_written_through_a_link(runs, folder, name, capsys):
+    target = copy(runs, folder)
+    if name == "figures":
+        shutil.rmtree(target / name)
+    else:
+        (target / name).unlink()
+    (folder / "keys").write_bytes(b"mine")
+    (folder / "of another").mkdir()
+    (target / name).symlink_to(folder / ("of another" if name == "figures" else "keys"))
+    files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "1", "--rounds", "1"]
+    for command in (["report", str(target)], ["tutorial", *files, "--out", str(target), "--overwrite"]):
+        assert main(command) == 2
+        assert f"{name}': must be a" in capsys.readouterr().err
+        assert (folder / "keys").read_bytes() == b"mine"
+        assert not list((folder / "of another").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_a_page_does_not_wait_for_a_pipe(runs, folder, capsys):
+    for name in ("figures/figures.json", "figures/image.png", "clients.csv", "timings.csv"):
+        target = copy(runs, folder)
+        (target / name).unlink()
+        os.mkfifo(target / name)
+        assert main(["report", str(target)]) == 2
+        assert f"{name}': must be a file of the run's own. Got a pipe or a device." in capsys.readouterr().err
+        shutil.rmtree(target)
+
+
+def test_the_name_of_a_comparison_may_be_a_link_of_the_user_s(runs, folder, capsys):
+    link = folder / "all.html"
+    try:
+        link.symlink_to(folder / "elsewhere.html")
+    except OSError:
+        pytest.skip("links need a privilege")
+    command = ["report", str(runs / "a"), str(runs / "b"), "--out", str(link)]
+    assert main(command) == 2  # it is there, wherever it leads
+    assert "use --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert link.is_symlink()
+    assert (folder / "elsewhere.html").exists()
+
+
+@given(st.text("=+-@' \t\rab\uff1d", max_size=6))
+def test_no_id_is_a_spreadsheet_s_formula(text):
+    cell = cell_of(text)
+    assert text_of(cell) == text
+    assert cell.strip("' \t\r")[:1] not in ("=", "+", "-", "@", "\uff1d") or cell.startswith("'")
+
+
+def test_formulas_in_ids_stay_texts_and_come_back(folder):
+    ids = ['=HYPERLINK("x","y")', "'=1", "-1", "ann", "'bob"]
+    for seed, split in enumerate(("train", "test")):
+        arrays = zip(
+            ids, [a.to_arrays() for a in map(digits([4] * 5, seed).create_dataset_for_client, DIGIT_IDS)], strict=True
+        )
+        fed.datasets.write_hdf5(folder / f"{split}.h5", fed.datasets.InMemoryClientData(dict(arrays)))
+    files = ["--train", str(folder / "train.h5"), "--test", str(folder / "test.h5"), "--clients", "5", "--rounds", "1"]
+    assert main(["tutorial", *files, "--out", str(folder / "run"), "--no-figures"]) == 0
+    with open(folder / "run" / "clients.csv", encoding="utf-8", newline="") as file:
+        cells = [row["client_id"] for row in csv.DictReader(file)]
+    assert sorted(cells) == sorted(["'" + ids[0], "'" + ids[1], "'-1", "ann", "'bob"])
+    assert sorted(row["client_id"] for row in read_run(folder / "run").clients) == sorted(ids)
+
+
+DIGIT_IDS = digits([4] * 5).client_ids

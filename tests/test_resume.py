@@ -4,6 +4,10 @@ import csv
 import io
 import json
 import math
+import os
+import shutil
+import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fedsim_np as fed
+from fedsim_np import files
 from fedsim_np.learning.models import save_weights
 from fedsim_np.program import (
     ConsoleLogger,
@@ -373,3 +378,93 @@ def test_a_line_that_was_written_in_part_is_taken_back(folder, kind, monkeypatch
     assert (folder / "log").read_bytes() == before
     logger.release({"a": 2}, 2)
     assert logger.rounds() == [1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_log_is_not_written_through_a_link(folder, kind):
+    (folder / "mine").write_bytes(b"")
+    (folder / "link").symlink_to(folder / "mine")
+    os.link(folder / "mine", folder / "hard link")
+    os.mkfifo(folder / "pipe")
+    for name in ("link", "hard link", "pipe"):
+        for use in (lambda logger: logger.release({"loss": 1.0}, 1), lambda logger: logger.resume(-1)):
+            with pytest.raises(fed.DataError, match=f"{name}': must be a file of the run's own"):
+                use(kind(folder / name))
+    assert (folder / "mine").read_bytes() == b""
+
+
+def test_a_junction_is_a_link(monkeypatch, folder):
+    """Windows' link to a folder, which no privilege is needed for."""
+    status = SimpleNamespace(st_mode=stat.S_IFDIR | 0o755, st_nlink=1, st_reparse_tag=0xA0000003)
+    monkeypatch.setattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003, raising=False)
+    monkeypatch.setattr(os, "lstat", lambda path: status)
+    assert files.kind_at(folder) == "a link"
+    status.st_reparse_tag = 0x9000001A  # of a folder in a cloud
+    assert files.kind_at(folder) == "a folder"
+
+
+def replaced(path):
+    other = path.with_name("other")
+    other.write_text("something else\n", encoding="utf-8")
+    os.replace(other, path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+@pytest.mark.parametrize("lose", [os.remove, replaced])
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_log_that_is_removed_in_mid_run_is_written_again(folder, kind, lose, is_resumed, caplog):
+    def release(logger, round_num):
+        logger.release({"a": round_num / 7} | ({"late": 1} if round_num > 3 else {}), round_num)
+
+    undisturbed, logger = kind(folder / "whole"), kind(folder / "log")
+    for round_num in range(1, 7):
+        release(undisturbed, round_num)
+        if round_num in (3, 4, 6):  # before a column is new, when it is, and after
+            if is_resumed:
+                logger = kind(folder / "log")
+                logger.resume(round_num - 1)
+            lose(folder / "log")
+        release(logger, round_num)
+    assert (folder / "log").read_bytes() == (folder / "whole").read_bytes()
+    assert caplog.text.count("was removed or replaced in mid-run: it was written again, whole") == 3
+    lose(folder / "log")
+    logger.restore()
+    assert (folder / "log").read_bytes() == (folder / "whole").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["log", "whole"]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+@pytest.mark.parametrize("content", [b"", b"what somebody else wrote, which is longer than the log was\n"])
+def test_nothing_is_added_to_a_log_that_was_changed(folder, kind, content):
+    logger = kind(folder / "log")
+    logger.release({"a": 1}, 1)
+    (folder / "log").write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(
+            fed.DataError, match=r"log': must stay as this run writes it .* Got a file that was changed"
+        ):
+            logger.release({"a": 2, "b": 3}, 2)
+        assert (folder / "log").read_bytes() == content
+
+
+def test_a_log_without_its_header_is_told(folder):
+    (folder / "log.csv").write_text("3,0.5\n4,0.25\n", encoding="utf-8")
+    with pytest.raises(fed.DataError, match="a row first, and no header: the file was removed while a run wrote it"):
+        CSVLogger(folder / "log.csv").rounds()
+
+
+def test_states_whose_folder_is_removed_get_another(folder, caplog):
+    (folder / "run").mkdir()
+    manager = FileProgramStateManager(folder / "run" / "states")
+    manager.save({"a": np.ones(2)}, 1)
+    shutil.rmtree(folder / "run" / "states")
+    manager.save({"a": np.ones(3)}, 2)
+    assert "was removed in mid-run, with its states: it was made again" in caplog.text
+    assert manager.get_versions() == [2]
+    shutil.rmtree(folder / "run")
+    manager._remove_old(2)  # removed between the save and this
+    with pytest.raises(FileNotFoundError, match="states"):
+        manager.save({"a": np.ones(3)}, 3)
+    assert list(folder.iterdir()) == []

@@ -381,3 +381,39 @@ def test_what_is_refused(use, error, message):
 def test_any_field_may_be_chosen_and_any_name_given():
     dataset = Dataset.from_arrays({"self": np.zeros((2, 2)), "no name": np.ones(2)})
     assert list(dataset.select(self="self", **{"another one": "no name"}).to_arrays()) == ["self", "another one"]
+
+
+def test_invert_is_one_minus_x_in_every_engine():
+    writers = fed.datasets.SyntheticClientData(3, "test")
+    plain = [writers.create_dataset_for_client(client_id).batch(20) for client_id in writers.client_ids]
+    inverted = [dataset.select(**TUTORIAL, invert=True) for dataset in plain]
+    for mine, dataset in zip(inverted, plain, strict=True):
+        assert mine.maps == ()  # row by row: no engine has to look at it
+        paper = dataset.select(**TUTORIAL).to_arrays()
+        np.testing.assert_array_equal(mine.to_arrays()["x"], np.float32(1) - paper["x"])
+        np.testing.assert_array_equal(
+            mine.to_arrays()["x"], dataset.select(**TUTORIAL, scale=-1, offset=1).to_arrays()["x"]
+        )
+        assert pickle.loads(pickle.dumps(mine)).to_arrays()["x"].tobytes() == mine.to_arrays()["x"].tobytes()
+    by_map = [d.map(lambda e: {"x": 1 - e["pixels"].reshape(-1, 784), "y": e["label"].reshape(-1, 1)}) for d in plain]
+    for engine in ("loop", "cohort", "gram"):
+        process = fed.learning.build_weighted_fed_avg(
+            fed.learning.models.SoftmaxRegression, fed.learning.optimizers.build_sgdm(0.02), engine=engine
+        )
+        mine, theirs = (process.next(process.initialize(), data).state for data in (inverted, by_map))
+        for one, other in zip(mine.global_model_weights.trainable, theirs.global_model_weights.trainable, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def test_what_cannot_be_inverted():
+    dataset = in_memory(4)
+    with pytest.raises(ValueError, match="'invert' must be given alone: it is scale=-1, offset=1. Got {'scale': 2"):
+        dataset.select(x="turned", scale=2, invert=True)
+    with pytest.raises(ValueError, match="'invert' must be left out where no field is called 'x'"):
+        dataset.select(y="turned", invert=True)
+    with pytest.raises(TypeError, match="'invert' must be True or False. Got 1."):
+        dataset.select(x="turned", invert=1)
+    with pytest.raises(fed.DataError, match="field 'pixels': must hold floats from 0 to 1 to be inverted"):
+        dataset.select(x="pixels", invert=True)  # bytes
+    with pytest.raises(fed.DataError, match="field 'pixels': must hold floats from 0 to 1 to be inverted"):
+        dataset.map(dict).select(x="pixels", invert=True).to_arrays()

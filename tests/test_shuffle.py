@@ -1,5 +1,6 @@
 """tf.data's orders: against TensorFlow's, and what holds for any shuffle."""
 
+import itertools
 import json
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.shuffle import fixed_key, iteration_key, random_words, shuffled, shuffled_array
 
-CASES = json.loads((GOLDENS / "tf_data_orders.json").read_text(encoding="utf-8"))["cases"]
+STORED = json.loads((GOLDENS / "tf_data_orders.json").read_text(encoding="utf-8"))
+CASES = STORED["cases"]
 
 
 def build(n, *transformations):
@@ -36,6 +38,13 @@ def test_batches_are_tensorflows_in_any_order_of_asking(case):
     dataset = build(*case["pipeline"])
     for iteration in (2, 0, 1, 0):
         assert values(dataset.batches(iteration)) == case["iterations"][iteration]
+
+
+@pytest.mark.parametrize("use", STORED["uses"], ids=lambda use: json.dumps(use["pipeline"]))
+def test_what_comes_after_iterators_that_were_opened_or_read_in_part_is_tensorflows(use):
+    dataset = build(*use["pipeline"])
+    read = [values(itertools.islice(iter(dataset), None if count == -1 else count)) for count in use["counts"]]
+    assert read == use["read"]
 
 
 def test_stored_orders_of_the_tutorial(shared):
@@ -79,7 +88,7 @@ def test_batches_neither_read_nor_move_the_counter():
 
 @given(n=st.integers(0, 60), size=st.integers(1, 70), seed=st.integers(-(2**70), 2**70), iteration=st.integers(0, 9))
 def test_a_shuffle_reads_everything_once_and_no_further_ahead_than_its_buffer(n, size, seed, iteration):
-    order = list(shuffled(range(n), size, iteration_key(seed, iteration)))
+    order = list(shuffled(lambda: iter(range(n)), size, iter([iteration_key(seed, iteration)])))
     assert sorted(order) == list(range(n))
     assert all(element < position + size for position, element in enumerate(order))
 
@@ -101,4 +110,5 @@ def test_an_iterations_key_is_its_two_words_of_the_seed_generators_stream():
 @given(n=st.integers(0, 300), buffer_size=st.integers(1, 320), seed=st.integers(0, 99))
 def test_a_whole_array_is_shuffled_as_a_stream_is(n, buffer_size, seed):
     key = iteration_key(seed, seed % 3)
-    assert shuffled_array(np.arange(n), buffer_size, key).tolist() == list(shuffled(range(n), buffer_size, key))
+    streamed = shuffled(lambda: iter(range(n)), buffer_size, iter([key]))
+    assert shuffled_array(np.arange(n), buffer_size, key).tolist() == list(streamed)

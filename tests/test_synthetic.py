@@ -216,7 +216,7 @@ def test_round_trip_through_a_file(folder):
     [
         ((0,), "'num_clients' must be an integer >= 1. Got 0."),
         ((2.0,), "'num_clients' must"),
-        ((3, "valid"), r"'split' must be one of \['train', 'test'\]. Got 'valid'."),
+        ((3, "valid"), r"'split' must be one of train, test. Got 'valid'."),
         ((3, "train", -1), "'seed' must be an integer >= 0. Got -1."),
         ((3, "train", None), "'seed' must"),
         ((3, "train", 2**32), "'seed' must be an integer from 0 to 4294967295"),

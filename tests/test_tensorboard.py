@@ -1,6 +1,7 @@
 """TensorBoard reads what is logged: its own reader, and its server."""
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -171,3 +172,30 @@ def test_no_two_metrics_share_a_name(folder):
         fed.program.TensorBoardLogger(None)
     with pytest.raises(ValueError, match=r"'round_num' must be an integer. Got 'x'"):
         fed.program.TensorBoardLogger(folder).release({}, "x")
+
+
+def test_a_damaged_event_file_is_named(folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    for content in (b"\xff" * 40, b"\x09"):  # records that are whole, and no events
+        path = folder / "train" / "events.out.tfevents.1"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "wb") as file:
+            RecordWriter(file).write(content)
+        before = path.read_bytes()
+        with pytest.raises(fed.DataError, match="events.out.tfevents.1': must be an event file of TensorBoard's"):
+            fed.program.TensorBoardLogger(folder).resume(0)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_event_files_are_not_written_through_links(folder):
+    pytest.importorskip("tensorboard")
+    (folder / "outside").mkdir()
+    (folder / "logs").mkdir()
+    (folder / "logs" / "train").symlink_to(folder / "outside")
+    logger = fed.program.TensorBoardLogger(folder / "logs")
+    with pytest.raises(fed.DataError, match="train': must be a folder of the run's own. Got a link"):
+        logger.release({"loss": 1.0}, 1)
+    assert not list((folder / "outside").iterdir())

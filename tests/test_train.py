@@ -1,12 +1,15 @@
 """fedsim-np train: killed, interrupted, damaged, misused; always resumable, and to the same bytes."""
 
+import contextlib
 import json
 import os
 import random
 import re
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,12 +24,6 @@ from fedsim_np.experiment import Experiment, RunConfig
 from fedsim_np.program import log_files
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
-_MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from fedsim_np.cli import main
-sys.exit(main())
-"""
 
 
 def train(out, *arguments):
@@ -35,7 +32,7 @@ def train(out, *arguments):
 
 def start(arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, *arguments],
+        [sys.executable, "-m", "fedsim_np", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -115,6 +112,28 @@ def test_ctrl_c_ends_after_the_round_and_twice_at_once(whole, folder):
     assert "Traceback" not in out
     assert main(train(folder / "run", "--resume")) == 0
     assert result(folder / "run") == whole
+
+
+def test_a_run_that_is_told_to_ignore_ctrl_c_ignores_it(whole, folder, monkeypatch):
+    class Interrupting(fed.program.ConsoleLogger):
+        def release(self, metrics, round_num):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fed.program, "ConsoleLogger", Interrupting)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup, or a shell with a job in the background
+    try:
+        assert main(train(folder / "run", *CHOICES)) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result(folder / "run") == whole
+
+
+def test_interrupts_reach_what_the_tests_start_in_the_background_too():
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import conftest; signal.raise_signal(2)"
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, check=False)
+    assert b"KeyboardInterrupt" in ended.stderr
 
 
 def test_resume_needs_no_choices_and_takes_no_others(whole, folder, capsys):
@@ -227,7 +246,7 @@ def test_nothing_is_written_elsewhere(folder):
     source = str(Path(fed.__file__).parents[1])
     environment |= {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.run(
-        [sys.executable, "-c", _MAIN, *train(folder / "run", "--rounds", "2")],
+        [sys.executable, "-m", "fedsim_np", *train(folder / "run", "--rounds", "2")],
         cwd=places["cwd"],
         env={**os.environ, **environment},
         check=False,
@@ -266,8 +285,8 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(folder, monkeypatch, 
         (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' must be 0 unless"),
         (["--client-momentum", "1"], "'momentum' must be a finite float >= 0 and < 1. Got 1.0."),
         (["--clients", "31"], "there must be at least 31 train clients. Got 30."),
-        (["--data", "nowhere"], "nowhere_train.h5': must exist"),
-        (["--config", "nowhere.json"], "nowhere.json': must exist"),
+        (["--data", "nowhere"], "nowhere_train.h5' does not exist"),
+        (["--config", "nowhere.json"], "nowhere.json' does not exist"),
         (["--engine", "gram", "--client-optimizer", "adam"], "engine='gram' cannot"),
         (["--resume", "--overwrite"], "not allowed with argument"),
         (["--seed", "99999999999"], "'seed' must be below 2^32."),
@@ -301,7 +320,7 @@ def test_bad_files_of_choices_are_refused(content, folder, capsys):
 
 def test_evaluating_what_is_no_run(folder, capsys):
     assert main(["evaluate", str(folder)]) == 2
-    assert "config.json': must exist" in capsys.readouterr().err
+    assert "config.json' does not exist" in capsys.readouterr().err
 
 
 def test_a_configuration_makes_the_same_experiment_anywhere():
@@ -338,6 +357,57 @@ def test_a_lost_log_is_not_gone_on_with(folder, capsys):
         capsys.readouterr()
         assert main(train(folder / "run", "--resume")) == 2
         assert "metrics.csv" in capsys.readouterr().err
+
+
+def disturbing(monkeypatch, rounds, disturb):
+    """Have something done to a run when it has logged some rounds."""
+
+    class Disturbed(fed.program.ConsoleLogger):
+        def release(self, metrics, round_num):
+            if round_num in rounds:
+                disturb()
+
+    monkeypatch.setattr(fed.program, "ConsoleLogger", Disturbed)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
+@pytest.mark.parametrize("names", [["metrics.csv"], ["metrics.jsonl", "timings.csv"], ["checkpoints"]])
+def test_what_is_removed_in_mid_run_is_written_again(names, whole, folder, monkeypatch, caplog):
+    def remove():
+        for name in names:
+            os.rename(folder / "run" / name, tempfile.mkdtemp(dir=folder) + "/removed")
+
+    disturbing(monkeypatch, [0, 7, 30], remove)
+    assert main(train(folder / "run", *CHOICES)) == 0
+    assert result(folder / "run") == whole
+    assert len((folder / "run" / "timings.csv").read_text(encoding="utf-8").splitlines()) == 32
+    assert all(name in caplog.text for name in names)
+    assert (folder / "run" / "checkpoints" / "program_state_30").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open folders are not moved on Windows")
+def test_a_run_whose_folder_is_moved_away_ends_and_is_gone_on_with_there(whole, folder, monkeypatch, capsys):
+    disturbing(monkeypatch, [7], lambda: os.rename(folder / "run", folder / "moved"))
+    assert main(train(folder / "run", *CHOICES)) == 2
+    assert "run" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+    monkeypatch.undo()
+    assert main(train(folder / "moved", "--resume")) == 0
+    assert result(folder / "moved") == whole
+
+
+def test_what_to_do_about_a_log_of_which_rows_are_lost(folder, capsys):
+    assert main(train(folder / "run", "--rounds", "2", "--clients", "2", "--epochs", "1")) == 0
+    log = folder / "run" / "metrics.csv"
+    copy, row = log.read_bytes(), log.read_bytes().splitlines(keepends=True)[-1]
+    (folder / "run" / "weights.npz").unlink()
+    log.write_bytes(row)  # as older versions left it where it had been removed
+    assert main(train(folder / "run", "--resume")) == 2
+    said = capsys.readouterr().err
+    assert "metrics.csv': must be a CSV file with the column 'round_num' first. Got a row first, and no header" in said
+    assert said.endswith("Put a whole copy of the file there, or begin again with --overwrite.\n")
+    log.write_bytes(copy)
+    assert main(train(folder / "run", "--resume")) == 0
 
 
 def test_overwrite_removes_a_run_s_own_files_alone(folder, capsys):
@@ -618,7 +688,7 @@ def test_a_test_file_without_labels_is_named(folder, capsys):
     fed.datasets.write_hdf5(folder / "own_test.h5", fed.datasets.partition.iid({"x": arrays["x"]}, 2))
     assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 2
     error = capsys.readouterr().err
-    assert "own_test.h5', field 'y': labels must be one number an example. Got no such field." in error
+    assert "own_test.h5', field 'y': labels must be one number an example. Got only ['x']." in error
 
 
 def test_a_run_that_another_process_began_is_not_mixed_with(folder, monkeypatch, capsys):
@@ -660,3 +730,232 @@ def test_labels_may_be_a_column_on_one_side(folder):
     for split, y in (("train", np.arange(12) % 2), ("test", np.arange(12)[:, np.newaxis] % 2)):
         fed.datasets.write_hdf5(folder / f"own_{split}.h5", fed.datasets.partition.iid({"x": x, "y": y}, 2))
     assert main(train(folder / "run", "--data", str(folder / "own"), *SMALL)) == 0
+
+
+# --- what a first evening found
+
+
+def own_lines(folder, scale=1.0):
+    """Files of a line y = 2 x, of two clients; x as large as asked."""
+    x = np.linspace(0.0, scale, 8, dtype=np.float32)[:, np.newaxis]
+    for split in ("train", "test"):
+        clients = {name: {"x": x, "y": 2 * x[:, 0]} for name in ("ann", "bob")}
+        fed.datasets.write_hdf5(folder / f"line_{split}.h5", fed.datasets.InMemoryClientData(clients))
+    return ["--data", str(folder / "line"), "--model", "linear", "--clients", "2", "--rounds", "3"]
+
+
+def test_a_run_whose_loss_does_not_fall_says_so_and_what_may_help(folder, capsys):
+    small = ["--clients", "3", "--rounds", "3", "--epochs", "1"]
+    assert main(train(folder / "a", *small, "--client-lr", "0.5")) == 0
+    captured = capsys.readouterr()
+    (note,) = captured.err.splitlines()
+    assert re.match(
+        r"note: the loss began at 2\.3026 and ended at \d+\.\d+\. What may help: a smaller --client-lr", note
+    )
+    assert "(here 0.5)" in note
+    assert "--invert, since most pixels are near 1" in note
+    assert captured.out.splitlines()[-1].startswith("done: 3 rounds")
+    note.encode("cp1252")
+    for name in RESULT:
+        assert b"What may help" not in (folder / "a" / name).read_bytes()
+    # It began in another process, and its last round was not evaluated.
+    assert main(train(folder / "b", *small, "--client-lr", "0.5", "--evaluate-every", "2", "--resume")) == 0
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "began at 2.3026 and ended at " in note
+    assert main(train(folder / "c", *small, "--invert")) == 0
+    assert capsys.readouterr().err == ""
+    assert main(train(folder / "d", *small, "--algorithm", "fedsgd", "--server-lr", "30", "--invert")) == 0
+    assert "a smaller --server-lr (here 30)\n" in capsys.readouterr().err  # no rate of clients, and inverted already
+    assert main(train(folder / "e", *small, "--rounds", "0")) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_loss_that_is_not_finite_is_remarked_on(folder, capsys):
+    assert main(train(folder / "fell", *own_lines(folder))) == 0
+    assert capsys.readouterr().err == ""
+    lines = own_lines(folder, scale=1e6)
+    assert main(train(folder / "a", *lines, "--client-lr", "1e10")) == 0  # every client is left out
+    assert "the last round without a finite update. What may help: a smaller --client-lr" in capsys.readouterr().err
+    assert main(train(folder / "b", *lines, "--client-lr", "1e10", "--epochs", "1", "--batch-size", "8")) == 0
+    assert "ended as no finite number" in capsys.readouterr().err
+
+
+def test_paper_and_ink_change_places(folder, capsys):
+    assert Experiment(RunConfig()).is_mostly_paper()
+    experiment = Experiment(RunConfig(invert=True))
+    assert not experiment.is_mostly_paper()
+    for one, other in zip(Experiment(RunConfig()).cohort(1), experiment.cohort(1), strict=True):
+        np.testing.assert_array_equal(other.to_arrays()["x"], np.float32(1) - one.to_arrays()["x"])
+        np.testing.assert_array_equal(other.to_arrays()["y"], one.to_arrays()["y"])
+    path = folder / "choices.json"
+    path.write_text('{"invert": true, "rounds": 1, "clients": 2}', encoding="utf-8")
+    assert main(train(folder / "a", "--config", path)) == 0
+    assert main(train(folder / "b", "--invert", "--rounds", 1, "--clients", 2)) == 0
+    assert result(folder / "a") == result(folder / "b")
+    assert json.loads((folder / "a" / "config.json").read_text(encoding="utf-8"))["choices"]["invert"] is True
+    assert main(train(folder / "c", "--config", path, "--no-invert")) == 0
+    assert result(folder / "a") != result(folder / "c")
+    capsys.readouterr()
+    path.write_text('{"invert": 1}', encoding="utf-8")
+    assert main(train(folder / "d", "--config", path)) == 2
+    assert (
+        "choices.json': choices must be in range. Got 'invert' must be true or false. Got 1." in capsys.readouterr().err
+    )
+    arrays = {"x": np.arange(40, dtype=np.uint8).reshape(8, 5), "y": np.arange(8) % 2}
+    for split in ("train", "test"):
+        fed.datasets.write_hdf5(folder / f"bytes_{split}.h5", fed.datasets.partition.iid(arrays, 2))
+    assert main(train(folder / "e", "--data", folder / "bytes", "--clients", 2, "--invert")) == 2
+    assert "field 'x': must hold floats from 0 to 1 to be inverted" in capsys.readouterr().err
+
+
+NO_LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+LINKED = ["config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "weights.npz", "report.html"]
+LINKED += ["checkpoints", "checkpoints/.lock", "checkpoints/program_state_2", "checkpoints/mine", "figures"]
+LINKED += ["tensorboard", "tensorboard/train", "tensorboard/eval/events.out.tfevents.1"]
+
+
+def everything(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@NO_LINKS
+@pytest.mark.parametrize("leads", ["to a file", "to a folder", "nowhere"])
+@pytest.mark.parametrize("name", LINKED)
+def test_nothing_of_a_run_is_a_link(name, leads, folder, capsys, whole):
+    """What a stranger's folder has in a run's places would be written, locked or removed wherever it leads."""
+    run, outside = folder / "run", folder / "outside"
+    (run / name).parent.mkdir(parents=True)
+    for file, content in whole.items():
+        if name.partition("/")[0] != file:
+            (run / file).write_bytes(content)
+    outside.mkdir()
+    (outside / "program_state_1").write_bytes(b"mine")
+    target = {"to a file": outside / "program_state_1", "to a folder": outside, "nowhere": outside / "new"}[leads]
+    (run / name).symlink_to(target)
+    before = everything(outside)
+    for command in (
+        train(run, "--resume"),
+        train(run, *SMALL, "--overwrite"),
+        train(run, *SMALL),
+        ["report", str(run)],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        if "already holds" not in error:
+            assert re.search(rf"{re.escape(name)}': must be a (file|folder) of the run's own. Got a link", error)
+        assert everything(outside) == before
+        assert (run / name).is_symlink()
+
+
+@NO_LINKS
+def test_the_run_s_folder_may_be_a_link(whole, folder):
+    (folder / "disk").mkdir()
+    (folder / "run").symlink_to(folder / "disk")
+    assert main(train(folder / "run", *CHOICES)) == 0
+    assert result(folder / "disk") == whole
+
+
+@NO_LINKS
+def test_a_log_with_another_name_is_not_added_to(folder, capsys):
+    """As `cp -al` makes them: both runs would have the rows of both."""
+    assert main(train(folder / "run", *SMALL)) == 0
+    os.link(folder / "run" / "metrics.csv", folder / "other.csv")
+    before = (folder / "other.csv").read_bytes()
+    assert main(train(folder / "run", "--resume")) == 2
+    assert "metrics.csv': must be a file of the run's own. Got a file that has another name" in capsys.readouterr().err
+    assert main(train(folder / "run", *SMALL, "--seed", "1", "--overwrite")) == 0  # which removes a name
+    assert (folder / "other.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "weights.npz", "checkpoints/program_state_2"])
+def test_a_pipe_is_not_waited_for(name, folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    (folder / "run" / name).unlink()
+    os.mkfifo(folder / "run" / name)
+    for command in (train(folder / "run", "--resume"), train(folder / "run", *SMALL, "--overwrite")):
+        assert main(command) == 2
+        assert re.search(rf"{re.escape(name)}'.* Got a pipe or a device", capsys.readouterr().err)
+    if not name.startswith(("checkpoints", "metrics")):
+        assert main(["evaluate", str(folder / "run")]) == 2
+
+
+@pytest.mark.parametrize("is_database", [True, False])
+def test_a_lock_s_journal_is_never_played_back(is_database, folder, capsys):
+    """SQLite would undo what it says, and remove the file that it names as another's journal."""
+    sqlite3 = pytest.importorskip("sqlite3")
+    lock, mine = folder / "run" / "checkpoints" / ".lock", folder / "mine"
+    lock.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with contextlib.closing(sqlite3.connect(lock)) as connection:
+        connection.executescript("PRAGMA page_size = 512; CREATE TABLE a (b);")
+    page, pages, name = lock.read_bytes()[:512], lock.stat().st_size // 512, os.fsencode(mine)
+    magic, checksum = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", sum(page[place] for place in range(312, 0, -200))
+    journal = (magic + struct.pack(">5I", 1, 0, pages, 512, 512)).ljust(512, b"\0")
+    journal += struct.pack(">I", 1) + page + struct.pack(">I", checksum)
+    journal += struct.pack(">I", 2**30 // 512 + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+    lock.with_name(".lock-journal").write_bytes(journal)
+    if not is_database:
+        lock.write_bytes(b"")
+    assert main(train(folder / "run", *SMALL)) == (2 if is_database else 0)
+    assert mine.read_bytes() == b"mine"
+    if is_database:
+        assert ".lock': must be a lock that can be taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (["--epochs", 10**9], "a client must read at most 100,000,000 examples (or it takes hours). Got about"),
+        (["--epochs", 9 * 10**18], "a client must read at most 100,000,000 examples"),
+        (["--epochs", 10**400], "'epochs' must be below 2^63."),
+        (
+            ["--data", "synthetic", "--population", 2**32 - 1, "--clients", 4 * 10**7],
+            "'clients' must be at most 1000000",
+        ),
+        (
+            ["--data", "synthetic", "--population", 2**32 - 1, "--evaluation-clients", 2**32 - 1],
+            "'evaluation_clients' must",
+        ),
+        (
+            ["--data", "synthetic", "--population", 10**6, "--clients", 2000, "--epochs", 10**5],
+            "a round must read at most",
+        ),
+        (["--model", "mlp", "--hidden", 10**9], "a model must have at most 268435456 parameters (1 GB). Got 795"),
+        (["--model", "mlp", "--hidden", "9" * 5000], "'hidden' must be integers above 0"),
+        (
+            ["--model", "mlp", "--hidden", "1," * 10**6 + "1"],
+            "'hidden' must be integers above 0 with commas between them, at",
+        ),
+        (["--classes", 10**9], "a model must have at most"),
+    ],
+)
+def test_what_would_never_end_is_refused(choices, message, folder, capsys):
+    assert main(train(folder / "run", *choices)) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("about", [{"file": 5, "sha256": "x"}, {"file": "x"}, {"file": "x", "sha256": [1]}, {}])
+def test_what_a_configuration_says_of_a_file_is_texts(about, folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "data": {**config["data"], "x": about}}), encoding="utf-8")
+    for command in (train(folder / "run", "--resume"), ["evaluate", str(folder / "run")]):
+        assert main(command) == 2
+        assert "config.json': 'data' must say which files" in capsys.readouterr().err
+
+
+def test_weights_of_another_model_are_named_with_their_file(folder, capsys):
+    assert main(train(folder / "run", *SMALL)) == 0
+    weights = fed.learning.models.ModelWeights((np.zeros((3, 4), np.float32), np.zeros(4, np.float32)))
+    fed.learning.models.save_weights(folder / "run" / "weights.npz", weights, ("kernel", "bias"))
+    assert main(["evaluate", str(folder / "run")]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "weights.npz': must hold the weights of SoftmaxRegression, trainable arrays of the shapes (784, 10), (10,)"
+        in error
+    )
+    assert "Got (3, 4), (4,)." in error

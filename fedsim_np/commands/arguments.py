@@ -16,6 +16,12 @@ def add_output(action: argparse.ArgumentParser) -> None:
     action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
+def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Print what a command takes: what a command does that was given nothing to do."""
+    parser.print_help()
+    return 0
+
+
 def positive(text: str) -> int:
     """Return an argument as a count, from 1."""
     return _integer(text, 1)

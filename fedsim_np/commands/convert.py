@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from fedsim_np.commands.arguments import CommandError, above_zero, add_output, f
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
+from fedsim_np.datasets.named import NAMED_DATA, data_paths, open_data, prefix_paths
 from fedsim_np.datasets.schema import CHARACTERS
+from fedsim_np.datasets.schema import label_field as usual_label
 from fedsim_np.datasets.sources import ElementSpec
-from fedsim_np.errors import DataError, data_error
+from fedsim_np.errors import DataError, data_error, did_you_mean, no_such_file
 
 _CSV_FLAGS = "client", "label", "features", "delimiter", "decimal", "label_names"
+_POPULATION = 100
 _SCHEMES = ("iid", "dirichlet", "shards", "quantity")
 
 
@@ -36,16 +40,21 @@ def add_parsers(actions: Any) -> None:
         "partition",
         help="deal examples out to clients that are not i.i.d.",
         description="Write PREFIX_train.h5 and PREFIX_test.h5: the examples of a CSV file, of NumPy arrays (FILE.npz), "
-        "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients.",
+        "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients; or all of those, train and "
+        f"test, that a name stands for: {', '.join(NAMED_DATA)}, or PREFIX of a pair of HDF5 files.",
     )
     deal.add_argument("--scheme", choices=_SCHEMES, required=True, help="the rule")
     deal.add_argument("--clients", metavar="N", type=positive, required=True, help="how many clients to make")
     deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
     deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
+    deal.add_argument(
+        "--population", metavar="N", type=positive, help=f"of synthetic: simulated writers (default: {_POPULATION})"
+    )
     deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
     for action in (convert, deal):
-        action.add_argument("input", metavar="FILE", help="where the examples are")
+        name = "FILE" if action is convert else "FILE|NAME"
+        action.add_argument("input", metavar=name, help="where the examples are")
         add_output(action)
         action.add_argument(
             "--test-fraction",
@@ -85,8 +94,9 @@ def _delimiter(text: str) -> str:
 def label_field(fields: Mapping[str, Any], wanted: str | None) -> str:
     """Return the name of the field of labels: the one that is wanted, or the usual one that is there."""
     if wanted is not None and wanted not in fields:
-        raise CommandError(f"--label must be one of the fields {', '.join(fields)}. Got '{wanted}'.")
-    return wanted or ("y" if "y" in fields and "label" not in fields else "label")
+        found = f"Got '{wanted}'.{did_you_mean(wanted, fields)}"
+        raise CommandError(f"--label must be one of the fields {', '.join(fields)}. {found}")
+    return wanted or usual_label(fields) or "label"
 
 
 def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -103,14 +113,18 @@ def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.
 def _convert(arguments: argparse.Namespace) -> int:
     kind = _kind(arguments.input)
     if kind not in ("csv", "npz", "json"):
-        raise CommandError(f"FILE must be a .csv, .npz or .json file, or a folder of .json. Got '{arguments.input}'.")
+        instead = " (see fedsim-np data partition)" if kind == "hdf5" or arguments.input in NAMED_DATA else ""
+        rule = "FILE must be a .csv, .npz or .json file, or a folder of .json"
+        raise CommandError(f"{rule}. Got '{arguments.input}'{instead}.")
     if kind != "json" and arguments.client is None:
         raise CommandError("--client must name the column or array of clients' ids (or see fedsim-np data partition).")
-    _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client",), "json": ()}[kind])
-    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
+    _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client", "label"), "json": ()}[kind])
+    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, [arguments.input])
     if kind == "json":
         return _write(paths, partition.from_leaf_json(arguments.input), arguments)
-    return _write(paths, partition.from_arrays(*_examples(arguments)), arguments)
+    arrays, client = _examples(arguments)
+    label = label_field(arrays, arguments.label) if kind == "npz" and arguments.label else None
+    return _write(paths, partition.from_arrays(arrays, client, label), arguments)
 
 
 def _partition(arguments: argparse.Namespace) -> int:
@@ -123,7 +137,9 @@ def _partition(arguments: argparse.Namespace) -> int:
         raise CommandError("--scheme quantity needs --beta: 0.5 is uneven, 100 is nearly even.")
     kind = _kind(arguments.input)
     _refuse_others(arguments, {"csv": _CSV_FLAGS, "npz": ("client", "label")}.get(kind, ("label",)))
-    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, arguments.input)
+    if arguments.population is not None and arguments.input != "synthetic":
+        raise CommandError(f"--population belongs to synthetic. Got '{arguments.input}'.")
+    paths = output_paths(arguments.out, SPLITS, arguments.overwrite, _files(arguments.input))
     arrays, _ = _examples(arguments)
     label = label_field(arrays, arguments.label if kind != "csv" else None)
     if arguments.scheme in ("dirichlet", "shards") and label not in arrays:
@@ -152,10 +168,24 @@ def _refuse_others(arguments: argparse.Namespace, read: tuple[str, ...]) -> None
 
 
 def _kind(name: str) -> str:
+    if name in NAMED_DATA:
+        return "named"
     suffix = Path(name).suffix.lower()
     if Path(name).is_dir() or suffix == ".json":
         return "json"
-    return {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5"}.get(suffix, "")
+    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5"}
+    return kinds.get(suffix) or ("" if os.path.exists(name) else "named")
+
+
+def _files(name: str) -> list[str]:
+    """Return the files that are read where this is given, as far as they are the user's own."""
+    return [name] if _kind(name) != "named" else [] if name in NAMED_DATA else list(prefix_paths(name))
+
+
+def open_files(name: str) -> list[HDF5ClientData]:
+    """Return client data of an HDF5 file, or of both that a name other than synthetic stands for."""
+    paths = data_paths(name) if _kind(name) == "named" else [name]
+    return [HDF5ClientData(path, cache_bytes=0) for path in paths]
 
 
 def _examples(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
@@ -167,21 +197,33 @@ def _examples(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
         return table.arrays, table.client
     if kind == "json":
         return partition.pool(partition.from_leaf_json(arguments.input)), None
-    if kind == "hdf5":
-        with HDF5ClientData(arguments.input, cache_bytes=0) as client_data:
-            return partition.pool(client_data), None
+    if arguments.input == "synthetic":
+        return _pooled(open_data("synthetic", arguments.population or _POPULATION, arguments.seed)), None
+    if kind in ("hdf5", "named"):
+        with contextlib.ExitStack() as stack:
+            return _pooled([stack.enter_context(client_data) for client_data in open_files(arguments.input)]), None
     if kind == "npz":
         arrays = _npz(arguments.input)
         if arguments.client not in (None, *arrays):
-            raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. Got '{arguments.client}'.")
+            found = f"Got '{arguments.client}'.{did_you_mean(arguments.client, arrays)}"
+            raise CommandError(f"--client must be one of the arrays {', '.join(arrays)}. {found}")
         return arrays, arrays.pop(arguments.client, None)
     raise CommandError(f"FILE must be a .csv, .npz, .h5 or .json file, or a folder of .json. Got '{arguments.input}'.")
+
+
+def _pooled(splits: Sequence[ClientData]) -> Mapping[str, Any]:
+    """Return the examples of several client data as arrays."""
+    pools = [partition.pool(client_data) for client_data in splits]
+    specs = [split.element_type_structure for split in splits]
+    if any(dict(spec) != dict(specs[0]) for spec in specs):
+        raise data_error(f"train and test examples must have one structure, {dict(specs[0])}", dict(specs[-1]))
+    return {name: np.concatenate([pool[name] for pool in pools]) for name in pools[0]}
 
 
 def _npz(path: str) -> dict[str, Any]:
     """Return the arrays of a file of NumPy's, no code of which is run."""
     if not os.path.exists(path):
-        raise data_error("must exist", "no such file", path=path)
+        raise no_such_file(path)
     try:
         # Opened here, since np.load leaves a file open that it cannot read.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -211,7 +253,8 @@ def _is_handwriting(spec: ElementSpec) -> bool:
     return all(spec.get(name) == field.spec for name, field in CHARACTERS.fields.items())
 
 
-def _write(paths: dict[str, Path], clients: ClientData, arguments: argparse.Namespace) -> int:
+def _write(paths: dict[str, Path], clients: partition.LabelledClientData, arguments: argparse.Namespace) -> int:
+    _print_labels(clients.label_names)
     if _is_handwriting(clients.element_type_structure):  # as which it will be read
         for client_id in clients.client_ids:
             for name, values in clients.create_dataset_for_client(client_id).to_arrays().items():

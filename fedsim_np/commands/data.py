@@ -3,30 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import sys
 from typing import Any
 
 from fedsim_np.commands import convert
-from fedsim_np.commands.arguments import add_output, positive, seed
+from fedsim_np.commands.arguments import above_zero, add_output, positive, print_help, seed
 from fedsim_np.commands.outputs import output_paths, write_splits
-from fedsim_np.datasets import HDF5ClientData, SyntheticClientData, describe, emnist, synthetic
+from fedsim_np.datasets import SyntheticClientData, check_hdf5, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
-from fedsim_np.datasets.sample import sample_paths
+from fedsim_np.datasets.named import NAMED_DATA
+from fedsim_np.errors import DataError
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser("data", help="look at client data, and make some")
-    actions = command.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    command.set_defaults(run=functools.partial(print_help, command))
+    actions = command.add_subparsers(title="actions", dest="action", metavar="ACTION")
     info = actions.add_parser(
         "info",
         help="how large, how uneven, how non-i.i.d. client data are",
-        description="Print the counts, sizes, label distribution and duplicates of a file, of simulated writers, or, "
-        "without either, of the sample that comes with the package.",
+        description="Print the counts, sizes, label distribution, duplicates and range of values of a file or of data "
+        "that have a name; without either, of the sample that comes with the package.",
     )
-    info.add_argument("data", metavar="FILE|synthetic", nargs="?", help="an HDF5 file, or the word synthetic")
+    info.add_argument(
+        "data",
+        metavar="FILE|NAME",
+        nargs="?",
+        default="sample",
+        help=f"an HDF5 file, {', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
+    )
     info.add_argument("--label", metavar="NAME", help="the field of labels (default: label, or y if there is none)")
     info.set_defaults(run=_info)
+    check = actions.add_parser(
+        "check",
+        help="read a stranger's files, each in a process of its own",
+        description="Read HDF5 files of clients whole, each in a process of its own with limits of time and memory, "
+        "and say what became of it. A damaged file can crash HDF5, or have it run without end: do this before "
+        "anything else with a stranger's file. Status 2 if one of them is not fine.",
+    )
+    check.add_argument("files", metavar="FILE", nargs="+", help="an HDF5 file")
+    check.add_argument(
+        "--timeout", metavar="S", type=above_zero, default=300.0, help="seconds that each may take (default: 300)"
+    )
+    check.add_argument(
+        "--memory",
+        metavar="MB",
+        type=positive,
+        default=4096,
+        help="memory that each may take, where the system can limit it, as Linux does (default: 4096)",
+    )
+    check.set_defaults(run=_check)
     download = actions.add_parser(
         "download",
         help="fetch the real federated EMNIST",
@@ -70,13 +99,26 @@ def _info(arguments: argparse.Namespace) -> int:
             print(f"{split} of {_writers(arguments, split)}")
             print(describe(_writers(arguments, split)), flush=True)
         return 0
-    for path in sample_paths() if arguments.data is None else [arguments.data]:
-        with HDF5ClientData(path, cache_bytes=0) as client_data:
-            print(path)
+    for client_data in convert.open_files(arguments.data):
+        with client_data:
+            print(client_data.path)
             for name, spec in client_data.element_type_structure.items():
                 print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
-            print(describe(client_data, convert.label_field(client_data.element_type_structure, arguments.label)))
+            label = arguments.label and convert.label_field(client_data.element_type_structure, arguments.label)
+            print(describe(client_data, label))
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    status = 0
+    for path in arguments.files:
+        try:
+            found = check_hdf5(path, timeout=arguments.timeout, memory=arguments.memory * 2**20)
+            print(f"{path}: fine, {found.num_clients} clients, {found.num_examples} examples", flush=True)
+        except DataError as error:  # the other files are read all the same
+            print(f"fedsim-np: error: {error}", file=sys.stderr)
+            status = 2
+    return status
 
 
 def _download(arguments: argparse.Namespace) -> int:

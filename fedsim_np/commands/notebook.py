@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def add_parser(commands: Any) -> None:
         description="Copy the tutorial, as a notebook with exercises and their solutions, into a folder of yours.",
     )
     command.add_argument("--lang", choices=sorted(NAMES), default="en", help="English or Spanish (default: en)")
-    command.add_argument("--to", metavar="DIR", default=".", help="where to (default: here)")
+    command.add_argument("--to", metavar="DIR", default=".", help="where to, made if need be (default: here)")
     command.add_argument("--overwrite", action="store_true", help="replace a notebook of that name")
     command.set_defaults(run=_run)
 
@@ -38,12 +39,13 @@ def read(language: str) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.to)
     path = folder / NAMES[arguments.lang]
-    if not arguments.to or not folder.is_dir():
-        raise CommandError(f"--to must be a folder that exists. Got '{arguments.to}'.")
+    if not arguments.to or (folder.exists() and not folder.is_dir()):
+        raise CommandError(f"--to must be a folder. Got '{arguments.to}'.")
     if path.is_dir():
         raise CommandError(f"'{path}' is a folder.")
-    if path.exists() and not arguments.overwrite:
+    if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already, perhaps with your work in it: use --overwrite to replace it.")
-    write_text(path, read(arguments.lang))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, read(arguments.lang), through_links=True)
     print(f'written {path}\nopen it: jupyter lab "{path}" (pip install jupyterlab), or in VS Code or Colab')
     return 0

@@ -13,10 +13,10 @@ from fedsim_np.datasets.hdf5_writing import write_new
 from fedsim_np.files import replacing
 
 
-def output_paths(prefix: str, splits: Iterable[str], overwrite: bool, source: str | None = None) -> dict[str, Path]:
+def output_paths(prefix: str, splits: Iterable[str], overwrite: bool, sources: Iterable[str] = ()) -> dict[str, Path]:
     """Return split -> ``PREFIX_split.h5``, or refuse to write there.
 
-    What is read (`source`) is never written over.
+    What is read (`sources`) is never written over.
     """
     if not Path(prefix).name or prefix.endswith(("/", os.sep)):
         raise CommandError(f"--out must be the start of a file's name. Got '{prefix}'.")
@@ -24,8 +24,9 @@ def output_paths(prefix: str, splits: Iterable[str], overwrite: bool, source: st
     for path in paths.values():
         if path.is_dir():
             raise CommandError(f"--out must name files. Got the folder '{path}'.")
-        if path.exists() and source is not None and os.path.exists(source) and path.samefile(source):
-            raise CommandError(f"--out must not name what is read. Got '{prefix}' for '{source}'.")
+        for source in sources:
+            if path.exists() and os.path.exists(source) and path.samefile(source):
+                raise CommandError(f"--out must not name what is read. Got '{prefix}' for '{source}'.")
         if os.path.lexists(path) and not overwrite:
             raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
         if not path.parent.is_dir():
@@ -43,7 +44,7 @@ def write_splits(paths: Mapping[str, Path], splits: Mapping[str, ClientData]) ->
     """
     with contextlib.ExitStack() as stack:
         for split, client_data in splits.items():
-            write_new(stack.enter_context(replacing(paths[split])), client_data)
+            write_new(stack.enter_context(replacing(paths[split], through_links=True)), client_data)
     for split in set(paths) - set(splits):
         if os.path.lexists(paths[split]):
             paths[split].unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
     path = Path("comparison.html" if arguments.out is None else arguments.out)
     if not path.name or path.is_dir() or not path.parent.is_dir():
         raise CommandError(f"--out must be a file in a folder that exists. Got '{arguments.out or path}'.")
-    if path.exists() and not arguments.overwrite:
+    if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
     print(f"written {write_comparison(folders, path)}")
     return 0

@@ -11,6 +11,8 @@ from typing import Any
 from fedsim_np.commands.arguments import CommandError
 from fedsim_np.errors import data_error
 from fedsim_np.experiment import RunConfig, read_config_file
+from fedsim_np.files import check_own, kind_at
+from fedsim_np.report.stored import check_run_folder
 
 CONFIG, WEIGHTS, CHECKPOINTS, TENSORBOARD = "config.json", "weights.npz", "checkpoints", "tensorboard"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
@@ -22,12 +24,16 @@ _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS
 def read_stored(folder: Path) -> dict[str, Any]:
     """Return what a run's ``config.json`` holds, its choices complete; a `DataError` if it is damaged."""
     path = folder / CONFIG
+    check_own(path)  # a pipe would be waited for without end
     stored = read_config_file(str(path))
     choices, data, versions = (stored.get(key) for key in ("choices", "data", "versions"))
     if not isinstance(choices, dict):
         raise data_error("must be a run's configuration, with 'choices'", type(choices).__name__, path=path)
-    if not isinstance(data, dict) or not all(isinstance(of, dict) for of in data.values()):
-        raise data_error("'data' must say which files a run began with", type(data).__name__, path=path)
+    files = data.values() if isinstance(data, dict) else [None]
+    if not all(
+        isinstance(of, dict) and all(isinstance(of.get(key), str) for key in ("file", "sha256")) for of in files
+    ):
+        raise data_error("'data' must say which files a run began with, by 'file' and 'sha256'", repr(data), path=path)
     config = dataclasses.asdict(RunConfig.of(choices, str(path)))
     return {**stored, "choices": config, "versions": versions if isinstance(versions, dict) else {}}
 
@@ -39,6 +45,7 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
     folder = Path(name)
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"--out must be a folder. Got the file '{folder}'.")
+    check_run_folder(folder)
     there = [file for file in FILES if (folder / file).exists()]
     states = [CHECKPOINTS] * any((folder / CHECKPOINTS).glob(_STATES))
     if (there or states) and not (resume or overwrite):
@@ -69,15 +76,20 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         return
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
     lock = folder / CHECKPOINTS / ".lock"
+    rule = "must be a lock that can be taken (if nothing trains into this folder, remove it)"
+    if kind_at(lock) not in ("nothing", "a file") or (lock.exists() and lock.stat().st_size):
+        raise data_error(rule, f"{kind_at(lock)} with something in it", path=lock)
+    for journal in lock.parent.glob(".lock-*"):  # SQLite would do what it says, to whichever files it names
+        journal.unlink()
     with contextlib.ExitStack() as stack:
         try:
             connection = sqlite3.connect(lock, timeout=0.0, isolation_level=None)
             stack.callback(connection.close)
+            connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if "locked" in str(error):
                 raise CommandError(f"another process trains into '{folder}' ({error}).") from error
-            rule = "must be a lock that can be taken (if nothing trains into this folder, remove it)"
             raise data_error(rule, error, path=lock) from error
         for place, names in _PLACES.items():
             for name in names:

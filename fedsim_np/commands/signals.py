@@ -11,7 +11,13 @@ from typing import Any
 
 @contextlib.contextmanager
 def handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Have a signal handled in a block, if that is in the main thread: no other may ask for it."""
+    """Have a signal handled in a block, if that is in the main thread: no other may ask for it.
+
+    One that is ignored stays ignored: that is how ``nohup`` and jobs in the background are started.
+    """
+    if signal.getsignal(number) is signal.SIG_IGN:
+        yield
+        return
     try:
         before = signal.signal(number, handler)
     except ValueError:

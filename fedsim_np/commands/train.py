@@ -23,6 +23,7 @@ import numpy as np
 from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -37,9 +38,10 @@ from fedsim_np.commands.run_folder import (
     remove_run,
 )
 from fedsim_np.commands.signals import handling
-from fedsim_np.errors import check_bool, check_int, data_error
-from fedsim_np.experiment import ALGORITHMS, MODELS, NAMED_DATA, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, write_text
+from fedsim_np.datasets.named import NAMED_DATA
+from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
+from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
+from fedsim_np.files import as_json, kind_at, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
@@ -65,6 +67,7 @@ _HELP = {
     "hidden": "units of the hidden layers of mlp",
     "l2": "regularisation of the other models",
     "classes": "of labels; 0: ten for handwriting, else as many as there are",
+    "invert": "1 - x for x: where paper is 1, as in EMNIST, ink becomes 1",
     "engine": ", ".join(ENGINES),
     "seed": "of everything that is drawn",
     "evaluate_every": "rounds from one evaluation to the next",
@@ -84,8 +87,12 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--config", metavar="FILE", help="JSON or TOML with these choices; flags go before it")
     types = {"int": int, "float": float, "str": str}
     for field in dataclasses.fields(RunConfig):
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.type == "bool":
+            train.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=_HELP[field.name])
+            continue
         train.add_argument(
-            f"--{field.name.replace('_', '-')}",
+            flag,
             metavar=field.name.split("_")[-1].upper(),
             type=types[str(field.type)],
             default=None,
@@ -161,6 +168,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if stored is not None:
         check_files(files, stored)
         _say_other_versions(stored["versions"])
+    experiment.check_cost()
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
@@ -206,15 +214,17 @@ def _train(arguments: argparse.Namespace) -> int:
             [*loggers, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
+            loaded=(saved, start),
         )
         state, profile = profiled(run) if arguments.profile else (run(), None)
         if profile is not None:
             print(profile)
-        reached = loggers[0].rounds()[-1]
+        reached = _last_round(loggers[: len(LOGS)])
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
+        remark_on_loss(folder / LOGS[0], experiment)
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
@@ -230,17 +240,28 @@ def _loggers(folder: Path) -> list[Any]:
 
 def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
     """Check that no round up to the one to go on from has been lost; 0 is saved before it is logged."""
-    for name, logger in zip(LOGS, loggers, strict=True):
-        missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
-        if missing:
-            rule = f"must have a row of each round up to {start}, to go on from there"
-            raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
+    try:
+        for name, logger in zip(LOGS, loggers, strict=True):
+            missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
+            if missing:
+                rule = f"must have a row of each round up to {start}, to go on from there"
+                raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
+    except DataError as error:
+        raise CommandError(f"{error} Put a whole copy of the file there, or begin again with --overwrite.") from error
+
+
+def _last_round(loggers: Sequence[Any]) -> int:
+    """Return the round that a run has reached, its logs whole."""
+    for logger in loggers:
+        logger.restore()
+    last: int = loggers[0].rounds()[-1]
+    return last
 
 
 def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
     """Write the model, unless it is there and whole."""
     with contextlib.suppress(ValueError):
-        there = load_weights(folder / WEIGHTS).trainable
+        there = load_weights(folder / WEIGHTS, experiment.model_fn()).trainable
         if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
             return
     save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
@@ -251,7 +272,12 @@ def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    return {name: value for name, value in chosen.items() if name not in config.unused and (name, value) != ("l2", 0.0)}
+    later = {"l2": 0.0, "invert": False}
+    return {
+        name: value
+        for name, value in chosen.items()
+        if name not in config.unused and not (name in later and value == later[name])
+    }
 
 
 def _again(arguments: argparse.Namespace) -> str:
@@ -265,7 +291,9 @@ def _say_other_versions(there: Mapping[str, Any]) -> None:
     here = versions("numpy")
     for name in ("fedsim_np", "numpy"):
         if there.get(name) != here[name]:
-            began = f"note: the run began with {name} {there.get(name)}, and this is {here[name]}"
+            stored = there.get(name)
+            version = shortened(stored, 50) if isinstance(stored, str) else "of an unknown version"
+            began = f"note: the run began with {name} {version}, and this is {here[name]}"
             print(f"{began}: the last bits may be others", file=sys.stderr)
 
 
@@ -307,9 +335,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     stored = read_stored(folder)
     experiment = Experiment(RunConfig(**stored["choices"]))
     check_files(experiment.files(), stored)
-    if not (folder / WEIGHTS).exists():
+    if kind_at(folder / WEIGHTS) == "nothing":
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
-    metrics = experiment.evaluate(load_weights(folder / WEIGHTS))
+    metrics = experiment.evaluate(load_weights(folder / WEIGHTS, experiment.model_fn()))
     print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

@@ -5,6 +5,7 @@ from fedsim_np.datasets.client_data import ClientData, InMemoryClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.describe import Description, describe
 from fedsim_np.datasets.hdf5 import HDF5ClientData
+from fedsim_np.datasets.hdf5_check import CheckedFile, check_hdf5
 from fedsim_np.datasets.hdf5_writing import write_hdf5
 from fedsim_np.datasets.sample import load_sample
 from fedsim_np.datasets.schema import Field, Schema
@@ -13,6 +14,7 @@ from fedsim_np.datasets.synthetic import SyntheticClientData
 
 __all__ = [
     "ArraySpec",
+    "CheckedFile",
     "ClientData",
     "Dataset",
     "Description",
@@ -21,6 +23,7 @@ __all__ = [
     "InMemoryClientData",
     "Schema",
     "SyntheticClientData",
+    "check_hdf5",
     "describe",
     "emnist",
     "fedprox_synthetic",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
@@ -21,6 +19,7 @@ from fedsim_np.datasets.sources import (
     spec_of_batches,
 )
 from fedsim_np.errors import NamingClient
+from fedsim_np.forking import ProcessLock
 from fedsim_np.lru import LRU
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Once(Generic[_T]):
     def __init__(self, make: Callable[[], _T]) -> None:
         self._made: list[_T] = []
         self._make = make
-        self._lock, self._process = threading.RLock(), os.getpid()
+        self._lock = ProcessLock()
 
     @property
     def is_made(self) -> bool:
@@ -56,9 +55,7 @@ class Once(Generic[_T]):
     def __call__(self) -> _T:
         """Return it."""
         if not self._made:
-            if self._process != os.getpid():  # a forked child: a thread that it has not got may hold the lock
-                self._lock, self._process = threading.RLock(), os.getpid()
-            with self._lock:
+            with self._lock():
                 if not self._made:
                     self._made.append(self._make())
         return self._made[0]

@@ -10,6 +10,9 @@ The semantics are tf.data's, down to which order a shuffle has in which iteratio
 shuffle's iterations in a *seed generator* that every dataset derived from that shuffle shares; starting an iterator
 uses one number up, read or not. ``for batch in dataset`` does the same here, and that counter is the one mutable
 thing in a Dataset. `Dataset.batches` neither reads nor moves it: it computes the order of a stated iteration.
+
+One thing is TensorFlow's alone: it reads ahead in other threads, at the end of a pipeline and in its maps. After an
+iterator that was given up halfway, its next order depends on how far it had got by then; here nothing is read ahead.
 """
 
 from __future__ import annotations
@@ -192,10 +195,14 @@ class Dataset:
         [1, 2, 1, 2]
         """
         checked = None if count is None else check_int("count", count, minimum=-1)
+        if checked == 1:
+            return self
+        times = None if checked == -1 else checked
         # As after a map: a shuffle that a choice of fields follows is not fused with what comes then.
         between = isinstance(self._source, SelectedSource) and self._source.after == len(self._stages)
-        after_shuffle = bool(self._stages) and isinstance(self._stages[-1], Shuffle) and not between
-        return self._then(Repeat(None if checked == -1 else checked, after_shuffle))
+        if not between and self._stages and isinstance(shuffle := self._stages[-1], Shuffle) and shuffle.times == 1:
+            return Dataset(self._source, (*self._stages[:-1], shuffle._replace(times=times)), self.client_id)
+        return self._then(Repeat(times))
 
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
         """Read in tf.data's shuffled order.
@@ -250,7 +257,9 @@ class Dataset:
             raise argument_type_error("fn", "a callable that takes and returns a mapping", fn)
         return self._then(Map(fn))
 
-    def select(self, /, *, scale: float | None = None, offset: float | None = None, **fields: str) -> Dataset:
+    def select(
+        self, /, *, scale: float | None = None, offset: float | None = None, invert: bool = False, **fields: str
+    ) -> Dataset:
         """Choose, rename and flatten fields, row by row; all others are dropped.
 
         A row of shape () becomes (1,), one of (28, 28) becomes (784,), one of (d,) stays: a batch of b rows has the
@@ -264,9 +273,11 @@ class Dataset:
 
                 x = float32(x) * float32(scale) + float32(offset)
 
-            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes,
-            ``scale=-1, offset=1`` for handwriting of which paper is 1 and ink is 0. What is computed is remembered:
-            arrays that are changed later do not show in it.
+            One that is left out is not applied; without both every field keeps its dtype. ``scale=1/255`` is for bytes.
+            What is computed is remembered: arrays that are changed later do not show in it.
+        invert : bool
+            Turn `x`, floats from 0 to 1, into ``1 - x``, which is ``scale=-1, offset=1``: of EMNIST's pixels paper is 1
+            and ink is 0. Nearly all pixels are paper, so that steps of a rate that suits ink are far too long.
         **fields : str
             New name -> name of a field that is there, in the order that the new ones shall have.
 
@@ -276,9 +287,10 @@ class Dataset:
             If there is no such field, or what is to be scaled holds no numbers: at once, but after a map when it is
             read.
         ValueError
-            If no field is named, or `scale` or `offset` is not finite or has no `x` to act on.
+            If no field is named, `scale` or `offset` is not finite, one of them or `invert` has no `x` to act on, or
+            they come together.
         TypeError
-            If a field is given as something else than a str.
+            If a field is given as something else than a str, or `invert` as something else than True or False.
 
         Examples
         --------
@@ -287,11 +299,14 @@ class Dataset:
         ...     print(batch["x"].tolist(), batch["y"].tolist())
         [[0.0, 1.0], [1.0, 0.0]] [[3], [1]]
         [[0.0, 0.0]] [[2]]
+        >>> paper = Dataset.from_arrays({"pixels": np.float32([[1.0, 0.75]]), "label": [3]})
+        >>> next(iter(paper.select(x="pixels", y="label", invert=True)))["x"].tolist()
+        [0.0, 0.25]
         """
         source, batches = self._source, sum(isinstance(stage, Batch) for stage in self._recipe)
         has_maps = any(isinstance(stage, Map) for stage in self._recipe)
         rows = None if isinstance(source, ElementSource) or has_maps or batches > 1 else source
-        choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched)
+        choice = Selection.of(fields, scale, offset, self.client_id, rows is not None or self.is_batched, invert)
         found = source.arrays if isinstance(source, ArraySource) else source.spec
         if not has_maps and found:
             choice.check(found)
@@ -451,7 +466,7 @@ class Dataset:
             if isinstance(stage, Map):
                 maps.append(stage.fn)
             elif isinstance(stage, Shuffle):  # of its generator the number of the first iteration is all that counts
-                key += (*stage[:3], stage.generator.first)
+                key += (*stage[:3], stage.times, stage.generator.first)
             else:
                 key += (type(stage), *stage)
                 batch = stage if isinstance(stage, Batch) else None

@@ -16,9 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.client_data import ClientData
-from fedsim_np.errors import data_error
+from fedsim_np.datasets.schema import label_field
+from fedsim_np.datasets.sources import ElementSpec
+from fedsim_np.errors import data_error, unknown_name
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_HINT = ": mostly near 1; if that is paper, train on 1 - x: train --invert, select(..., invert=True)"
+
+
+def is_mostly_one(least: float, mean: float, greatest: float) -> bool:
+    """Return whether values in [0, 1] are nearer to 1 than to 0 on average, as pixels are of which paper is 1.
+
+    Examples
+    --------
+    >>> is_mostly_one(0.0, 0.85, 1.0), is_mostly_one(0.0, 0.15, 1.0), is_mostly_one(0.0, 200.0, 255.0)
+    (True, False, False)
+    """
+    return least >= 0.0 and greatest <= 1.0 and mean > 0.5
 
 
 class Description(NamedTuple):
@@ -43,6 +57,8 @@ class Description(NamedTuple):
         Total variation distance of each client's label distribution from the pooled one; NaN likewise.
     num_duplicates : int
         Examples that equal an earlier one in every field.
+    values : OrderedDict of str to (float, float, float)
+        Field -> least, mean and greatest of its values, of all fields but the label; none without examples.
     """
 
     client_ids: list[str]
@@ -54,6 +70,7 @@ class Description(NamedTuple):
     pooled_label_entropy: float
     label_distance: npt.NDArray[np.float64]
     num_duplicates: int
+    values: OrderedDict[str, tuple[float, float, float]]
 
     def __str__(self) -> str:
         quantiles = "  ".join(f"{value:g}" for value in self.size_quantiles.values())
@@ -73,6 +90,9 @@ class Description(NamedTuple):
                 f"label distance      {np.nanmean(self.label_distance):.3f} a client "
                 "(total variation from the pooled labels: 0 is i.i.d.)",
             ]
+        for name, (least, mean, greatest) in self.values.items():
+            hint = _HINT * is_mostly_one(least, mean, greatest)
+            lines.append(f"{'values of ' + name:18}  {least:g} to {greatest:g}, mean {mean:.3g}{hint}")
         return "\n".join(lines)
 
 
@@ -83,7 +103,18 @@ def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return entropy
 
 
-def describe(client_data: ClientData, label: str = "label") -> Description:
+def _labels_of(fields: ElementSpec, wanted: str | None) -> str | None:
+    """Return the field of labels: the one that is wanted, or the usual one that is there."""
+    if wanted is not None:
+        if wanted not in fields:
+            raise unknown_name("label", list(fields), wanted)
+        return wanted
+    usual = label_field(fields)
+    measured = usual == "y" and (fields["y"].dtype.kind == "f" or any(n not in (1, None) for n in fields["y"].shape))
+    return None if measured else usual
+
+
+def describe(client_data: ClientData, label: str | None = None) -> Description:
     """Count a data set's clients, examples, labels and duplicates.
 
     Every client is read once, one at a time.
@@ -91,8 +122,9 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
     Parameters
     ----------
     client_data : ClientData
-    label : str
-        The field that holds the label.
+    label : str, optional
+        The field that holds the label. By default `label`, or `y` if there is no such field and it holds classes, which
+        is to say integers, one an example.
 
     Returns
     -------
@@ -101,7 +133,7 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
     Raises
     ------
     DataError
-        If a client's labels are not one number an example.
+        If there is no field of that name, or a client's labels are not one number an example.
 
     Examples
     --------
@@ -111,17 +143,24 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
     ([[2, 1], [0, 1]], 2, [0.918, 0.0])
     """
     client_ids = list(client_data.client_ids)
+    label = _labels_of(client_data.element_type_structure, label)
     counted: list[dict[Any, int]] = []
+    ranges: OrderedDict[str, list[float]] = OrderedDict()
     sizes = np.zeros(len(client_ids), np.int64)
     seen: set[bytes] = set()
     for number, client_id in enumerate(client_ids):
         arrays = client_data.create_dataset_for_client(client_id).to_arrays()
         sizes[number] = len(next(iter(arrays.values())))
-        shown = arrays.get(label, np.empty(0))
+        shown = np.empty(0) if label is None else arrays[label]
         if shown.size != len(shown):
             raise data_error("labels must be one number an example", shown.shape, client_id=client_id, field=label)
         values, numbers = np.unique(shown, return_counts=True)
         counted.append(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+        for name, array in arrays.items():
+            if name != label and array.size and array.dtype.kind in "biuf":
+                of = ranges.setdefault(name, [np.inf, 0.0, 0.0, -np.inf])
+                least, greatest = min(of[0], float(array.min())), max(of[3], float(array.max()))
+                of[:] = least, of[1] + float(array.sum(dtype=np.float64)), of[2] + array.size, greatest
         for row in range(sizes[number]):
             digest = hashlib.blake2b(digest_size=16)
             for array in arrays.values():
@@ -142,4 +181,5 @@ def describe(client_data: ClientData, label: str = "label") -> Description:
         pooled_label_entropy=float(_entropy(pooled)),
         label_distance=0.5 * np.abs(shares - pooled).sum(axis=1) + (0.0 if labels else np.nan),
         num_duplicates=int(sizes.sum()) - len(seen),
+        values=OrderedDict((name, (of[0], of[1] / of[2], of[3])) for name, of in ranges.items()),
     )

@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import http.client
 import os
+import queue
 import re
 import shutil
 import socket
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +34,7 @@ CACHE_VARIABLE = "FEDSIM_NP_CACHE"
 _BLOCK = 2**18  # bytes that are read at a time
 _MOST = 2**31  # bytes of an archive or of a file in it: several times as much as the largest has
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP's ways of saying "try again"
+_SLICE = 0.2  # seconds
 _STALE = 24 * 3600  # seconds after which a temporary folder has been left behind by a process that was killed
 _TEMPORARY = ".fetching-"
 _ADDRESS = re.compile("https?://[0-9a-z[][!-~]*", re.IGNORECASE)
@@ -48,11 +51,14 @@ class Patience(NamedTuple):
         Seconds before the second attempt; before each further one, twice as long.
     timeout : float
         Seconds without a byte after which an attempt has failed.
+    total : float
+        Seconds for all attempts together: a server that sends a byte now and then is not waited for without end.
     """
 
     attempts: int = 4
     pause: float = 1.0
     timeout: float = 30.0
+    total: float = 6 * 3600.0
 
 
 class DownloadError(OSError):
@@ -219,14 +225,18 @@ def unpack(packed: Path, files: tuple[str, ...], folder: Path) -> list[Path]:
 
 def _download(url: str, path: Path, patience: Patience) -> str:
     """Write what an address gives to a file, and return its SHA-256."""
+    deadline = time.monotonic() + patience.total
     for attempt in range(1, patience.attempts + 1):
         digest = hashlib.sha256()
         try:
             with open(path, "wb") as file:
-                for block in _blocks(url, patience.timeout):
+                for block in _until(deadline, _blocks(url, patience.timeout)):
                     digest.update(block)
                     file.write(block)
             return digest.hexdigest()
+        except TimeoutError as error:
+            message = f"{url} could not be downloaded: it has not arrived within {patience.total:g} s."
+            raise DownloadError(message) from error
         except _PassingError as error:
             if attempt == patience.attempts:
                 raise DownloadError(f"{url} could not be downloaded ({attempt} attempts): {error}.") from error
@@ -234,6 +244,42 @@ def _download(url: str, path: Path, patience: Patience) -> str:
             _say(f"{url}: {error}; trying again in {pause:g} s\n")
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _until(deadline: float, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what another thread gets; a TimeoutError at the deadline, whatever that thread waits for then."""
+    arrived: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    is_over = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                arrived.put(item, timeout=_SLICE)
+                return
+
+    def get_all() -> None:
+        try:
+            for block in blocks:
+                put(block)
+                if is_over.is_set():
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    threading.Thread(target=get_all, name="fedsim_np download", daemon=True).start()
+    try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                item = arrived.get(timeout=_SLICE)  # in slices: on Windows, Ctrl-C waits for a lock
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        raise TimeoutError
+    finally:
+        is_over.set()
 
 
 def _blocks(url: str, timeout: float) -> Iterator[bytes]:

@@ -101,7 +101,8 @@ def download(
         train, test = fetch(release.url if url is None else url, release.sha256, release.files, folder)
     except (DownloadError, DataError) as error:
         instead = (
-            "Instead, fed.datasets.synthetic.load_data() gives as many simulated writers; or put "
+            "Instead, fed.datasets.synthetic.load_data() gives as many simulated writers (in a shell: fedsim-np train "
+            "--data synthetic); or have fedsim-np data download fetch the files where there is a network, and put "
             f"{' and '.join(release.files)} into '{folder}'."
         )
         raise type(error)(f"{error} {instead}") from error

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.skeletons import Skeletons, skeletons
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import argument_error, unknown_name
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ def _pick(weights: Array, uniform: Array) -> Array:
 def check_split(split: str) -> str:
     """Return `split` if it is one, or raise."""
     if split not in SPLITS:
-        raise argument_error("split", f"one of {list(SPLITS)}", split)
+        raise unknown_name("split", SPLITS, split)
     return split
 
 
@@ -189,6 +189,7 @@ def draw_labels(writer: int, split: str, num_images: int, seed: int = 0) -> Arra
     return _pick(writer_style(writer, seed).fondness, uniform).astype(np.int32)
 
 
+@np.errstate(under="ignore")  # ink that is far from a stroke is 0
 def draw_images(writer: int, split: str, labels: Array, seed: int = 0, normalize: bool = True) -> Array:
     """Return a writer's images of digits.
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fedsim_np.datasets.client_data import ClientData
-from fedsim_np.datasets.hdf5 import GENERIC, GROUP, SCHEMA
+from fedsim_np.datasets.hdf5_file import GENERIC, GROUP, SCHEMA
 from fedsim_np.datasets.schema import CHARACTERS
 from fedsim_np.errors import DataError, argument_type_error, check_path, data_error
 from fedsim_np.files import replacing
@@ -51,7 +51,7 @@ def write_hdf5(path: str | os.PathLike[str], client_data: ClientData) -> None:
     if not isinstance(client_data, ClientData):
         raise argument_type_error("client_data", "a ClientData", type(client_data).__name__)
     check_path("path", path)
-    with replacing(path) as temporary:
+    with replacing(path, through_links=True) as temporary:
         write_new(temporary, client_data)
 
 

@@ -9,7 +9,7 @@ all clients, finite floats.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -172,6 +172,17 @@ DIGITS = _handwriting(10)
 
 CHARACTERS = _handwriting(62)
 """Schema of EMNIST's digits and letters: labels 0 to 61."""
+
+
+def label_field(names: Container[str]) -> str | None:
+    """Return the usual name of the field of labels among those that there are: `label`, or `y`, or None.
+
+    Examples
+    --------
+    >>> label_field(["x", "y"]), label_field(["y", "label"]), label_field(["x"])
+    ('y', 'label', None)
+    """
+    return next((name for name in ("label", "y") if name in names), None)
 
 
 def _bad_value(

@@ -24,7 +24,15 @@ from fedsim_np.datasets.sources import (
     plain_array,
     read_only_fields,
 )
-from fedsim_np.errors import NamingClient, argument_error, argument_type_error, check_float, data_error
+from fedsim_np.errors import (
+    NamingClient,
+    argument_error,
+    argument_type_error,
+    check_bool,
+    check_float,
+    data_error,
+    did_you_mean,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Selection:
         New name, name of a field that is there.
     scale, offset : float or None
         Of the new field `x`, in float32: ``float32(x) * float32(scale) + float32(offset)``; None leaves a step out.
+    invert : bool
+        Whether that is ``1 - x``, which says nothing of bytes: then `x` must be made of floats.
     client_id : str or None
         For the texts of errors.
     batched : bool
@@ -58,6 +68,7 @@ class Selection:
     offset: float | None = None
     client_id: str | None = None
     batched: bool = True
+    invert: bool = False
 
     @classmethod
     def of(
@@ -67,27 +78,34 @@ class Selection:
         offset: float | None = None,
         client_id: str | None = None,
         batched: bool = True,
+        invert: bool = False,
     ) -> Selection:
         """Check what a caller asks for.
 
         Raises
         ------
         ValueError
-            If no field is named, `scale` or `offset` is not a finite float32, or is given without a field `x`.
+            If no field is named, `scale` or `offset` is not a finite float32, or is given without a field `x`, or
+            together with `invert`.
         TypeError
-            If a field is given as something else than a str.
+            If a field is given as something else than a str, or `invert` as something else than True or False.
         """
         if not fields:
             raise argument_error("fields", "at least one keyword, such as x='pixels'", fields)
         for new, old in fields.items():
             if not isinstance(old, str):
                 raise argument_type_error(new, "the name of a field, a str", old)
-        for name, value in (("scale", scale), ("offset", offset)):
+        invert = check_bool("invert", invert)
+        for name, value in (("scale", scale), ("offset", offset), ("invert", invert or None)):
             if value is not None and "x" not in fields:
                 raise argument_error(name, f"left out where no field is called 'x', as of {list(fields)}", value)
+        if invert and not (scale is None is offset):
+            raise argument_error("invert", "given alone: it is scale=-1, offset=1", {"scale": scale, "offset": offset})
+        if invert:
+            scale, offset = -1.0, 1.0
         scale = None if scale is None else _float32("scale", scale)
         offset = None if offset is None else _float32("offset", offset)
-        return cls(tuple(fields.items()), scale, offset, client_id, batched)
+        return cls(tuple(fields.items()), scale, offset, client_id, batched, invert)
 
     def _is_scaled(self, new: str) -> bool:
         return new == "x" and not (self.scale is None and self.offset is None)
@@ -102,10 +120,13 @@ class Selection:
         """
         for new, old in self.fields:
             if old not in found:
-                raise data_error("must be there", f"only {list(found)}", client_id=self.client_id, field=old)
+                hint = did_you_mean(old, found)
+                raise data_error("must be there", f"only {list(found)}", client_id=self.client_id, field=old, hint=hint)
             dtype = getattr(found[old], "dtype", None) if self._is_scaled(new) else None
-            if dtype is not None and dtype.kind not in "biuf":
+            if dtype is not None and dtype.kind not in ("bf" if self.invert else "biuf"):
                 rule = "must hold numbers to be scaled"
+                if self.invert:
+                    rule = "must hold floats from 0 to 1 to be inverted (bytes: scale=-1/255, offset=1)"
                 raise data_error(rule, f"dtype {dtype}", client_id=self.client_id, field=old)
 
     def spec(self, rows: ElementSpec) -> ElementSpec:
@@ -129,7 +150,7 @@ class Selection:
         flat = values.reshape(*rows, math.prod(values.shape[len(rows) :]))
         if not self._is_scaled(new):
             return np.ascontiguousarray(flat)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             scaled = flat.astype(np.float32, order="C")
             if self.scale is not None:
                 scaled *= np.float32(self.scale)
@@ -144,7 +165,7 @@ class Selection:
 
 def _float32(name: str, value: float) -> float:
     checked = check_float(name, value)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         if not np.isfinite(np.float32(checked)):
             raise argument_error(name, "a finite float32", value)
     return checked

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ T = TypeVar("T")
 GRAPH_SEED = 87654321  # TensorFlow's seed of the graph where only the operation's is given
 SEED_MODULUS = 2**31 - 1  # TensorFlow reduces every operation's seed by it
 _WORD = 0xFFFFFFFF
+_MAX_REPETITIONS = 3  # TensorFlow's kMaxEpochsInBuffer
 _CHUNK = 256  # blocks a call: past a few hundred, NumPy's overhead no longer shows
 
 
@@ -111,50 +113,74 @@ def fixed_key(seed: int) -> tuple[int, int]:
     return GRAPH_SEED, seed % SEED_MODULUS
 
 
-def shuffled(elements: Iterable[T], buffer_size: int, key: tuple[int, int]) -> Iterator[T]:
+def shuffled(
+    start: Callable[[], Iterator[T]], buffer_size: int, keys: Iterator[tuple[int, int]], times: int | None = 1
+) -> Iterator[T]:
     """Yield elements in the order of tf.data's buffered shuffle.
+
+    Repetitions share the buffer: it is refilled from the next one while the one before is given out, but each is
+    shuffled by itself.
 
     Parameters
     ----------
-    elements : iterable
-        Read no further ahead than the buffer reaches.
+    start : callable
+        ``() -> iterator`` of the elements, which is called when they are needed and read no further ahead than the
+        buffer reaches.
     buffer_size : int
         At least 1.
-    key : (int, int)
-        From `iteration_key` or `fixed_key`.
+    keys : iterator of (int, int)
+        A key for each repetition, from `iteration_key` or `fixed_key`; taken when its first element is given out.
+    times : int or None
+        How often everything is read; None is for ever, unless there is nothing.
 
     Yields
     ------
     object
-        Every element once.
+        Every element `times` times.
 
     Examples
     --------
-    >>> list(shuffled(range(7), 100, iteration_key(1, 0)))
+    >>> list(shuffled(lambda: iter(range(7)), 100, iter([iteration_key(1, 0)])))
     [4, 6, 3, 0, 5, 2, 1]
     """
-    source = iter(elements)
-    ring: list[Any] = list(itertools.islice(source, buffer_size))
-    size, front, held, exhausted = len(ring), 0, len(ring), len(ring) < buffer_size
-    drawn = 0
-    while held:
-        words = _some_words(key, drawn)
-        drawn += _CHUNK
-        for word in words:
-            if not held:
-                return
-            pick = (front + word % held) % size
-            ring[pick], ring[front] = ring[front], ring[pick]
-            element = ring[front]
-            if not exhausted:
-                # The freed place is both the old front and the new back of the full ring.
-                try:
-                    ring[front] = next(source)
-                except StopIteration:
-                    exhausted = True
-            held -= exhausted
-            front = (front + 1) % size
-            yield element
+    source: Iterator[T] | None = None
+    buffered: deque[deque[T]] = deque()  # one part a repetition, each in the order of its places in the ring
+    begun, held, any_read = 0, 0, False
+    words = _words(next(keys))
+    while True:
+        # Nor does TensorFlow begin a fifth repetition while it has elements of four.
+        while held < buffer_size and (len(buffered) <= _MAX_REPETITIONS or not held):
+            if source is None:
+                if begun == times:
+                    break
+                source, begun = start(), begun + 1
+                buffered.append(deque())
+            for element in source:
+                buffered[-1].append(element)
+                held, any_read = held + 1, True
+                break
+            else:
+                source = None
+                if times is None and not any_read:
+                    return
+        if not held:
+            return
+        while not buffered[0]:
+            buffered.popleft()
+            words = _words(next(keys))
+        part = buffered[0]
+        pick = next(words) % len(part)
+        element = part.popleft()
+        if pick:
+            element, part[pick - 1] = part[pick - 1], element
+        held -= 1
+        yield element
+
+
+def _words(key: tuple[int, int]) -> Iterator[int]:
+    """Yield the words of a key's stream."""
+    for block in itertools.count(0, _CHUNK):
+        yield from _some_words(key, block)
 
 
 def shuffled_array(elements: npt.NDArray[np.intp], buffer_size: int, key: tuple[int, int]) -> npt.NDArray[np.intp]:

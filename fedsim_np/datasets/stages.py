@@ -1,8 +1,8 @@
 """The stages of a dataset's order, with tf.data's semantics.
 
-A stage turns a stream of elements into another. Starting is not reading: `start` starts the stage's input at once
-where its first element will need it, and by that a shuffle further up uses an iteration's order up, read or not.
-That is TensorFlow's behaviour, measured on TensorFlow 2.14, and it shows in the orders of later iterations.
+A stage turns a stream of elements into another. Starting is not reading: `start` starts the stage's input at once, and
+by that a shuffle further up uses an iteration's order up, read or not; a shuffle alone starts its own input when it is
+first read. That is TensorFlow's behaviour, measured on TensorFlow 2.14, and it shows in the orders of later iterations.
 
 What an element *is* the stages do not know. A `Reader` says how a stream begins, how a batch is joined and what a map
 does; one that begins with row numbers reads examples, one that begins with ones counts them.
@@ -70,18 +70,12 @@ class Reader(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """Everything so many times; for ever if `times` is None."""
+    """Everything so many times; for ever if `times` is None.
+
+    As in TensorFlow the input is started once more than it is read.
+    """
 
     times: int | None
-    after_shuffle: bool
-
-    @property
-    def starts_once_more(self) -> bool:
-        """Whether the input is started once more than it is read.
-
-        TensorFlow does so, but for a lone repetition and where it fuses shuffle and repeat.
-        """
-        return self.times is not None and self.times > 1 and not self.after_shuffle
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
         """Start the first repetition."""
@@ -95,11 +89,9 @@ class Repeat(NamedTuple):
                 yield element
             if self.times is None and empty:
                 return
-            if repetition == self.times:
-                if self.starts_once_more:
-                    upstream()
-                return
             elements = upstream()
+            if repetition == self.times:
+                return
 
     def start_rows(self, upstream: Callable[[], Callable[[], Rows]], draw: Draw) -> Callable[[], Rows]:
         """Start the first repetition."""
@@ -112,30 +104,43 @@ class Repeat(NamedTuple):
             if self.times is None:  # of nothing
                 return parts[0]
             parts += [upstream()() for _ in range(self.times - 1)]
-            if self.starts_once_more:
-                upstream()
+            upstream()
             return np.concatenate(parts)
 
         return read
 
 
 class Shuffle(NamedTuple):
-    """Buffered shuffle; every iteration draws its order's number from the generator."""
+    """Buffered shuffle; every iteration draws its order's number from the generator.
+
+    TensorFlow makes one stage of a shuffle and a repeat that follows it: `times` is how often all is read, for ever if
+    it is None, each time in an order of its own.
+    """
 
     buffer_size: int
     seed: int
     reshuffle: bool
     generator: SeedGenerator
+    times: int | None = 1
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
-        """Start an iteration."""
-        key = self._key(reader.draw)
-        return shuffled(upstream(), self.buffer_size, key)
+        """Start an iteration, but not yet its input."""
+        return shuffled(upstream, self.buffer_size, self._keys(reader.draw), self.times)
 
     def start_rows(self, upstream: Callable[[], Callable[[], Rows]], draw: Draw) -> Callable[[], Rows]:
-        """Start an iteration."""
-        key, rows = self._key(draw), upstream()
-        return lambda: shuffled_array(rows(), self.buffer_size, key)
+        """Start an iteration, but not yet its input."""
+        keys = self._keys(draw)
+
+        def read() -> Rows:
+            times = 1 if self.times is None else self.times  # of nothing, if for ever
+            orders = [shuffled_array(upstream()(), self.buffer_size, next(keys)) for _ in range(times)]
+            return np.concatenate(orders) if orders else np.empty(0, np.intp)
+
+        return read
+
+    def _keys(self, draw: Draw) -> Iterator[tuple[int, int]]:
+        """Return the keys of the repetitions, the first of which is drawn now and each other one when it is needed."""
+        return itertools.chain([self._key(draw)], iter(lambda: self._key(draw), None))
 
     def _key(self, draw: Draw) -> tuple[int, int]:
         return iteration_key(self.seed, draw(self.generator)) if self.reshuffle else fixed_key(self.seed)
@@ -174,8 +179,8 @@ class Take(NamedTuple):
     num: int
 
     def start(self, upstream: Start, reader: Reader) -> Iterator[Any]:
-        """Start the input."""
-        return itertools.islice(upstream(), self.num)
+        """Start the input, unless none of it is needed."""
+        return itertools.islice(upstream(), self.num) if self.num else iter(())
 
 
 Stage = Repeat | Shuffle | Batch | Map | Take
@@ -187,7 +192,7 @@ def start(stages: Sequence[Stage], reader: Reader) -> Iterator[Any]:
     Examples
     --------
     >>> numbers = Reader(lambda: iter(range(5)), list, lambda fn, element: fn(element), SeedGenerator.draw)
-    >>> list(start([Repeat(2, False), Batch(4, False), Map(sum)], numbers))
+    >>> list(start([Repeat(2), Batch(4, False), Map(sum)], numbers))
     [6, 7, 7]
     """
     if not stages:
@@ -201,7 +206,7 @@ def start_rows(stages: Sequence[Repeat | Shuffle], rows: Rows, draw: Draw) -> Ca
 
     Examples
     --------
-    >>> start_rows([Repeat(2, False), Shuffle(9, 1, True, SeedGenerator())], np.arange(3), SeedGenerator.draw)()
+    >>> start_rows([Repeat(2), Shuffle(9, 1, True, SeedGenerator())], np.arange(3), SeedGenerator.draw)()
     array([1, 2, 1, 2, 0, 0])
     """
     if not stages:
@@ -218,14 +223,14 @@ def counted(stages: Sequence[Stage], num_rows: int) -> tuple[int, dict[SeedGener
     Examples
     --------
     >>> generator = SeedGenerator()
-    >>> count, used = counted([Shuffle(9, 1, True, generator), Repeat(2, True), Batch(4, True)], 5)
+    >>> count, used = counted([Shuffle(9, 1, True, generator, times=2), Batch(4, True)], 5)
     >>> count, used[generator]
     (8, 2)
     """
     used: dict[SeedGenerator, int] = {}
     count, batches = num_rows, 0
     for stage in stages:
-        if isinstance(stage, Repeat):
+        if isinstance(stage, Repeat | Shuffle):
             count *= 1 if stage.times is None else stage.times
         elif isinstance(stage, Batch):
             count -= count % stage.batch_size if stage.drop_remainder else 0
@@ -234,11 +239,14 @@ def counted(stages: Sequence[Stage], num_rows: int) -> tuple[int, dict[SeedGener
             return None
     read, only_started = 1, 0  # how often that is done to a stage
     for stage in reversed(stages):
-        if isinstance(stage, Shuffle) and stage.reshuffle:
-            used[stage.generator] = used.get(stage.generator, 0) + read + only_started
+        times = 1 if not isinstance(stage, Repeat | Shuffle) or stage.times is None else stage.times
+        if isinstance(stage, Shuffle):
+            if stage.reshuffle:
+                used[stage.generator] = used.get(stage.generator, 0) + read * times + only_started
+            only_started = 0  # a shuffle that is not read has not started its input
         elif isinstance(stage, Repeat) and stage.times is not None:
-            only_started = 0 if stage.times == 0 else only_started + read * stage.starts_once_more
-            read *= stage.times
+            only_started = only_started + read if times else 0  # its input is started once more than it is read
+        read *= times
     return count, used
 
 
@@ -247,12 +255,12 @@ def is_infinite(stages: Sequence[Stage]) -> bool:
 
     Examples
     --------
-    >>> is_infinite([Repeat(None, False)]), is_infinite([Repeat(None, False), Take(3)])
+    >>> is_infinite([Repeat(None)]), is_infinite([Repeat(None), Take(3)])
     (True, False)
     """
     infinite = False
     for stage in stages:
-        if isinstance(stage, Repeat):
+        if isinstance(stage, Repeat | Shuffle):
             infinite = (infinite or stage.times is None) and stage.times != 0
         elif isinstance(stage, Take):
             infinite = False
@@ -266,9 +274,9 @@ def split_order(stages: Sequence[Stage]) -> int:
 
     Examples
     --------
-    >>> split_order([Repeat(5, False), Shuffle(100, 1, True, SeedGenerator()), Batch(20, False), Map(len)])
+    >>> split_order([Repeat(5), Shuffle(100, 1, True, SeedGenerator()), Batch(20, False), Map(len)])
     2
     """
     depth = next((i for i, stage in enumerate(stages) if isinstance(stage, Batch | Map)), len(stages))
-    restarted = any(isinstance(stage, Repeat) for stage in stages[depth:])
+    restarted = any(isinstance(stage, Repeat | Shuffle) and stage.times != 1 for stage in stages[depth:])
     return 0 if restarted or is_infinite(stages[:depth]) else depth

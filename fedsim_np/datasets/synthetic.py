@@ -7,7 +7,6 @@ and a seed: one of a million costs no more memory than one of a hundred, and any
 from __future__ import annotations
 
 import contextlib
-import functools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from fedsim_np.datasets.handwriting import NUMBERS, SPLITS, check_split, draw_im
 from fedsim_np.datasets.schema import DIGITS
 from fedsim_np.datasets.sources import Columns, ElementSpec, owned
 from fedsim_np.errors import argument_error, check_bool, check_int
+from fedsim_np.forking import cached_property
 from fedsim_np.lru import LRU
 
 EMNIST_CLIENTS = 3383
@@ -37,7 +37,7 @@ class _WriterSource:
     def __reduce__(self) -> tuple[type[_WriterSource], tuple[int, str, int, bool]]:
         return _WriterSource, self._key
 
-    @functools.cached_property
+    @cached_property
     def num_rows(self) -> int:
         writer, split, seed, _ = self._key
         return num_examples(writer, split, seed)
@@ -46,7 +46,7 @@ class _WriterSource:
     def spec(self) -> ElementSpec:
         return DIGITS.spec
 
-    @functools.cached_property
+    @cached_property
     def _columns(self) -> Columns:
         writer, split, seed, normalize = self._key
         label = draw_labels(writer, split, self.num_rows, seed)

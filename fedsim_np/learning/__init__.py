@@ -19,7 +19,7 @@ from fedsim_np.learning.client import Attendance, Client, ClientResult, ClientWe
 from fedsim_np.learning.client_work import ClientWork, Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.ditto import build_ditto, personal_weights
-from fedsim_np.learning.engines import EngineName, ExecutorArgument
+from fedsim_np.learning.engines import EngineName, ExecutorArgument, Workers, end_with_parent
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
 from fedsim_np.learning.fed_dyn import build_fed_dyn
@@ -63,6 +63,7 @@ __all__ = [
     "StepBatch",
     "Trained",
     "TrainedModel",
+    "Workers",
     "add_debug_measurements",
     "aggregators",
     "build_ditto",
@@ -84,6 +85,7 @@ __all__ = [
     "client_updates",
     "compose_learning_process",
     "confusion_counts",
+    "end_with_parent",
     "losses",
     "metrics",
     "models",

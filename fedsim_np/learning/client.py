@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fedsim_np.errors import argument_error
+from fedsim_np.forking import cached_property
 from fedsim_np.learning.models.model import ModelWeights
 from fedsim_np.trees import Array, Arrays
 
@@ -157,7 +157,7 @@ class Trained:
     def __init__(self, num_steps: Any, num_examples: Any, update: Callable[[], Arrays]) -> None:
         self.num_steps, self.num_examples, self._update = num_steps, num_examples, update
 
-    @functools.cached_property
+    @cached_property
     def update(self) -> Arrays:
         """Initial minus final weights; computed when it is asked for."""
         return self._update()

@@ -67,7 +67,8 @@ class _ServerHalf:
         state
             The work's, of this round.
         cohort : Cohort
-            Who took part; ``cohort.messages`` are what the clients sent, zeros where a client does not count.
+            Who took part, perhaps nobody; ``cohort.messages`` are what the clients sent, zeros where a client does not
+            count.
         """
         return state, OrderedDict()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
+from fedsim_np.forking import cached_property
 from fedsim_np.trees import Array
 
 

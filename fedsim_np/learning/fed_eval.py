@@ -36,7 +36,7 @@ class EvaluationProcess(LearningProcess):
         """Evaluate the weights in a state on a cohort, and add to the totals in it."""
         results = self.runner.run(Broadcast(state.global_model_weights, ()), datasets)
         unfinalized = results.metrics.tolist()
-        current = metrics.total(unfinalized)
+        current = metrics.total(unfinalized or [self.model.initial_metrics()])
         sums = metrics.add(state.client_work[1], current)
         clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized, updates=False)
         return state._replace(client_work=((), sums)), self._metrics(current, sums), clients

@@ -19,6 +19,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.forking import cached_property
 from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
@@ -65,7 +66,7 @@ class LearningProcessOutput(_StateAndMetrics):
         self._make_clients = clients if callable(clients) else functools.partial(OrderedDict, clients or ())
         return self
 
-    @functools.cached_property
+    @cached_property
     def clients(self) -> OrderedDict[str, Any]:
         """The table of the clients."""
         make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent
@@ -154,7 +155,8 @@ class LearningProcess(abc.ABC):
         state : LearningAlgorithmState
             From `initialize` or the round before; it is not changed.
         data : sequence of Dataset, of lists of batches or of Attendance
-            One entry per client of the cohort; a client that is absent counts for nothing, and is in the table.
+            One entry per client of the cohort; a client that is absent counts for nothing, and is in the table. Without
+            any who is there the model stays, and all sums of metrics are 0.
         iteration : int
             Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
             iteration's order, every round, and so does the default. For another order every round pass the round.
@@ -166,15 +168,17 @@ class LearningProcess(abc.ABC):
 
         Raises
         ------
-        ValueError
-            If there are no clients.
+        TypeError, ValueError
+            If `data` is not such a list, or `iteration` no integer >= 0.
         DataError
             If a client's batches are not what the model takes.
         """
         entries = _as_list(data)
-        datasets, attendance = as_datasets(entries, iteration), attendance_of(entries)
-        # The state that is given is frozen as well: an unpickled one is writable.
-        new_state, metrics, clients = self.run_round(frozen(state), datasets)
+        # Numbers near 0 may become 0, whatever numpy.seterr says. The state that is given is frozen as well: an
+        # unpickled one is writable.
+        with np.errstate(under="ignore"):
+            datasets, attendance = as_datasets(entries, iteration), attendance_of(entries)
+            new_state, metrics, clients = self.run_round(frozen(state), datasets)
         if attendance:
             counts = Counter(entry.status for entry in attendance)
             metrics["participation"] = OrderedDict((word, counts[word]) for word in ("full", "partial", "absent"))
@@ -285,13 +289,11 @@ def as_datasets(data: Sequence[ClientBatches | Attendance], iteration: int) -> l
     Raises
     ------
     TypeError, ValueError
-        If `data` is not a list with an entry per client, or an empty one.
+        If `data` is not a list with an entry per client, or `iteration` no integer >= 0.
     """
     datasets = [
         _dataset_of(client) for client in _as_list(data) if not isinstance(client, Attendance) or client.is_there
     ]
-    if not datasets:
-        raise argument_error("data", "a list with at least one client", [])
     iteration = check_int("iteration", iteration, minimum=0)
     return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
 

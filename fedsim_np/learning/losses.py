@@ -16,10 +16,12 @@ name            loss of one example                                         grad
 ``"tutorial"``  -sum(onehot(y) * log p)                                     p - onehot(y)
 =============== =========================================================== =====================================
 
-``"keras"`` is what Keras's ``SparseCategoricalCrossentropy`` computes of a softmax layer's output, and what the
-tutorial trains. ``"tutorial"`` is the tutorial's hand-written model: once any probability underflows to 0, or to a
-subnormal number, which TensorFlow takes for 0, ``0 * log 0`` makes the gradient NaN, and the loss too unless it was
-the label's own probability, whose loss is infinite.
+``"stable"`` is Keras's cross-entropy ``from_logits``, and the accuracy that goes with it is of the outputs as well:
+they differ where probabilities tie, and may be infinite where these are NaN. ``"keras"`` is what Keras's
+``SparseCategoricalCrossentropy`` computes of a softmax layer's output, and what the tutorial trains. ``"tutorial"`` is
+the tutorial's hand-written model: once any probability underflows to 0, or to a subnormal number, which TensorFlow
+takes for 0, ``0 * log 0`` makes the gradient NaN, and the loss too unless it was the label's own probability, whose
+loss is infinite.
 
 `SquaresHead` is regression's: half the squared distance to the targets.
 """
@@ -32,7 +34,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, data_error
+from fedsim_np.errors import data_error, unknown_name
 from fedsim_np.learning.metrics import CLASSIFICATION, REGRESSION, ExampleMetrics, LabelEntries
 from fedsim_np.trees import Array
 
@@ -52,6 +54,10 @@ class Head(Protocol):
     @property
     def metrics(self) -> ExampleMetrics:
         """The metrics that go with it."""
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether losses and accuracy are of z itself; `losses` may be given any array for it otherwise."""
 
     def check(self, y: Array) -> None:
         """Raise a `DataError` if labels (..., t) break a rule."""
@@ -197,7 +203,7 @@ class SoftmaxHead:
     def __post_init__(self) -> None:
         """Check the loss's name."""
         if self.loss not in LOSSES:
-            raise argument_error("loss", f"one of {sorted(get_args(LossName))}", self.loss)
+            raise unknown_name("loss", sorted(get_args(LossName)), self.loss)
 
     def check(self, y: Array) -> None:
         """Raise a `DataError` if a label is no class."""
@@ -223,7 +229,7 @@ class SoftmaxHead:
 
     @property
     def needs_outputs(self) -> bool:
-        """Whether `losses` looks at z; otherwise any array will do."""
+        """Whether losses and accuracy are of z itself, as Keras has them ``from_logits``."""
         return LOSSES[self.loss].is_of_outputs
 
     @property
@@ -258,6 +264,7 @@ class SquaresHead:
     """
 
     metrics = REGRESSION
+    needs_outputs = False  # the predictions are the outputs
 
     def check(self, y: Array) -> None:
         """Take any targets."""

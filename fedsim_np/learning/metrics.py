@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,9 @@ class ExampleMetrics:
     means : mapping of str to callable
         Name -> function of predictions (..., c) and labels (..., t) that gives a value an example, (...). Any axes may
         stand in front: engines measure many clients at once.
+    of_outputs : set of str
+        Which of them are told a model's outputs instead of what it predicts of them, where it gives any
+        (`BatchOutput.outputs`).
 
     Examples
     --------
@@ -58,15 +61,21 @@ class ExampleMetrics:
     """
 
     means: Mapping[str, ExampleValues]
+    of_outputs: Set[str] = frozenset()
 
     def plus(self, **means: ExampleValues) -> ExampleMetrics:
-        """Return these metrics and more means."""
-        return ExampleMetrics(OrderedDict(self.means, **means))
+        """Return these metrics and more means, which are of predictions."""
+        return ExampleMetrics(OrderedDict(self.means, **means), self.of_outputs - set(means))
 
-    def of_batch(self, predictions: Array, y: Array, loss: float) -> Unfinalized:
+    def values(self, predictions: Array, y: Array, outputs: Array | None = None) -> Iterator[Array]:
+        """Yield what each mean is of: a value an example, (...)."""
+        for name, of_examples in self.means.items():
+            yield of_examples(predictions if outputs is None or name not in self.of_outputs else outputs, y)
+
+    def of_batch(self, predictions: Array, y: Array, loss: float, outputs: Array | None = None) -> Unfinalized:
         """Return the unfinalized metrics of one batch and its mean loss."""
         n = len(y)
-        means = [float(values(predictions, y).sum()) for values in self.means.values()]
+        means = [float(values.sum()) for values in self.values(predictions, y, outputs)]
         return self.of_sums(means, float(loss) * n, n, 1)
 
     def of_sums(self, means: Iterable[float], loss: float, examples: int, batches: int) -> Unfinalized:
@@ -84,9 +93,9 @@ class ExampleMetrics:
         counts = examples.tolist(), batches.tolist()
         return [self.of_sums(sums[:-1], sums[-1], n, b) for *sums, n, b in zip(*columns, *counts, strict=True)]
 
-    def masked_sums(self, predictions: Array, y: Array, mask: Array) -> list[Array]:
+    def masked_sums(self, predictions: Array, y: Array, mask: Array, outputs: Array | None = None) -> list[Array]:
         """Return the sums of each mean over the examples (..., b) that a mask counts, (...)."""
-        return [np.where(mask, values(predictions, y), 0).sum(axis=-1) for values in self.means.values()]
+        return [np.where(mask, values, 0).sum(axis=-1) for values in self.values(predictions, y, outputs)]
 
     def initial(self) -> Unfinalized:
         """Return the unfinalized metrics of no examples."""
@@ -108,6 +117,8 @@ def _only(sums: Sequence[Any]) -> Any:
 def is_correct(predictions: Array, y: Array) -> Array:
     """Return whether each label (..., 1) is the class with the largest prediction (..., c), the lowest of several.
 
+    As in TensorFlow, NaN is larger than nothing.
+
     Examples
     --------
     >>> is_correct(np.float32([[0.2, 0.8], [0.5, 0.5], [0.5, 0.5]]), np.array([[1], [0], [1]])).tolist()
@@ -115,7 +126,7 @@ def is_correct(predictions: Array, y: Array) -> Array:
     """
     labels = y[..., 0]
     if predictions.flags.c_contiguous:
-        return np.asarray(predictions.argmax(axis=-1) == labels)
+        return np.asarray(_largest(predictions) == labels)
     # Argmax is slow where the classes do not lie side by side: it is asked where several classes tie, or where there
     # is no largest one (NaN).
     at_top = predictions == predictions.max(axis=-1, keepdims=True)
@@ -123,8 +134,12 @@ def is_correct(predictions: Array, y: Array) -> Array:
     narrow = np.uint8 if predictions.shape[-1] < 256 else np.uint32
     unclear = at_top.view(np.uint8).sum(axis=-1, dtype=narrow) != 1
     if unclear.any():
-        label_at_top[unclear] = predictions[unclear].argmax(axis=-1) == labels[unclear]
+        label_at_top[unclear] = _largest(predictions[unclear]) == labels[unclear]
     return np.asarray(label_at_top)
+
+
+def _largest(predictions: Array) -> Array:
+    return np.asarray(np.fmax(predictions, -np.inf).argmax(axis=-1))  # of NaN and a number, fmax takes the number
 
 
 class LabelEntries:
@@ -161,7 +176,9 @@ def squared_errors(predictions: Array, y: Array) -> Array:
     return np.asarray(np.square(predictions - y).mean(axis=-1))
 
 
-CLASSIFICATION = ExampleMetrics(OrderedDict(sparse_categorical_accuracy=is_correct))
+CLASSIFICATION = ExampleMetrics(
+    OrderedDict(sparse_categorical_accuracy=is_correct), of_outputs=frozenset(["sparse_categorical_accuracy"])
+)
 """Keras's accuracy, the loss, and how many examples and batches there were: for labels (b, 1) that are classes."""
 
 REGRESSION = ExampleMetrics(OrderedDict(mean_squared_error=squared_errors))
@@ -267,14 +284,18 @@ def finalize(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
     >>> dict(finalize({"loss": lambda sums: sums[0] / sums[1]}, {"loss": [1.0, 3.0]}))
     {'loss': 0.33333334}
     """
+    return OrderedDict((name, trees.map(_reported, figure)) for name, figure in _figures(finalizers, sums).items())
+
+
+def _figures(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
+    """Return what finalizers make of sums, of the types that they make."""
     if set(finalizers) != set(sums):
         raise ValueError(
             f"The metric finalizers must have the unfinalized metrics' names {sorted(sums)}. Got {sorted(finalizers)}."
         )
     with np.errstate(all="ignore"):
         return OrderedDict(
-            (name, trees.map(_reported, finalizer(trees.map(_numpy_scalar, sums[name]))))
-            for name, finalizer in finalizers.items()
+            (name, finalizer(trees.map(_numpy_scalar, sums[name]))) for name, finalizer in finalizers.items()
         )
 
 
@@ -324,7 +345,8 @@ def finalize_then_sample(
     Returns
     -------
     callable
-        ``[unfinalized metrics of each client] -> metrics``, with arrays of float32 or int64, (min(k, sample_size),).
+        ``[unfinalized metrics of each client] -> metrics``, with arrays (min(k, sample_size),): float32 of floats,
+        int64 of Python's integers, other numbers as the finalizers have them.
 
     Raises
     ------
@@ -343,13 +365,13 @@ def finalize_then_sample(
     seed = check_int("seed", seed, minimum=0)
 
     def of_figure(*values: Any) -> Array:
-        array = np.asarray(values)
-        return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        array = np.asarray([np.int64(value) if type(value) is int else value for value in values])
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
 
     def aggregate(clients: Sequence[Mapping[str, Any]]) -> Metrics:
         k = len(clients)
         chosen = range(k) if k <= sample_size else sorted(np.random.default_rng([k, seed]).permutation(k)[:sample_size])
-        sampled: Metrics = trees.map(of_figure, *(finalize(metric_finalizers, clients[i]) for i in chosen))
+        sampled: Metrics = trees.map(of_figure, *(_figures(metric_finalizers, clients[i]) for i in chosen))
         return sampled
 
     return aggregate

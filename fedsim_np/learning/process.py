@@ -123,6 +123,7 @@ class TrainingProcess(LearningProcess):
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
+            kept = [first] if kept == [] else kept
         results = runner.run(sent, datasets, kept, reduce)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"
@@ -152,7 +153,13 @@ class TrainingProcess(LearningProcess):
 
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
         finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
-        return self.metrics_aggregator(finalizers)(unfinalized)
+        aggregate = self.metrics_aggregator(finalizers)
+        if unfinalized:
+            return aggregate(unfinalized)
+        # Of nobody: sums of nothing, and of what is listed client by client an empty list.
+        one, two = (aggregate([self.metrics_of_nothing()] * k) for k in (1, 2))
+        listed: Metrics = trees.map(lambda a, b: a if np.shape(a) == np.shape(b) else a[:0], one, two)
+        return listed
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.
@@ -228,9 +235,10 @@ def compose_learning_process(
         How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
         "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named
         engine that cannot is an error, now.
-    executor : None, "serial" or concurrent.futures.Executor
+    executor : None, "serial", concurrent.futures.Executor or Workers
         Who computes. None takes the cores by threads where a round is wide enough, "serial" one thread; an executor's
-        workers may be threads, processes or a cluster. It changes no bit of the result.
+        workers may be threads, processes or a cluster. ``Workers(executor, timeout=60)`` gives a round up once no part
+        of it gets done in 60 seconds. It changes no bit of the result.
     cache_bytes : int
         How much may be kept between rounds. It changes no bit of the result.
 

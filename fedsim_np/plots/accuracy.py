@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedsim_np.errors import argument_error, check_type, data_error
+from fedsim_np.errors import argument_error, check_type, data_error, did_you_mean
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list, checked_rounds
 from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, fill_band, whole_numbers
@@ -57,7 +57,9 @@ def accuracy_of_clients(
         sums = _sums(unfinalized.get(metric)) if isinstance(unfinalized, Mapping) else []
         if len(sums) != 2:
             found = list(unfinalized) if isinstance(unfinalized, Mapping) else type(unfinalized).__name__
-            raise data_error(f"a client's metrics must have '{metric}' as [correct, examples]", found, field="metrics")
+            hint = did_you_mean(metric, found) if isinstance(found, list) else ""
+            rule = f"a client's metrics must have '{metric}' as [correct, examples]"
+            raise data_error(rule, found, field="metrics", hint=hint)
         if sums[1]:
             shares[number] = sums[0] / sums[1]
     return shares

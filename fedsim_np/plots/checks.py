@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import ClientData, Dataset, Description
-from fedsim_np.errors import argument_error, argument_type_error, check_type, data_error
+from fedsim_np.errors import argument_error, argument_type_error, check_type, data_error, did_you_mean
 
 Array = npt.NDArray[Any]
 
@@ -68,7 +68,8 @@ def read_fields(dataset: Dataset, **fields: str) -> list[Array]:
     for name, field in fields.items():
         check_type(name, field, str, "the name of a field")
         if field not in arrays:
-            raise data_error(f"the examples must have the field '{field}'", list(arrays), client_id=dataset.client_id)
+            rule, hint = f"the examples must have the field '{field}'", did_you_mean(field, arrays)
+            raise data_error(rule, list(arrays), client_id=dataset.client_id, hint=hint)
     return [arrays[field] for field in fields.values()]
 
 

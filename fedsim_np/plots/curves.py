@@ -19,7 +19,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import argument_error, argument_type_error, data_error, did_you_mean
 from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import as_list
 from fedsim_np.plots.legends import History
@@ -179,7 +179,9 @@ def _curves(runs: Mapping[str, Sequence[History]], metric: str) -> dict[str, Cur
         values = np.array([[run[r] for r in common] for run in reported]).reshape(len(of), len(common))
         curves[text] = line_style(number), np.array(common, np.float64), values
     if not any(np.isfinite(values).any() for _, _, values in curves.values()):
-        raise data_error(f"a history must have values of '{metric}', in rounds that its runs share", "none")
+        names = dict.fromkeys(name for of in runs.values() for run in of for name in run if isinstance(name, str))
+        hint = "" if metric in names else did_you_mean(metric, names)
+        raise data_error(f"a history must have values of '{metric}', in rounds that its runs share", "none", hint=hint)
     return curves
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +27,9 @@ from fedsim_np.errors import (
     check_int,
     check_path,
     data_error,
+    no_such_file,
 )
-from fedsim_np.files import replacing
+from fedsim_np.files import naming_file, replacing
 from fedsim_np.program.serialization import Description, describe_state, form_of, restore_state
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class FileProgramStateManager:
         """Return what saves a state as it is now, of which nothing is asked any more: another thread may call it."""
         check_int("version", version, minimum=0)
         path = self.path(version)
-        if path.exists() and _can(_read, path):  # a damaged one may be replaced
+        if path.is_file() and _can(_read, path):  # a damaged one may be replaced
             raise argument_error("version", f"new in '{self._root}'", version)
         description, arrays = describe_state(program_state)
         content = b"".join(array.tobytes() for array in arrays)
@@ -137,8 +138,16 @@ class FileProgramStateManager:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
-        with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
-            file.writelines([_MAGIC, digest.hexdigest().encode(), b"\n", *parts])
+        whole = [_MAGIC, digest.hexdigest().encode(), b"\n", *parts]
+        try:
+            _write_whole(path, whole)
+        except FileNotFoundError:
+            with naming_file(self._root):
+                self._root.mkdir(
+                    exist_ok=True
+                )  # and no more than that: a run's folder that was moved is not made again
+            _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
+            _write_whole(path, whole)
         self._remove_old(version)
 
     def load(self, version: int, structure: T) -> T:
@@ -150,11 +159,11 @@ class FileProgramStateManager:
             If there is none, it is damaged, it was stored with another configuration, or does not fit.
         """
         path = self.path(check_int("version", version, minimum=0))
-        if not path.exists():
-            raise data_error("must exist", "no such file", path=path)
+        if not path.is_file():
+            raise no_such_file(path)
         return self._restored(path, *_read(path), structure)
 
-    def _restored(self, path: Path, about: dict[str, Any], content: bytes, structure: T) -> T:
+    def _restored(self, path: Path, about: dict[str, Any], content: memoryview, structure: T) -> T:
         if self._config is not None and about["config"] is not None:
             check_config(self._config, about["config"], path)
         try:
@@ -189,6 +198,8 @@ class FileProgramStateManager:
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
                 versions.remove(version)
+        if not versions:  # the folder was removed at this moment
+            return
         first, last = versions[0], versions[-1]
         kept = [
             version
@@ -200,6 +211,11 @@ class FileProgramStateManager:
             del kept[start : len(kept) - (self._keep_total - start)]
         for version in set(versions) - set(kept) - {saved}:
             self.path(version).unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
+        file.writelines(parts)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -218,7 +234,7 @@ def check_config(wanted: Mapping[str, Any], stored: Any, path: str | os.PathLike
         raise data_error("must have the same configuration as this run", said[:500], path=path)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
     """Return the description and the arrays' bytes of the version that a file is named after."""
     about, content = _contents(path)
     if path.name != f"{_PREFIX}{about['version']}":  # renamed: rounds would be missing, or be there twice
@@ -234,7 +250,7 @@ def _can(read: Callable[[Path], Any], path: Path) -> bool:
     return True
 
 
-def _contents(path: Path) -> tuple[dict[str, Any], bytes]:
+def _contents(path: Path) -> tuple[dict[str, Any], memoryview]:
     """Return a file's description and the arrays' bytes, its checksum checked."""
     content = path.read_bytes()
     start = len(_MAGIC) + _DIGEST + 1
@@ -253,4 +269,4 @@ def _contents(path: Path) -> tuple[dict[str, Any], bytes]:
             raise ValueError("no description of a state")
     except (ValueError, RecursionError) as error:
         raise data_error("must be a whole checkpoint", error, path=path) from error
-    return about, content[first + length :]
+    return about, memoryview(content)[first + length :]

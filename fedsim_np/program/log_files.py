@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
-from fedsim_np.files import as_json, naming_file, sync_file, sync_folder, write_text
+from fedsim_np.files import HeldFile, as_json, check_own, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
 
+_LOGGER = logging.getLogger(__name__)
 ROUND = "round_num"
 Select = Callable[[str], bool]
 
@@ -48,6 +50,7 @@ class _FileLogger:
         self._path, self._select = Path(check_path("path", path)).absolute(), select
         self._opened = self._is_named = False
         self._last: int | None = None
+        self._held: HeldFile | None = None  # what was written
 
     def _line(self, row: Mapping[str, Any]) -> str:
         """Return the line of a row."""
@@ -67,13 +70,38 @@ class _FileLogger:
             if self._select is None or self._select(name):
                 row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
         self._open()
+        self.restore()
         self._append(self._line(row), number)
+
+    def restore(self) -> None:
+        """Write the file again, whole, if since the last row it was removed, or another put in its place.
+
+        Raises
+        ------
+        DataError
+            If its content was changed: what was written can no longer be read.
+        OSError
+            If it cannot be written, because its folder was removed as well.
+        """
+        if self._held is None or self._held.is_at(self._path):
+            return
+        content = self._held.read()
+        if content is None:
+            rule = (
+                "must stay as this run writes it (nothing was added to it now; put a copy back to go on with the run)"
+            )
+            raise data_error(rule, "a file that was changed in mid-run, or removed", path=self._path)
+        self._held = None
+        write_text(self._path, content.decode(), durable=True)
+        self._held = HeldFile(self._path)
+        _LOGGER.warning("The log '%s' was removed or replaced in mid-run: it was written again, whole.", self._path)
 
     def _open(self) -> None:
         if self._opened:
             return
         if self._path.is_dir():
             raise argument_error("path", "a file", str(self._path))
+        check_own(self._path, appended=True)
         if self._path.exists() and self._path.stat().st_size:
             rule = "a file that is not there yet (or call resume(round_num) first, to go on with it)"
             raise argument_error("path", rule, str(self._path))
@@ -85,12 +113,20 @@ class _FileLogger:
             with naming_file(self._path), open(self._path, "ab") as file:
                 size = file.tell()
                 file.write(line.encode())
+            self._hold()
         except BaseException:
             if size is not None:
                 with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
                     os.truncate(self._path, size)
             raise
         self._last = round_num
+
+    def _hold(self) -> None:
+        if self._held is None:
+            with naming_file(self._path):
+                self._held = HeldFile(self._path)
+        else:
+            self._held.grow(self._path)
 
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""
@@ -113,6 +149,7 @@ class _FileLogger:
 
     def _read(self) -> tuple[list[str], list[int]]:
         """Return the file's lines and rounds."""
+        check_own(self._path, appended=True)
         lines = self._lines()
         try:
             return lines, self._rounds_of(lines)
@@ -145,8 +182,11 @@ class _FileLogger:
             raise data_error(rule, found, path=self._path)
         self._last = round_num
         text = "".join(f"{line}\n" for line in lines[:header] + kept)
+        self._held = None
         if self._path.exists() and self._path.read_bytes() != text.encode():
             write_text(self._path, text, durable=True)
+        if self._path.exists():
+            self._hold()
         self._opened = True
 
 
@@ -190,7 +230,9 @@ class CSVLogger(_FileLogger):
         if new:
             lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
             columns = self._columns + new
+            self._held = None
             write_text(self._path, "".join([_csv_line(columns), *lines]), durable=True)
+            self._hold()
             self._columns = columns
         return _csv_line([row.get(name, "") for name in self._columns])
 
@@ -201,6 +243,8 @@ class CSVLogger(_FileLogger):
 
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rows = list(csv.reader(lines, strict=True))
+        if rows and rows[0] and rows[0][0].isdecimal():
+            raise ValueError("a row first, and no header: the file was removed while a run wrote it")
         rounds = [int(row[0]) for row in rows[1:]]
         if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
             raise ValueError("something else")

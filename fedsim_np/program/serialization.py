@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.errors import data_error
+from fedsim_np.errors import data_error, shortened, shown
 
 Description = dict[str, Any]
 _KINDS = "biufc"  # of dtypes
@@ -119,18 +119,18 @@ def _parts(node: Any) -> dict[Any, Any]:
 
 def _not_storable(path: str, found: str) -> TypeError:
     rule = "arrays of numbers, numbers, texts, None, or tuples, lists, mappings, named tuples or dataclasses of these"
-    return TypeError(f"The state at '{path or '/'}' cannot be stored: it must be {rule}. Got {found}.")
+    return TypeError(shortened(f"The state at '{path or '/'}' cannot be stored: it must be {rule}. Got {found}."))
 
 
-def restore_state(description: Any, content: bytes, like: Any) -> Any:
+def restore_state(description: Any, content: bytes | memoryview, like: Any) -> Any:
     """Return the state that was described, in the structure and with the classes of another.
 
     Parameters
     ----------
     description
         From `describe_state`.
-    content : bytes
-        The arrays', one after another.
+    content : bytes or memoryview
+        The arrays', one after another in the order of the description: no byte belongs to two of them.
     like
         A state of the same structure.
 
@@ -149,10 +149,25 @@ def restore_state(description: Any, content: bytes, like: Any) -> Any:
     ...
     fedsim_np.errors.DataError: the state at '/1' must be float64 of shape (3,). Got float64 of shape (2,).
     """
-    return _restored(description, content, like, "", 0)
+    return _restored(description, _Bytes(content), like, "", 0)
 
 
-def _restored(about: Any, content: bytes, like: Any, path: str, depth: int) -> Any:
+class _Bytes:
+    """The arrays' bytes, taken one after another: a state takes no more memory than its file."""
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._content, self._taken = memoryview(content), 0
+
+    def take(self, place: int, size: int, path: str) -> memoryview:
+        if place != self._taken:
+            raise _unfit(path, f"stored in bytes of its own, from {self._taken}", place)
+        if place + size > len(self._content):
+            raise _unfit(path, f"stored, in {size} bytes from {place}", f"{len(self._content)} bytes in all")
+        self._taken += size
+        return self._content[place : self._taken]
+
+
+def _restored(about: Any, content: _Bytes, like: Any, path: str, depth: int) -> Any:
     if not isinstance(about, dict) or depth > _MOST_DEEP:
         raise _unfit(path, "described as a state is", type(about).__name__)
     kind = about.get("kind")
@@ -161,7 +176,7 @@ def _restored(about: Any, content: bytes, like: Any, path: str, depth: int) -> A
     if kind in ("plain", "int", "float"):
         return _number(about, like, path)
     if kind not in ("fields", *_CONTAINERS):
-        raise _unfit(path, "of a known kind", repr(kind)[:50])
+        raise _unfit(path, "of a known kind", _said(kind))
     named = _named(kind, about.get("items"), path)
     if kind != "fields" and _is_open(like):
         like = dict.fromkeys(named) if kind not in _SEQUENCES else _CONTAINERS[kind]([None] * len(named))
@@ -203,16 +218,16 @@ def _check_node(kind: str, names: list[Any], like: Any, path: str) -> None:
         raise _unfit(path, _kind_of(like), found)
 
 
-def _array(about: Any, content: bytes, like: Any, path: str) -> Any:
+def _array(about: Any, content: _Bytes, like: Any, path: str) -> Any:
     shape, place, name = about.get("shape"), about.get("place"), about.get("dtype")
     try:
-        dtype = np.dtype(name)
+        dtype = np.dtype(name if isinstance(name, str) else object)
     except (TypeError, ValueError, SyntaxError) as error:
-        raise _unfit(path, "of one of NumPy's dtypes", repr(name)[:50]) from error
+        raise _unfit(path, "of one of NumPy's dtypes", _said(name)) from error
     numbers = [place, *shape] if isinstance(shape, list) else [None]
     is_whole = all(type(number) is int and number >= 0 for number in numbers)
-    if not is_whole or dtype.kind not in _KINDS or not isinstance(name, str):
-        raise _unfit(path, "described as an array is", repr(about)[:50])
+    if not is_whole or dtype.kind not in _KINDS:
+        raise _unfit(path, "described as an array is, by place, shape and dtype", _said(name))
     native, is_scalar = dtype.newbyteorder("="), about["kind"] == "scalar"
     fits = _is_open(like)
     if isinstance(like, np.ndarray | np.generic):
@@ -221,30 +236,32 @@ def _array(about: Any, content: bytes, like: Any, path: str) -> Any:
         is_scalar = isinstance(like, np.generic)
     if not fits:
         raise _unfit(path, _kind_of(like), f"{native.name} of shape {tuple(shape)}")
-    size = dtype.itemsize * math.prod(shape)
-    if place + size > len(content):
-        raise _unfit(path, f"stored, in {size} bytes from {place}", f"{len(content)} bytes in all")
+    stored = content.take(place, dtype.itemsize * math.prod(shape), path)
     try:
-        values = np.frombuffer(content, dtype, math.prod(shape), place).reshape(shape).astype(native)
+        values = np.frombuffer(stored, dtype).reshape(shape).astype(native)
     except ValueError as error:  # too many axes, or one too long for NumPy although there is nothing in it
         raise _unfit(path, "of a shape that NumPy has", str(shape)[:50]) from error
     return values[()] if is_scalar else values
 
 
 def _number(about: Description, like: Any, path: str) -> Any:
-    value, kind = about.get("value"), about["kind"]
+    stored, kind = about.get("value"), about["kind"]
+    value = stored
     try:
-        if kind == "int":
-            value = int(str(value), 16)
-        elif kind == "float":
-            value = float.fromhex(str(value))
-    except (ValueError, OverflowError) as error:
-        raise _unfit(path, f"a stored {kind}", repr(value)[:50]) from error
+        if kind != "plain":
+            value = int(stored, 16) if kind == "int" else float.fromhex(stored)  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _unfit(path, f"a stored {kind}", _said(stored)) from error
     if kind == "plain" and not (value is None or isinstance(value, bool | str)):
-        raise _unfit(path, "a text, True, False or None", repr(value)[:50])
+        raise _unfit(path, "a text, True, False or None", _said(stored))
     if not _is_open(like) and type(value) is not type(like):
-        raise _unfit(path, _kind_of(like), f"{value!r}"[:50])
+        raise _unfit(path, _kind_of(like), shown(value))
     return value
+
+
+def _said(stored: object) -> str:
+    """Return what a file says in few words: what is nested in it may be deeper than Python writes."""
+    return shortened(repr(stored), 50) if isinstance(stored, str | bool) else f"a {type(stored).__name__}"
 
 
 def _is_open(like: Any) -> bool:

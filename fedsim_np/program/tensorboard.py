@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.errors import check_int, check_path
-from fedsim_np.files import replacing
+from fedsim_np.errors import check_int, check_path, data_error
+from fedsim_np.files import check_own, replacing
 from fedsim_np.program.loggers import flatten
 from fedsim_np.program.training import EVALUATION_METRICS_PREFIX
 
@@ -79,10 +79,12 @@ class TensorBoardLogger:
         self.close()
         for folder in ("train", "eval"):
             for path in sorted((self._logdir / folder).glob("events.out.tfevents.*")):
+                check_own(path)
                 _drop_after(path, round_num)
 
     def _writer(self, folder: str) -> Any:
         if folder not in self._writers:
+            check_own(self._logdir / folder, folder=True)
             self._writers[folder] = self._make_writer(str(self._logdir / folder))
         return self._writers[folder]
 
@@ -106,9 +108,14 @@ def _drop_after(path: Path, round_num: int) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    records = list(RawEventFileLoader(str(path)).Load())  # ends before a record that was cut off
-    events = zip(records, map(Event.FromString, records), strict=True)
-    kept = [record for record, event in events if event.step <= round_num or event.HasField("file_version")]
+    try:
+        records = list(RawEventFileLoader(str(path)).Load())  # ends before a record that was cut off
+        events = zip(records, map(Event.FromString, records), strict=True)
+        kept = [record for record, event in events if event.step <= round_num or event.HasField("file_version")]
+    except OSError:
+        raise
+    except Exception as error:  # damaged files are reported in many ways: TensorBoard's, protobuf's, Python's
+        raise data_error("must be an event file of TensorBoard's", error or type(error).__name__, path=path) from error
     if len(kept) == len(records):
         return
     with replacing(path) as temporary, open(temporary, "wb") as file:

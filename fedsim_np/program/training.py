@@ -57,6 +57,7 @@ def run_training_process(
     reshuffle: bool = False,
     *,
     stop_fn: Callable[[], bool] | None = None,
+    loaded: tuple[LearningAlgorithmState | None, int] | None = None,
 ) -> LearningAlgorithmState:
     """Run rounds 1 to `total_rounds`, as TFF's function of this name does.
 
@@ -92,6 +93,8 @@ def run_training_process(
         round reads them in the first iteration's order, as TFF does.
     stop_fn : callable, optional
         Asked after every round: True ends the run there, its state saved.
+    loaded : (LearningAlgorithmState or None, int), optional
+        What the manager's `load_latest` has returned, where it was asked already: it is not asked again.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def run_training_process(
     state, start = training_process.initialize(), 0
     saved = None
     if program_state_manager is not None:
-        saved, start = program_state_manager.load_latest(state)
+        saved, start = program_state_manager.load_latest(state) if loaded is None else loaded
     if saved is not None:
         state = saved
         for logger in loggers:

@@ -32,7 +32,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         If one is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(folder) for folder in folders]
-    write_text(path, _page(runs))
+    write_text(path, _page(runs), through_links=True)
     return path
 
 

@@ -13,9 +13,8 @@ from typing import Any
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture, read_pictures
-from fedsim_np.report.stored import Run, read_run
+from fedsim_np.report.stored import PAGE, Run, check_run_folder, read_run
 
-NAME = "report.html"
 TRAIN = "client_work/train/"
 _MOST_ROWS = 40  # of rounds that a table shows
 
@@ -34,13 +33,14 @@ def write_report(folder: Path, draw: bool = True) -> Path:
     Raises
     ------
     DataError
-        If it is no run's folder, or a file in it is damaged.
+        If it is no run's folder, a file in it is damaged, or one of a run's names there is a link.
     """
+    check_run_folder(folder)
     run, pictures = read_run(folder), read_pictures(folder)
     if draw and not any(picture.name == "learning_curves" for picture in pictures):
         pictures += _curves(run)
-    write_text(folder / NAME, _page(run, pictures))
-    return folder / NAME
+    write_text(folder / PAGE, _page(run, pictures))
+    return folder / PAGE
 
 
 def _page(run: Run, pictures: Sequence[Picture]) -> str:

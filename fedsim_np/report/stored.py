@@ -4,12 +4,50 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedsim_np.errors import data_error
+from fedsim_np.files import check_own, kind_at
+
+# What a spreadsheet takes for a formula, which may call a program, when it opens a CSV file.
+_FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+
+FILES = ("config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "clients.csv", "evaluation.json", "weights.npz")
+PAGE = "report.html"
+FOLDERS = ("checkpoints", "figures", "tensorboard", "tensorboard/train", "tensorboard/eval")
+
+
+def cell_of(text: str) -> str:
+    """Return a client's id as a cell of ``clients.csv``: with ``'`` before what a spreadsheet takes for a formula.
+
+    Examples
+    --------
+    >>> cell_of("=1+1"), text_of(cell_of("=1+1")), cell_of("f0000_14")
+    ("'=1+1", '=1+1', 'f0000_14')
+    """
+    return f"'{text}" if re.match(_FORMULA, text) else text
+
+
+def text_of(cell: str) -> str:
+    """Return the client's id that `cell_of` has written as a cell."""
+    return cell[1:] if re.match(f"'{_FORMULA}", cell) else cell
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raise a `DataError` if something by the name of a run's, or in a folder of a run's, is a link, or a pipe.
+
+    The folder itself may be a link, and what is there by other names is the user's.
+    """
+    for name in (*FILES, PAGE):
+        check_own(folder / name)
+    for name in FOLDERS:
+        check_own(folder / name, folder=True)
+        for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else ():
+            check_own(path, folder=kind_at(path) == "a folder")
 
 
 @dataclass(frozen=True)
@@ -92,6 +130,7 @@ def read_run(folder: Path) -> Run:
     for size in (row.get("num_examples", "") for row in clients):
         if not (size.isascii() and size.isdecimal() and len(size) < 19):
             raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=path)
+    clients = [{**row, "client_id": text_of(row["client_id"])} if "client_id" in row else row for row in clients]
     evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
         raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")

@@ -1,9 +1,16 @@
-"""Measure TFF 0.87.0 on a toy: run as README.md says, writes tff_figures.json."""
+"""Measure TFF 0.87.0 on a toy: run as README.md says, writes tff_figures.json.
+
+usage: make_tff_figures.py [NAME ...]
+
+Of the entries that are named, the others staying as they are: on another processor the last digits may be others.
+"""
 
 import collections
+import inspect
 import json
 import os
 import pathlib
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +22,7 @@ SPEC = collections.OrderedDict(x=tf.TensorSpec([None, 4], tf.float32), y=tf.Tens
 IDS = [f"f{i:04d}_{i:02d}" for i in range(20)]
 
 
-def model_fn():
+def model_fn(input_spec=SPEC):
     """Softmax regression with 4 features and 3 classes, as the tutorial makes it."""
     model = tf.keras.Sequential(
         [
@@ -26,7 +33,7 @@ def model_fn():
     )
     return tff.learning.models.from_keras_model(
         model,
-        input_spec=SPEC,
+        input_spec=input_spec,
         loss=tf.keras.losses.SparseCategoricalCrossentropy(),
         metrics=[tf.keras.metrics.SparseCategoricalAccuracy()],
     )
@@ -104,15 +111,185 @@ def choices():
     }
 
 
+def nobody():
+    """Return what a round without clients gives, after one good round, of every kind of process."""
+    algorithms, sgdm, aggregators = tff.learning.algorithms, tff.learning.optimizers.build_sgdm, tff.aggregators
+    rates, mean = (sgdm(0.1), sgdm(1.0, momentum=0.5)), aggregators.MeanFactory()
+    adaptive = aggregators.PrivateQuantileEstimationProcess.no_noise(0.3, 0.5, 0.4)
+    weighted = algorithms.build_weighted_fed_avg
+    processes = {
+        "weighted": weighted(model_fn, *rates),
+        "unweighted": algorithms.build_unweighted_fed_avg(model_fn, *rates),
+        "proximal": algorithms.build_weighted_fed_prox(model_fn, 0.3, *rates),
+        "sgd": algorithms.build_fed_sgd(model_fn, rates[1]),
+        "scheduled": algorithms.build_weighted_fed_avg_with_optimizer_schedule(model_fn, lambda t: 0.1, sgdm, rates[1]),
+        "no_nan": weighted(model_fn, *rates, model_aggregator=aggregators.MeanFactory(no_nan_division=True)),
+        "clipped": weighted(model_fn, *rates, model_aggregator=aggregators.clipping_factory(adaptive, mean)),
+        "zeroed": weighted(model_fn, *rates, model_aggregator=aggregators.zeroing_factory(2.0, mean)),
+        "robust": weighted(model_fn, *rates, model_aggregator=tff.learning.robust_aggregator()),
+        "debugged": weighted(model_fn, *rates, model_aggregator=tff.learning.add_debug_measurements(mean)),
+        "sampled": weighted(model_fn, *rates, metrics_aggregator=tff.learning.metrics.finalize_then_sample),
+        "eval": algorithms.build_fed_eval(model_fn),
+    }
+    found = {}
+    for name, process in processes.items():
+        before = process.next(process.initialize(), [client(X)]).state
+        after = process.next(before, [])
+        parts = [(s.global_model_weights.trainable, s.finalizer) for s in (before, after.state)]
+        same = [str(plain(old)) == str(plain(new)) for old, new in zip(*parts, strict=True)]
+        found[name] = {"metrics": plain(after.metrics), "model_kept": same[0], "optimizer_kept": same[1]}
+        if name == "clipped":
+            states = [s.aggregator["clipping_norm"][0] for s in (before, after.state)]
+            found[name]["estimates"] = [float(s.current_estimate) for s in states]
+    return found
+
+
+SPECIAL = np.random.RandomState(0).choice(np.float32([np.inf, -np.inf, np.nan, 0, 1, -1]), (40, 4))
+LARGE_X = np.random.RandomState(1).choice(np.float32([-4, -1, 0, 1, 4]), (200, 4))
+LARGE_KERNEL = np.random.RandomState(2).choice(np.float32([-3e38, 3e38, -1, 1, 0]), (4, 3))
+LARGE_Y = np.random.RandomState(3).randint(0, 3, (200, 1)).astype(np.int32)
+TINY_X = (np.random.RandomState(4).standard_normal((60, 4)) * 1e-4).astype(np.float32)
+
+
+def logits_model_fn():
+    """Softmax regression whose loss and accuracy are of logits."""
+    model = tf.keras.Sequential(
+        [tf.keras.layers.InputLayer(input_shape=(4,)), tf.keras.layers.Dense(3, kernel_initializer="zeros")]
+    )
+    return tff.learning.models.from_keras_model(
+        model,
+        input_spec=SPEC,
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[tf.keras.metrics.SparseCategoricalAccuracy()],
+    )
+
+
+def logits():
+    """Return TensorFlow's argmax of special numbers, and accuracies of infinite logits and of such that nearly tie."""
+    evaluation = tff.learning.algorithms.build_fed_eval(logits_model_fn)
+    weights = tff.learning.models.ModelWeights([LARGE_KERNEL, np.zeros(3, np.float32)], [])
+    state = evaluation.set_model_weights(evaluation.initialize(), weights)
+    large = collections.OrderedDict(x=LARGE_X, y=LARGE_Y)
+    evaluated = evaluation.next(state, [tf.data.Dataset.from_tensor_slices(large).batch(20)]).metrics
+    process = tff.learning.algorithms.build_weighted_fed_avg(
+        logits_model_fn, tff.learning.optimizers.build_sgdm(0.1), tff.learning.optimizers.build_sgdm(1.0)
+    )
+    tiny = collections.OrderedDict(x=TINY_X, y=LARGE_Y[:60])
+    trained = process.next(process.initialize(), [tf.data.Dataset.from_tensor_slices(tiny).repeat(3).batch(10)]).metrics
+    return {
+        "argmax": tf.argmax(SPECIAL, 1).numpy().tolist(),
+        "large": plain(evaluated["client_work"]["eval"]["current_round_metrics"]),
+        "tiny": plain(trained["client_work"]["train"]),
+    }
+
+
+def sampled_types():
+    """Return the dtypes of sampled metrics, by those of their sums and what a finalizer makes of these."""
+    first = tf.function(lambda sums: sums[0])
+    sums = {
+        "int32": [np.int32(3)],
+        "int64": [np.int64(3)],
+        "float32": [np.float32(3)],
+        "uint8": [np.uint8(3)],
+        "compared": [np.int32(3)],
+        "mean": [np.float32(1), np.float32(3)],
+    }
+    finalizers = collections.OrderedDict.fromkeys(sums, first)
+    finalizers["compared"] = tf.function(lambda sums: sums[0] > 1)
+    finalizers["mean"] = tf.function(lambda sums: sums[0] / sums[1])
+    client_type = tff.to_type(collections.OrderedDict((k, [v.dtype.type for v in vs]) for k, vs in sums.items()))
+    sample = tff.learning.metrics.finalize_then_sample(finalizers)
+    of_clients = tff.federated_computation(tff.FederatedType(client_type, tff.CLIENTS))(lambda of_each: sample(of_each))  # noqa: PLW0108
+    found = of_clients([collections.OrderedDict(sums)] * 2)
+    return {name: str(array.dtype) for name, array in found.items()}
+
+
+def parameters():
+    """Return the parameters of functions that go by the same names here, and those defaults that are plain."""
+    places = {
+        tff.learning.algorithms: (
+            "build_weighted_fed_avg build_unweighted_fed_avg build_weighted_fed_prox build_unweighted_fed_prox "
+            "build_fed_sgd build_weighted_fed_avg_with_optimizer_schedule build_fed_eval"
+        ),
+        tff.learning.optimizers: (
+            "build_sgdm build_adagrad build_adam build_adamw build_yogi build_rmsprop schedule_learning_rate"
+        ),
+        tff.aggregators: "MeanFactory UnweightedMeanFactory clipping_factory zeroing_factory",
+        tff.aggregators.PrivateQuantileEstimationProcess: "no_noise",
+        tff.learning: "robust_aggregator add_debug_measurements",
+        tff.learning.metrics: "sum_then_finalize finalize_then_sample",
+        tff.simulation: "build_uniform_sampling_fn run_training_process",
+        tff.program: "FileProgramStateManager",
+    }
+    found = {}
+    for place, names in places.items():
+        for name in names.split():
+            of_function = inspect.signature(getattr(place, name)).parameters.values()
+            found[name] = {
+                p.name: repr(p.default) if isinstance(p.default, (bool, int, float, str, type(None))) else None
+                for p in of_function
+            }
+    return found
+
+
+def input_specs():
+    """Return what batches of other forms make of a round: its signature, metrics and weights, or TFF's error."""
+    rows = {
+        "columns": collections.OrderedDict(x=X, y=Y),
+        "int64": collections.OrderedDict(x=X, y=Y.astype(np.int64)),
+        "flat": collections.OrderedDict(x=X, y=Y[:, 0]),
+    }
+    kinds = {name: tf.data.Dataset.from_tensor_slices(arrays).batch(2) for name, arrays in rows.items()}
+    kinds["dropped"] = tf.data.Dataset.from_tensor_slices(rows["columns"]).batch(2, drop_remainder=True)
+    sgdm, found = tff.learning.optimizers.build_sgdm, {}
+    for name, data in kinds.items():
+        spec = data.element_spec
+        process = tff.learning.algorithms.build_weighted_fed_avg(lambda s=spec: model_fn(s), sgdm(0.1), sgdm(1.0))
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, [data])
+        evaluation = tff.learning.algorithms.build_fed_eval(lambda s=spec: model_fn(s))
+        evaluation_state = evaluation.set_model_weights(evaluation.initialize(), process.get_model_weights(state))
+        found[name] = {
+            "next": str(process.next.type_signature),
+            "train": plain(metrics["client_work"]["train"]),
+            "eval": plain(
+                evaluation.next(evaluation_state, [data]).metrics["client_work"]["eval"]["current_round_metrics"]
+            ),
+            "kernel": plain(state.global_model_weights.trainable[0]),
+        }
+    process = tff.learning.algorithms.build_weighted_fed_avg(model_fn, sgdm(0.1), sgdm(1.0))
+    others = {
+        "surplus": client(X).map(lambda e: collections.OrderedDict(**e, z=e["x"])),
+        "flat_where_columns_are_declared": kinds["flat"],
+        "int64_where_int32_is_declared": kinds["int64"],
+    }
+    for name, data in others.items():
+        try:
+            process.next(process.initialize(), [data])
+            found[name] = "taken"
+        except Exception as error:
+            found[name] = type(error).__name__
+    return found
+
+
 def main():
-    """Write everything."""
-    figures = {
-        "about": f"TensorFlow Federated {tff.__version__}, TensorFlow {tf.__version__}, by make_tff_figures.py",
-        "signatures": signatures(),
-        "non_finite": non_finite_table(),
-        "choices": choices(),
+    """Write everything, or what is named."""
+    parts = {
+        "signatures": signatures,
+        "non_finite": non_finite_table,
+        "choices": choices,
+        "nobody": nobody,
+        "logits": logits,
+        "sampled_types": sampled_types,
+        "parameters": parameters,
+        "input_specs": input_specs,
     }
     path = pathlib.Path(__file__).with_name("tff_figures.json")
+    about = f"TensorFlow Federated {tff.__version__}, TensorFlow {tf.__version__}, by make_tff_figures.py"
+    figures = {**json.loads(path.read_text(encoding="utf-8")), "about": about}
+    for name in sys.argv[1:] or parts:
+        figures[name] = parts[name]()
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 

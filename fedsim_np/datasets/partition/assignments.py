@@ -179,6 +179,7 @@ def assign_dirichlet(labels: npt.ArrayLike, num_clients: int, alpha: float, seed
     return _deal(numbers, _counts_of_labels(log_shares, sizes, counts, rng), rng)
 
 
+@np.errstate(under="ignore")  # of shares
 def _counts_of_labels(
     log_shares: npt.NDArray[np.float64],
     sizes: npt.NDArray[np.int64],
@@ -240,6 +241,7 @@ def assign_shards(labels: npt.ArrayLike, num_clients: int, shards_per_client: in
     return assignment
 
 
+@np.errstate(under="ignore")  # of shares
 def assign_quantity_skew(num_examples: int, num_clients: int, beta: float, seed: int = 0) -> Assignment:
     r"""Deal examples out so that clients differ in how many they have.
 
@@ -326,9 +328,10 @@ def assign_similarity(labels: npt.ArrayLike, num_clients: int, similarity: float
     clients, drawn = rng.permutation(k), rng.permutation(n)
     mixed, rest = np.split(drawn, [round(similarity * n)])
     in_order = rest[np.argsort(numbers[rest], kind="stable")]
-    # Whoever has one more of the first kind has not one more of the second.
-    ends = np.arange(1, k + 1, dtype=np.int64)
-    of_mixed, of_all = (np.diff(ends * count // k, prepend=0) for count in (len(mixed), n))
+    # The first ones have one more of what is mixed, the last ones of the rest.
+    of_mixed, of_rest = (np.full(k, len(kind) // k) for kind in (mixed, rest))
+    of_mixed[: len(mixed) % k] += 1
+    of_rest[k - len(rest) % k :] += 1
     assignment = np.empty(n, np.int64)
-    assignment[mixed], assignment[in_order] = np.repeat(clients, of_mixed), np.repeat(clients, of_all - of_mixed)
+    assignment[mixed], assignment[in_order] = np.repeat(clients, of_mixed), np.repeat(clients, of_rest)
     return assignment

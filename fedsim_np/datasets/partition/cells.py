@@ -39,7 +39,7 @@ def _as(dtype: np.dtype[Any], texts: Sequence[str]) -> npt.NDArray[Any] | None:
         return None
     try:
         if dtype.kind == "f":
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 values = np.array(list(map(float, texts)), np.float64).astype(dtype)
             return values if np.isfinite(values).all() else None
         numbers, bounds = list(map(int, texts)), np.iinfo(dtype)
@@ -75,13 +75,33 @@ def labels_of(
     path: str, column: str, texts: Texts, known: Sequence[str] | None, decimal: str
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Return labels as integers (n, 1): those that they are, or their places among the known or the sorted ones."""
-    numbers = {text: _number(_with_a_point(text, decimal)) for text in texts.numbers}
 
     def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:
         for text, line in zip(texts.numbers, texts.lines, strict=True):
             if is_bad(text):
                 raise data_error(f"line {line}, column '{column}': {rule}", repr(text[:50]), path=path)
 
+    as_integers, names = number_labels(list(texts.numbers), known, refuse, decimal)
+    return as_integers[np.concatenate(texts.codes)][:, np.newaxis], names
+
+
+def number_labels(
+    labels: Sequence[str],
+    known: Sequence[str] | None,
+    refuse: Callable[[str, Callable[[str], bool]], None],
+    decimal: str = ".",
+) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Return different texts as integers (c,), and the names of these: none where the texts are integers.
+
+    Parameters
+    ----------
+    labels, known
+        Those that there are, and all that there may be, if that is known.
+    refuse : callable
+        Takes a rule and what breaks it, and raises for a text that does.
+    decimal : {".", ","}
+    """
+    numbers = {text: _number(_with_a_point(text, decimal)) for text in labels}
     names: tuple[str, ...] = ()
     if known is not None:
         refuse(f"a label must be one of the {len(known)} 'label_names'", lambda text: text not in known)
@@ -93,8 +113,7 @@ def labels_of(
     else:
         names = tuple(sorted(numbers))
     place: Mapping[str, Any] = {name: i for i, name in enumerate(names)} or numbers
-    as_integers = np.array([place[text] for text in numbers]).astype(np.int32)
-    return as_integers[np.concatenate(texts.codes)][:, np.newaxis], names
+    return np.array([place[text] for text in numbers]).astype(np.int32), names
 
 
 def _with_a_point(text: str, decimal: str) -> str:

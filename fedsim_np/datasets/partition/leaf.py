@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.datasets.client_data import InMemoryClientData
-from fedsim_np.datasets.partition.arrays import numbers_of
-from fedsim_np.errors import DataError, data_error
+from fedsim_np.datasets.partition.arrays import LabelledClientData, count_classes, labels_of_array, numbers_of, texts_of
+from fedsim_np.errors import DataError, data_error, no_such_file
 from fedsim_np.files import parse_json
 
 
-def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
+def from_leaf_json(path: str | os.PathLike[str]) -> LabelledClientData:
     """Make clients of a JSON file in LEAF's form, or of a folder of such files.
 
     Parameters
@@ -30,15 +29,16 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
 
     Returns
     -------
-    InMemoryClientData
+    LabelledClientData
         In the order of the files and of their users. ``x`` is what it is in the file, as float32 if any client has
         floats in it; ``y``, where it is one number an example, has shape (n, 1): batches of these are what
-        `SoftmaxRegression` takes.
+        `SoftmaxRegression` takes. Texts in ``y`` are numbered as `read_csv` numbers them.
 
     Raises
     ------
     DataError
-        If a file is not of this form, holds texts instead of numbers, or has a user that another one has.
+        If a file is not of this form, holds texts instead of numbers in a field other than ``y``, or has a user that
+        another one has.
 
     Examples
     --------
@@ -65,6 +65,7 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
             clients[user] = arrays
     if not clients:
         raise data_error("must have a user", "none", path=path)
+    label_names = _number_texts(clients, path)
     for name in {name for arrays in clients.values() for name in arrays}:
         having = [arrays for arrays in clients.values() if name in arrays]
         # JSON writes 1.0 as it likes: one client's whole numbers do not make the field one of integers.
@@ -80,14 +81,33 @@ def from_leaf_json(path: str | os.PathLike[str]) -> InMemoryClientData:
                 arrays[name] = arrays[name].astype(dtype or np.float32, copy=False)
             else:  # an empty list says nothing of its examples' shape
                 arrays[name] = np.empty((0, *filled[0].shape[1:]), dtype)
-    return InMemoryClientData(clients)
+    num_classes = max(count_classes(arrays.get("y"), label_names) for arrays in clients.values())
+    return LabelledClientData(clients, label_names, num_classes)
+
+
+def _number_texts(clients: Mapping[str, dict[str, npt.NDArray[Any]]], path: Path) -> tuple[str, ...]:
+    """Put numbers in the place of labels that are texts, of all clients alike; return what they stand for."""
+    having = [arrays for arrays in clients.values() if len(arrays.get("y", ()))]
+    texts = [arrays for arrays in having if arrays["y"].dtype.kind == "O"]
+    if not texts:
+        return ()
+    if len(texts) < len(having):
+        raise data_error("labels must be texts with all users, or with none", "both", path=path, field="y")
+    try:
+        numbers, names = labels_of_array("y", np.concatenate([arrays["y"] for arrays in texts]))
+    except DataError as error:
+        raise DataError(f"file '{path}', {error}") from error
+    ends = np.cumsum([len(arrays["y"]) for arrays in texts])[:-1]
+    for arrays, labels in zip(texts, np.split(numbers[:, np.newaxis], ends), strict=True):
+        arrays["y"] = labels
+    return names
 
 
 def _read(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     try:
         content = parse_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise data_error("must be JSON", error, path=path) from error
     parts = ("users", "num_samples", "user_data")
@@ -109,7 +129,8 @@ def _client(path: Path, user: str, size: object, fields: object) -> dict[str, np
     arrays = {}
     for name, values in fields.items():
         try:
-            array = numbers_of(name, values)
+            texts = texts_of(values, name) if name == "y" else None
+            array = numbers_of(name, values) if texts is None else np.array(texts, object)
         except DataError as error:
             raise DataError(f"file '{path}', client '{user}', {error}") from error
         if len(array) != size:

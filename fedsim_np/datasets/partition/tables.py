@@ -16,11 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedsim_np.datasets.client_data import InMemoryClientData
-from fedsim_np.datasets.partition.arrays import from_arrays
+from fedsim_np.datasets.partition.arrays import DataFrame, LabelledClientData, count_classes, from_arrays
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
-from fedsim_np.errors import DataError, argument_error, argument_type_error, check_type, data_error
+from fedsim_np.errors import (
+    DataError,
+    argument_error,
+    argument_type_error,
+    check_path,
+    check_type,
+    data_error,
+    did_you_mean,
+    no_such_file,
+)
 
 _CELLS = 2**19  # of a block of rows
 
@@ -46,21 +54,6 @@ class Table(NamedTuple):
     num_classes: int
 
 
-class CsvClientData(InMemoryClientData):
-    """Clients from a CSV file.
-
-    Attributes
-    ----------
-    label_names : tuple of str
-        What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
-    num_classes : int
-        c: as many as there are names, or one more than the greatest number; 0 without labels.
-    """
-
-    label_names: tuple[str, ...] = ()
-    num_classes: int = 0
-
-
 def from_csv(
     path: str | os.PathLike[str],
     client: str,
@@ -70,7 +63,7 @@ def from_csv(
     delimiter: str = ",",
     decimal: str = ".",
     label_names: Sequence[str] | None = None,
-) -> CsvClientData:
+) -> LabelledClientData:
     r"""Make clients of a CSV file with a column that says whose each row is.
 
     Parameters
@@ -84,7 +77,7 @@ def from_csv(
 
     Returns
     -------
-    CsvClientData
+    LabelledClientData
         Of examples ``x`` (d,) and ``y`` (1,): batches of these are what `SoftmaxRegression` takes.
 
     Raises
@@ -105,14 +98,13 @@ def from_csv(
     >>> data.create_dataset_for_client("north").to_arrays()["x"].tolist()
     [[1.5, 5.0], [2.0, 5.0]]
     """
-    check_type("client", client, str, "a column's name")
+    check_type("client", client, str, "a column's name (ids, one an example, are for from_arrays)")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
     assert table.client is not None
     try:
-        grouped = from_arrays(table.arrays, table.client)
+        data = from_arrays(table.arrays, table.client)
     except DataError as error:
         raise DataError(f"file '{os.fspath(path)}', {error}") from error
-    data = CsvClientData({name: grouped.create_dataset_for_client(name).to_arrays() for name in grouped.client_ids})
     data.label_names, data.num_classes = table.label_names, table.num_classes
     return data
 
@@ -161,7 +153,9 @@ def read_csv(
     DataError
         If the file is not of this form, or a cell does not fit: it names line and column.
     """
-    path = os.fspath(path)
+    if isinstance(path, DataFrame):
+        raise argument_type_error("path", "a path (of a data frame: from_dataframe, read_dataframe)", type(path))
+    path = check_path("path", path)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\0\r\n"':
         raise argument_error("delimiter", "one character, no quote and no end of a line", delimiter)
     if decimal not in (".", ",") or decimal == delimiter:
@@ -185,7 +179,7 @@ def read_csv(
                     raise data_error("a feature's column must have a name, or the features be named", header, path=path)
             return _read(path, reader, header, label, client, features, own, decimal, known)
     except FileNotFoundError as error:
-        raise data_error("must exist", "no such file", path=path) from error
+        raise no_such_file(path) from error
     except UnicodeDecodeError as error:
         rule = "must be UTF-8 text (of a spreadsheet: saved as 'CSV UTF-8')"
         where = f" in line {_bad_line(path)}" if os.path.isfile(path) else ""  # a pipe is read once
@@ -241,7 +235,8 @@ def _header(path: str, reader: Iterator[list[str]], delimiter: str, wanted: Sequ
     if absent:
         others = [mark for mark in ";\t,|" if mark != delimiter and mark in header[0]]
         hint = f"; is the delimiter {others[0]!r}?" if len(header) == 1 and others else ""
-        raise data_error(f"must have the columns {absent}{hint}", header, path=path)
+        meant = did_you_mean(absent[0], header)
+        raise data_error(f"must have the columns {absent}{hint}", header, path=path, hint=meant)
     return header
 
 
@@ -277,7 +272,7 @@ def _read(
     num_classes = 0
     if label is not None:
         arrays["y"], label_names = labels_of(path, label, texts[label], known, decimal)
-        num_classes = len(label_names) or int(arrays["y"].max()) + 1
+        num_classes = count_classes(arrays["y"], label_names)
     clients = None if client is None else texts[client].array()
     return Table(arrays, clients, label_names, num_classes)
 

@@ -35,7 +35,8 @@ class Aggregator(WithShortcuts, abc.ABC):
     is_weighted : bool or None
         Whether it is for the weighted builders alone (True) or for the unweighted ones (False); None: for both.
     sees_all_clients : bool
-        Whether it is given the clients that do not count too, as updates of zeros with weights of zero.
+        Whether it is given the clients that do not count too, as updates of zeros with weights of zero. A round without
+        clients has k = 0 then; one that does not see all is not asked where nobody counts.
     """
 
     is_weighted: bool | None = None
@@ -76,7 +77,7 @@ class Aggregator(WithShortcuts, abc.ABC):
 class CohortAggregator(Aggregator):
     """The protocol for an aggregator that knows its clients: `next_of_cohort` instead of `Aggregator.next`.
 
-    It is given all clients; ``cohort.counts`` says which count.
+    It is given all clients, perhaps none; ``cohort.counts`` says which count.
     """
 
     @abc.abstractmethod
@@ -101,7 +102,7 @@ def aggregate(aggregator: Aggregator, state: Any, updates: Arrays, cohort: Cohor
     """Have an aggregator of any kind aggregate a round. Where nobody counts for one, the aggregate is NaN."""
     if isinstance(aggregator, CohortAggregator):
         got = aggregator.next_of_cohort(state, updates, cohort)
-    elif aggregator.sees_all_clients or cohort.counts.all():
+    elif aggregator.sees_all_clients or (len(cohort) and cohort.counts.all()):
         got = aggregator.next(state, updates, cohort.client_weights)
     elif cohort.counts.any():
         own = tuple(u[cohort.counts] for u in updates)

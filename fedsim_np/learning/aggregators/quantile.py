@@ -106,8 +106,10 @@ class PrivateQuantileEstimationProcess:
         return QuantileState(estimate, quantile, _float32(self.learning_rate)), ()
 
     def next(self, state: Any, values: Array) -> tuple[QuantileState, tuple[()]]:
-        """Move the estimate."""
+        """Move the estimate; nobody moves it."""
         quantile = QuantileState(*state[0])
+        if not len(values):
+            return quantile, ()
         estimate, target, rate = map(np.float32, quantile[:3])
         below = np.float32(np.mean(values <= estimate))
         factor = np.float32(math.exp(-float(rate * (below - target))))

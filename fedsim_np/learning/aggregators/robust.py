@@ -45,7 +45,7 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
     >>> [update_norms(updates, order).tolist() for order in (1.0, 2.0, np.inf)]
     [[7.0, 1.0], [5.0, 1.0], [4.0, 1.0]]
     """
-    rows = [u.reshape(len(u), -1) for u in updates]
+    rows = [u.reshape(len(u), math.prod(u.shape[1:])) for u in updates]
     with np.errstate(over="ignore"):  # a norm beyond float32 is infinite, and above every limit
         if order == 2:
             # Summed in float64, and float32 from there on as in TFF: a square beyond it makes an infinite norm.

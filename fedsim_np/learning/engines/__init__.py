@@ -19,14 +19,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error
+from fedsim_np.errors import unknown_name
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.engines.columns import stacks
 from fedsim_np.learning.engines.engine import ChunkResult, Engine
 from fedsim_np.learning.engines.evaluation import ColumnEvaluation, LoopEvaluation
+from fedsim_np.learning.engines.host import end_with_parent
 from fedsim_np.learning.engines.lockstep import LockstepEngine, chunk_size_for
 from fedsim_np.learning.engines.loop import LoopEngine
-from fedsim_np.learning.engines.runner import ExecutorArgument, Runner
+from fedsim_np.learning.engines.runner import ExecutorArgument, Runner, Workers
 from fedsim_np.learning.engines.sgd import SGDEngine
 from fedsim_np.learning.models.checks import initial_weights
 from fedsim_np.learning.models.model import Model
@@ -40,7 +41,7 @@ DEFAULT_CACHE_BYTES = 2**28
 def checked_engine(engine: EngineName) -> EngineName:
     """Return an engine's name, or raise a ValueError."""
     if engine not in ENGINES:
-        raise argument_error("engine", f"one of {list(ENGINES)}", engine)
+        raise unknown_name("engine", ENGINES, engine)
     return engine
 
 
@@ -117,7 +118,9 @@ __all__ = [
     "LoopEngine",
     "LoopEvaluation",
     "Runner",
+    "Workers",
     "checked_engine",
     "choose_engine",
+    "end_with_parent",
     "evaluation_engine",
 ]

@@ -24,6 +24,11 @@ class Cache(LRU):
         super().__init__(budget)
         self._of_objects: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
+    def _renew(self, was_held: bool) -> None:
+        super()._renew(was_held)
+        if was_held:
+            self._of_objects = weakref.WeakKeyDictionary()
+
     def find_of(self, owner: Any) -> Any:
         """Return what was kept for as long as an object lives, or None."""
         with self._locked():

@@ -25,7 +25,7 @@ from fedsim_np.datasets.reading import RowBatches, applied
 from fedsim_np.errors import DataError, NamingClient
 from fedsim_np.learning.engines.cache import Cache, WeakKey
 from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
-from fedsim_np.learning.models.checks import check_batch, read_batches
+from fedsim_np.learning.models.checks import check_batch, in_rows, read_batches
 from fedsim_np.learning.models.model import Model
 from fedsim_np.trees import Array
 
@@ -70,7 +70,7 @@ def counted(columns: Sequence[ClientColumns]) -> tuple[Array, Array]:
 def stacks(model: Model) -> bool:
     """Return whether a model's batches are an x and a y whose rows all have one shape."""
     spec = model.input_spec
-    return set(spec) == {"x", "y"} and all(s.shape[:1] == (None,) and None not in s.shape[1:] for s in spec.values())
+    return set(spec) == {"x", "y"} and all(s.shape and None not in s.shape[1:] for s in spec.values())
 
 
 def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
@@ -167,10 +167,18 @@ def _renaming(
         of_sizes = {renaming(parts.maps, parts.source.spec, size) for size in sizes or {1}}  # no batch is like any
         found = [of_sizes.pop() if len(of_sizes) == 1 else None]
         if found[0] is not None:
-            batch = {"x": _renamed(columns, *found[0].x), "y": _renamed(columns, *found[0].y)}
-            check_batch(model.input_spec, batch, dataset.client_id)
+            for size in sizes:
+                batch = {
+                    name: _like_a_batch(columns[field], size, shape)
+                    for name, (field, shape) in found[0]._asdict().items()
+                }
+                check_batch(model.input_spec, batch, dataset.client_id)
         cache.put(key, found, _SMALL)
     return found[0]
+
+
+def _like_a_batch(column: Array, size: int, shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(np.empty((), column.dtype), (size, *shape))
 
 
 def _renamed(columns: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
@@ -188,8 +196,8 @@ def _mapped_batches(
         batch = {name: column[start : start + length] for name, column in gathered.items()}
         for fn in parts.maps:
             batch = applied(fn, batch)
-        here = tuple((array.shape[1:], array.dtype) for array in map(np.asarray, map(batch.get, ("x", "y"))))
-        if form != here or len(batch["x"]) != len(batch["y"]):
+        here = len(batch), *((a.shape, a.dtype) for a in map(np.asarray, map(batch.get, ("x", "y"))))
+        if form != here:
             check_batch(model.input_spec, batch, dataset.client_id)
             form = here
         batches.append(_fields(model, batch))
@@ -205,8 +213,10 @@ def _fields(model: Model, batch: Mapping[str, Array]) -> tuple[Array, Array]:
 
 def _as_model(model: Model, name: str, array: Array) -> Array:
     """Return integers of another width than the model's as int64: clients' fields are laid side by side."""
-    dtype = model.input_spec[name].dtype
-    return array if array.dtype == dtype or dtype.kind not in "iu" else array.astype(np.int64, copy=False)
+    spec = model.input_spec[name]
+    rows: Array = in_rows(spec, array)
+    is_own = rows.dtype == spec.dtype or spec.dtype.kind not in "iu"
+    return rows if is_own else rows.astype(np.int64, copy=False)
 
 
 def _of_batches(

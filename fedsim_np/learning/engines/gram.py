@@ -286,7 +286,8 @@ def _measured(
     lengths = schedule.lengths.astype(np.float32)
     batch_losses = (of_clients(head.losses(z, p, entries)) / np.maximum(lengths, 1)).astype(np.float64)
     loss = (batch_losses * schedule.lengths).sum(axis=0)
-    means = [of_clients(values(p, plan.labels[..., np.newaxis])).sum(axis=0) for values in metrics.means.values()]
+    measured = metrics.values(p, plan.labels[..., np.newaxis], z if head.needs_outputs else None)
+    means = [of_clients(values).sum(axis=0) for values in measured]
     return metrics.of_clients(means, loss, schedule.num_examples, schedule.num_steps)
 
 

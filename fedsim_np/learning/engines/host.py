@@ -1,4 +1,4 @@
-"""The process that a round is computed in: one BLAS thread, Python threads that do not wait, memory that is kept.
+"""The process that a round is computed in: one BLAS thread, threads that do not wait, memory that is kept, an end.
 
 The matrices here are small: more BLAS threads gain nothing, and on a busy machine they wait for each other. The cores
 are used by computing several clients at once instead. NumPy's own OpenBLAS is asked directly; for another BLAS set
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fedsim_np.forking import ProcessLock
 
 
 @functools.cache
@@ -26,7 +29,7 @@ def _openblas() -> tuple[Any, Any] | None:
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")) if folder.is_dir() else ():
             with contextlib.suppress(OSError):
-                library = ctypes.CDLL(str(path))
+                library = ctypes.PyDLL(str(path))  # holds Python's lock: no child is forked while BLAS has its own
                 for prefix in ("scipy_", ""):
                     for suffix in ("64_", ""):
                         names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
@@ -40,7 +43,8 @@ class _Setting:
 
     def __init__(self, functions: Callable[[], tuple[Any, Any] | None], value: float) -> None:
         self._functions, self._value = functions, value
-        self._lock, self._users, self._before = threading.Lock(), 0, value
+        self._lock, self._users = ProcessLock(), 0
+        self._before: float | None = None
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -49,7 +53,15 @@ class _Setting:
             yield
             return
         get, set_ = functions
-        with self._lock:
+
+        def renew(was_held: bool) -> None:
+            # Changed by threads that a forked child has not got. BLAS is not called without need: it has locks as well.
+            if (self._users or was_held) and self._before not in (None, self._value):
+                set_(self._before)
+            self._users = 0
+
+        process = os.getpid()
+        with self._lock(renew):
             if not self._users:
                 self._before = get()
                 if self._before != self._value:
@@ -58,8 +70,8 @@ class _Setting:
         try:
             yield
         finally:
-            with self._lock:
-                self._users -= 1
+            with self._lock(renew):
+                self._users -= process == os.getpid()
                 if not self._users and self._before != self._value:
                     set_(self._before)
 
@@ -77,3 +89,35 @@ def keep_freed_memory() -> None:
     A round of 2 ms would spend another half on having pages given to it again. Elsewhere this does nothing.
     """
     np.empty(32 * 2**20 - 2**16, np.uint8)  # never touched, freed at once; glibc counts no larger ones
+
+
+def end_with_parent() -> None:
+    """Have a worker process end as soon as the process that started it has ended, in whatever way.
+
+    A worker of a `ProcessPoolExecutor` does not notice that its parent was killed, and waits for work for ever. This is
+    done in every worker that computes a part of a round; as the ``initializer`` of an executor also in those that have
+    had nothing to compute. In a process that multiprocessing has not started it does nothing.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ProcessPoolExecutor
+    >>> from multiprocessing import get_context
+    >>> pool = ProcessPoolExecutor(4, mp_context=get_context("spawn"), initializer=end_with_parent)
+    """
+    _watch_parent(os.getpid())
+
+
+@functools.cache
+def _watch_parent(process: int) -> None:
+    """Begin to watch the parent of a process: this one, once."""
+    del process
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, name="fedsim_np watches its parent", daemon=True).start()

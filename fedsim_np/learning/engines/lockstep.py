@@ -15,6 +15,7 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
+from fedsim_np.forking import cached_property
 from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast, Client, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining, check_dtypes, checked_local, checked_result
@@ -51,7 +52,7 @@ class LockstepEngine(Engine):
     name = "cohort"
     takes_columns = True
 
-    @functools.cached_property
+    @cached_property
     def _audited(self) -> tuple[int | None, ...]:
         return rounds_to_audit(self.work)
 
@@ -147,7 +148,7 @@ class Stack:
     tasks: Sequence[Task]
     columns: Sequence[ClientColumns]
 
-    @functools.cached_property
+    @cached_property
     def schedule(self) -> Schedule:
         """The clients' batches side by side."""
         return schedule_of(self.columns)
@@ -244,10 +245,14 @@ class Measure:
         """Measure a step."""
         k, lengths, losses = len(x), self._schedule.lengths[t, : len(x)], np.asarray(output.loss, np.float64)
         if self._declared is not None:
-            self._totals[:, :k] += [losses * lengths, *self._declared.masked_sums(output.predictions, y, mask)]
+            self._totals[:, :k] += [
+                losses * lengths,
+                *self._declared.masked_sums(output.predictions, y, mask, output.outputs),
+            ]
             return
         for i, n in enumerate(lengths.tolist()):
-            of_client = BatchOutput(np.asarray(output.loss)[i], output.predictions[i, :n], n)
+            outputs = None if output.outputs is None else output.outputs[i, :n]
+            of_client = BatchOutput(np.asarray(output.loss)[i], output.predictions[i, :n], n, outputs=outputs)
             batch = {"x": x[i, :n], "y": y[i, :n]}
             self._sums[i] = metrics.add(self._sums[i], self._model.unfinalized_metrics(batch, of_client))
 

@@ -135,7 +135,7 @@ def renaming(functions: Sequence[MapFunction], spec: Mapping[str, ArraySpec], le
             made, tried = fn(made), fn(tried)
         x, y = made["x"], made["y"]
         same = (np.array_equal(tried[name], arrays[made[name].field].reshape(made[name].shape)) for name in ("x", "y"))
-        if not all(same) or {x.shape[0], y.shape[0]} != {length}:
+        if len(made) != 2 or not all(same) or {x.shape[0], y.shape[0]} != {length}:
             return None
     except Exception:  # whatever a function raises that is given something else than it expects
         return None

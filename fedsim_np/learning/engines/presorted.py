@@ -101,8 +101,8 @@ class _Local:
         if not (self._head.may_be_plain and self._quickly(block, z, p, labels)):
             self.weights, self._velocity = before
             self._carefully(block, z, p, labels)
-        losses = self._head.losses(z, p, entries)
-        return [values.sum(dtype=np.float64) for values in (losses, *(f(p, block.y) for f in metrics.means.values()))]
+        losses, outputs = self._head.losses(z, p, entries), z if self._head.needs_outputs else None
+        return [values.sum(dtype=np.float64) for values in (losses, *metrics.values(p, block.y, outputs))]
 
     def _quickly(self, block: _Block, z: Array, p: Array, labels: Array) -> bool:
         """Take steps whose exponentials stay in float32's range; return whether they did."""

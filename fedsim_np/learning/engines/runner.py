@@ -18,26 +18,67 @@ import os
 import pickle
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_type_error, check_int
+from fedsim_np.errors import argument_type_error, check_float, check_int, check_type
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, reduced
-from fedsim_np.learning.engines.host import keep_freed_memory, one_blas_thread, quick_switching
+from fedsim_np.learning.engines.host import end_with_parent, keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.trees import Array
 
-ExecutorArgument = Executor | Literal["serial"] | None
-"""None for threads where a round is wide enough, "serial" for none, or any `concurrent.futures.Executor`."""
+
+@dataclass(frozen=True)
+class Workers:
+    """Any executor, for which a round does not wait for ever: of workers that are gone or frozen nothing may be heard.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+    timeout : float
+        Seconds in which no part of a cohort gets done, after which the round is a `TimeoutError`: more than the largest
+        part takes. Nothing is changed then, and what has not begun is cancelled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the executor is none, or the timeout no finite number >= 0.001.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> Workers(ThreadPoolExecutor(2), timeout=60).timeout
+    60.0
+    """
+
+    executor: Executor
+    timeout: float
+
+    def __post_init__(self) -> None:
+        check_type("executor", self.executor, Executor, "a concurrent.futures.Executor")
+        object.__setattr__(self, "timeout", check_float("timeout", self.timeout, minimum=0.001))
+
+
+ExecutorArgument = Executor | Workers | Literal["serial"] | None
+"""None for threads where a round is wide enough, "serial" for none, any `concurrent.futures.Executor`, or `Workers`."""
 
 
 def cut(tasks: Sequence[Task], chunk_size: int) -> list[Sequence[Task]]:
@@ -76,9 +117,19 @@ class Runner:
     """
 
     def __init__(self, engine: Engine, executor: ExecutorArgument, cache_bytes: int) -> None:
-        if not (executor is None or executor == "serial" or isinstance(executor, Executor)):
-            raise argument_type_error("executor", "None, 'serial' or a concurrent.futures.Executor", executor)
-        self.engine, self._executor = engine, executor
+        if not (executor is None or executor == "serial" or isinstance(executor, Executor | Workers)):
+            rule = "None, 'serial' or a concurrent.futures.Executor, or Workers around one"
+            raise argument_type_error("executor", rule, executor)
+        # NumPy imports these at first use: in a thread, a child that is forked meanwhile would wait for it for ever.
+        import numpy.ma
+        import numpy.random  # noqa: F401
+
+        self.engine, self._timeout, self._process = engine, None, os.getpid()
+        self._executor: Executor | Literal["serial"] | None
+        if isinstance(executor, Workers):
+            self._executor, self._timeout = executor.executor, executor.timeout
+        else:
+            self._executor = executor
         self._cache = Cache(check_int("cache_bytes", cache_bytes, minimum=0))
         self._threads: dict[int, ThreadPoolExecutor] = {}  # by process: a forked child has none of its parent's
 
@@ -105,12 +156,14 @@ class Runner:
         sent : Broadcast
         datasets : sequence of Dataset
         kept : sequence of trees, optional
-            What the server keeps of each client.
+            What the server keeps of each client; of nobody, what it keeps of a new one.
         reduce : callable, optional
             What becomes of a chunk's updates, those that are not finite being zeros; the results are added up.
         """
         of_each = itertools.repeat(None) if kept is None else kept
-        tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(datasets, of_each, strict=False)]
+        # What nobody sends has the form of what a client without data does.
+        cohort = datasets or [Dataset.from_batches([], "nobody")]
+        tasks = [Task(dataset, dataset.client_id, own) for dataset, own in zip(cohort, of_each, strict=False)]
         chunks = cut(tasks, self.engine.chunk_size)
         executor = self._workers(len(chunks))
         keep_freed_memory()
@@ -120,24 +173,27 @@ class Runner:
             if executor is None:
                 results = map(work.do, chunks, itertools.repeat(self._cache))
             elif not self.sends_pickles:
-                results = _finished(self._thread_tasks(executor, work, chunks), executor)
+                results = self._finished(self._thread_tasks(executor, work, chunks), executor)
             elif reduce is None or _pickles(reduce):
-                results = _finished(self._pickled_tasks(executor, work, chunks), executor)
+                results = self._finished(self._pickled_tasks(executor, work, chunks), executor)
             else:  # of an aggregator that cannot travel: the updates come back
                 updates = self._pickled_tasks(executor, work._replace(reduce=None), chunks)
-                results = map(reduced, _finished(updates, executor), itertools.repeat(reduce))
-            return _joined(results, len(tasks), reduce is not None)
+                results = map(reduced, self._finished(updates, executor), itertools.repeat(reduce))
+            joined = _joined(results, len(tasks), reduce is not None)
+        return joined if datasets else _without_clients(joined, reduce is not None)
 
     def _workers(self, num_chunks: int) -> Executor | None:
-        if isinstance(self._executor, Executor):
+        process = os.getpid()
+        # A forked child has none of the threads that its parent's executor had.
+        is_left = isinstance(self._executor, ThreadPoolExecutor) and process != self._process
+        if isinstance(self._executor, Executor) and not is_left:
             return self._executor
         if self._executor == "serial" or num_chunks == 1 or not self.engine.takes_columns or _cores() == 1:
             return None
-        process = os.getpid()
         if process not in self._threads:
             threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
             self._threads = {process: threads}
-            weakref.finalize(self, threads.shutdown, wait=False)
+            weakref.finalize(self, _end, threads, process)
         return self._threads[process]
 
     def _thread_tasks(
@@ -152,9 +208,10 @@ class Runner:
     def _load_ahead(self, executor: Executor, chunk: Sequence[Task]) -> None:
         """Have the executor load the columns of a chunk that are not here yet."""
         with suppress(Exception):  # it is raised again where the client is read, in order
-            for task in chunk if self.engine.takes_columns else ():
+            # What is read ahead is waited for by reading, which knows of no timeout.
+            for task in chunk if self.engine.takes_columns and self._timeout is None else ():
                 if isinstance(task.data, Dataset):
-                    task.data.load_ahead(executor.submit)
+                    task.data.load_ahead(lambda *call: _Ahead(executor.submit(*call)))
 
     def _read(self, task: Task) -> Dataset | ClientColumns:
         """Return a client read, by this thread and in order; for an engine of batches, what its maps make of it."""
@@ -174,8 +231,9 @@ class Runner:
                 f"sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
                 "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
+        attempt = os.urandom(8)  # Dask knows work by its arguments: a repeated round is not the one that was cancelled
         for chunk in chunks:
-            yield executor.submit(_run_pickled, pickled, [self._pickled(task) for task in chunk])
+            yield executor.submit(_run_pickled, pickled, [self._pickled(task) for task in chunk], attempt)
 
     def _pickled(self, task: Task) -> bytes:
         """Return a task with its dataset's description; if a map cannot be pickled, with what it makes of the data."""
@@ -186,6 +244,38 @@ class Runner:
                 return pickle.dumps(task)
         data = self._read(task) if self.engine.takes_columns else _applied(task.data)
         return pickle.dumps(task._replace(data=data))
+
+    def _finished(self, futures_to_be: Iterator[Future[Any]], executor: Executor) -> Iterator[ChunkResult]:
+        """Yield results, pickled ones or not, in order; if one fails, the others are cancelled."""
+        futures: list[Future[Any]] = []
+        name, unchanged_state = (
+            type(executor).__name__,
+            "The round was not finished and no state was changed: repeat it",
+        )
+        try:
+            futures.extend(futures_to_be)
+            futures.reverse()
+            while futures:
+                if self._timeout is not None and not _is_done(futures, self._timeout):
+                    raise TimeoutError(
+                        f"{name} got no part of the round done in {self._timeout:g} s (timeout), and the results of "
+                        f"{sum(not future.done() for future in futures)} parts were awaited: workers may be gone or "
+                        f"frozen, or need longer. {unchanged_state} with a new executor or a longer timeout."
+                    )
+                result = futures.pop().result()
+                yield pickle.loads(result) if isinstance(result, bytes) else result
+        except BrokenExecutor as error:
+            raise RuntimeError(
+                f"A worker of {name} ended while a round was computed ({error}). {unchanged_state} with a new executor."
+            ) from error
+        except CancelledError as error:
+            raise RuntimeError(
+                f"{name} cancelled a round: it was shut down or restarted, or its client, cluster or scheduler ended. "
+                f"{unchanged_state}, with a new executor if this one has ended."
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 class _Work(NamedTuple):
@@ -220,8 +310,10 @@ def _applied(dataset: Dataset) -> Dataset:
     return Dataset.from_batches(batches, dataset.client_id)
 
 
-def _run_pickled(work: bytes, tasks: Iterable[bytes]) -> bytes:
+def _run_pickled(work: bytes, tasks: Iterable[bytes], attempt: bytes) -> bytes:
     """Run a chunk in another process; return its pickled result."""
+    del attempt
+    end_with_parent()
     loaded: _Work = pickle.loads(work)
     keep_freed_memory()
     with one_blas_thread(), unchanged(loaded.parts):
@@ -240,23 +332,38 @@ class _Travelling:
         return np.transpose, (np.array(self._array.transpose(axes), order="C"), np.argsort(axes).tolist())
 
 
-def _finished(futures_to_be: Iterator[Future[Any]], executor: Executor) -> Iterator[ChunkResult]:
-    """Yield results, pickled ones or not, in order; if one fails, the others are cancelled."""
-    futures: list[Future[Any]] = []
-    try:
-        futures.extend(futures_to_be)
-        futures.reverse()
-        while futures:
-            result = futures.pop().result()
-            yield pickle.loads(result) if isinstance(result, bytes) else result
-    except BrokenExecutor as error:
-        raise RuntimeError(
-            f"A worker of {type(executor).__name__} ended while a round was computed ({error}). The round was not "
-            "finished and no state was changed: repeat it with a new executor."
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
+class _Ahead(Future[Any]):
+    """What a thread does ahead; to a forked child, which has not got that thread, it is cancelled."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        super().__init__()
+        self._future, self._process = future, os.getpid()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the thread returns."""
+        if self._process != os.getpid():
+            raise CancelledError
+        return self._future.result(timeout)
+
+
+def _is_done(futures: Sequence[Future[Any]], timeout: float) -> bool:
+    """Wait until the last of the futures is done; return False once none of them gets done for so many seconds."""
+    waiting = {future for future in futures if not future.done()}
+    while futures[-1] in waiting:
+        done, waiting = wait(waiting, timeout, FIRST_COMPLETED)
+        if not done:
+            return False
+    return True
+
+
+def _end(threads: ThreadPoolExecutor, process: int) -> None:
+    if process == os.getpid():  # in a forked child a lock of theirs may be held by one that it has not got
+        threads.shutdown(wait=False)
+
+
+def _without_clients(result: ChunkResult, is_reduced: bool) -> ChunkResult:
+    nobody: ChunkResult = trees.take(result, slice(0))
+    return nobody._replace(updates=result.updates) if is_reduced else nobody
 
 
 def _joined(results: Iterator[ChunkResult], k: int, is_reduced: bool) -> ChunkResult:

@@ -5,6 +5,7 @@ The data are a client's batches; a model is asked for its first weights, and for
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec, Dataset
-from fedsim_np.errors import argument_error, argument_type_error, data_error
+from fedsim_np.errors import DataError, argument_error, argument_type_error, data_error
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelFn, ModelWeights
 
 ClientBatches = Dataset | Iterable[Mapping[str, npt.ArrayLike]]
@@ -37,9 +38,9 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
     Raises
     ------
     DataError
-        If a field is missing, or has another shape, length or dtype than the model takes. Integers of any width may
-        stand for integers; floats must be of the model's own type, since another would silently change the
-        arithmetic.
+        If a field is missing or the model takes none of that name, or one has another shape, length or dtype than the
+        model takes. Integers of any width may stand for integers; floats must be of the model's own type, since another
+        would silently change the arithmetic. Numbers of shape (b,) may stand for (b, 1), and are given out as that.
 
     Examples
     --------
@@ -51,32 +52,48 @@ def read_batches(model: Model, dataset: Dataset) -> Iterator[Batch]:
     fedsim_np.errors.DataError: client 'ann', field 'x': a batch must be float32 of shape (None, 2).
     Got float64 of shape (1, 2).
     """
-    known = None
+    known, is_flat = None, False
     for batch in dataset.batches():
         # Most batches are of the form of the one before.
         arrays = [batch.get(name) for name in model.input_spec]
         form = [(array.shape, array.dtype) if type(array) is np.ndarray else None for array in arrays]
-        if form != known:
-            check_batch(model.input_spec, batch, dataset.client_id)
+        if form != known or len(batch) != len(arrays):
+            try:
+                check_batch(model.input_spec, batch, dataset.client_id)
+            except DataError as error:
+                if dataset.is_batched:
+                    raise
+                rule = f"a dataset must be batched, as .batch(20) does, and have the fields {list(model.input_spec)}"
+                found = f"single examples with the fields {list(batch)}"
+                raise data_error(rule, found, client_id=dataset.client_id) from error
             known = None if None in form else form
-        yield batch
+            is_flat = any(np.ndim(batch[name]) < len(spec.shape) for name, spec in model.input_spec.items())
+        yield OrderedDict((n, in_rows(s, batch[n])) for n, s in model.input_spec.items()) if is_flat else batch
 
 
-def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], client_id: str | None) -> None:
+def in_rows(spec: ArraySpec, array: npt.ArrayLike) -> Any:
+    """Return the field of a batch that was checked, (b,) as (b, 1) where the model wants that."""
+    return array if np.ndim(array) == len(spec.shape) else np.expand_dims(array, -1)
+
+
+def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], client_id: str | None = None) -> None:
     """Raise a `DataError` unless a batch is what a model takes, see `read_batches`."""
+    for name in [*batch, *input_spec]:
+        if name not in batch or name not in input_spec:
+            rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.select)"
+            raise data_error(rule, list(batch), client_id=client_id, field=name)
     for name, spec in input_spec.items():
-        if name not in batch:
-            rule = f"a batch must have the fields {list(input_spec)} (see Dataset.batch and Dataset.map)"
-            raise data_error(rule, list(batch), client_id=client_id)
         array = np.asarray(batch[name])
         shape, dtype = array.shape, array.dtype
+        if spec.shape[-1:] == (1,) and len(shape) == len(spec.shape) - 1:
+            shape = (*shape, 1)
         fits = len(shape) == len(spec.shape) and all(
             wanted in (None, length) for wanted, length in zip(spec.shape, shape, strict=True)
         )
         if not fits or not (dtype == spec.dtype or (dtype.kind in "iu" and spec.dtype.kind in "iu" and dtype.isnative)):
             rule = f"a batch must be {spec.dtype.name} of shape {spec.shape}"
             order = "" if dtype.isnative else " in foreign byte order"
-            raise data_error(rule, f"{dtype.name}{order} of shape {shape}", client_id=client_id, field=name)
+            raise data_error(rule, f"{dtype.name}{order} of shape {array.shape}", client_id=client_id, field=name)
     lengths = {len(batch[name]) for name, spec in input_spec.items() if spec.shape[:1] == (None,)}
     if len(lengths) > 1:
         found = {name: np.shape(batch[name]) for name in input_spec}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ class Measured:
         self._model, self._declared, self._sums = model, model.declared_metrics, model.initial_metrics()
         self._means = [0.0] * (len(self._declared.means) if self._declared else 0)
         self._loss, self._examples, self._batches = 0.0, 0, 0
-        self._waiting: list[tuple[Array, Array]] = []  # predictions and labels, all of one form
+        self._waiting: list[tuple[Array, Array, Any]] = []  # predictions, labels, outputs, all of one form
         self._form: Any = None
         self._bytes = 0
 
@@ -91,7 +91,8 @@ class Measured:
         if form != self._form or self._bytes > _WAITING_BYTES:
             self._compute()
             self._form = form
-        self._waiting.append((np.array(predictions) if is_by_row else predictions, y))
+        outputs = None if output.outputs is None else np.array(output.outputs)
+        self._waiting.append((np.array(predictions) if is_by_row else predictions, y, outputs))
         self._bytes += y.nbytes + (predictions.nbytes if is_by_row else _WAITING_BYTES)
         self._loss += float(output.loss) * n
         self._examples, self._batches = self._examples + n, self._batches + 1
@@ -108,18 +109,21 @@ class Measured:
         if not self._waiting or self._declared is None:
             return
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        predictions, y = waiting[0] if len(waiting) == 1 else map(np.concatenate, zip(*waiting, strict=True))
-        ends = np.cumsum([0, *(len(labels) for _, labels in waiting)]).tolist()
-        for place, values_of in enumerate(self._declared.means.values()):
-            values = values_of(predictions, y)
+        predictions, y, outputs = waiting[0] if len(waiting) == 1 else map(_joined, zip(*waiting, strict=True))
+        ends = np.cumsum([0, *(len(labels) for _, labels, _ in waiting)]).tolist()
+        for place, values in enumerate(self._declared.values(predictions, y, outputs)):
             if len(waiting) > 1 and values.shape[:1] != y.shape[:1]:  # not one an example
-                parts = [values_of(*one) for one in waiting]
+                parts = [[*self._declared.values(*one)][place] for one in waiting]
             elif len(waiting) == 1 or values.dtype == np.bool_:  # counts are exact in any grouping
                 parts = [values]
             else:
                 parts = [values[a:b] for a, b in itertools.pairwise(ends)]
             for part in parts:
                 self._means[place] += float(part.sum())
+
+
+def _joined(arrays: Sequence[Any]) -> Any:
+    return None if arrays[0] is None else np.concatenate(arrays)
 
 
 def objective(model: Model, weights: ModelWeights, batches: Iterable[Batch]) -> tuple[float, Arrays]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ import numpy.typing as npt
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
-from fedsim_np.errors import check_float, check_int
+from fedsim_np.errors import DataError, argument_error, argument_type_error, check_float, check_int
 from fedsim_np.learning.losses import Head
+from fedsim_np.learning.models.checks import check_batch
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelWeights
 from fedsim_np.trees import Array, Arrays
 
@@ -38,6 +40,26 @@ def dense_gradients(x: Array, errors: Array) -> tuple[Array, Array]:
     return np.matmul(x.swapaxes(-1, -2), errors), errors.sum(axis=-2)
 
 
+def narrowed(widest: Mapping[str, ArraySpec], given: Mapping[str, ArraySpec]) -> OrderedDict[str, ArraySpec]:
+    """Return the spec of batches that was asked for, if a model with the widest one takes such batches.
+
+    Examples
+    --------
+    >>> widest = {"y": ArraySpec((None, 1), np.int32)}
+    >>> narrowed(widest, {"y": ArraySpec((20,), np.int64)})["y"]
+    ArraySpec(shape=(20, 1), dtype=int64)
+    """
+    rule = f"a dataset's element_spec of batches that fit {dict(widest)}"
+    if not isinstance(given, Mapping) or not all(isinstance(spec, ArraySpec) for spec in given.values()):
+        raise argument_type_error("input_spec", rule, given)
+    try:
+        check_batch(widest, {name: np.zeros([n or 1 for n in spec.shape], spec.dtype) for name, spec in given.items()})
+    except DataError as error:
+        raise argument_error("input_spec", rule, dict(given)) from error
+    shapes = {name: (given[name].shape[0], *spec.shape[1:]) for name, spec in widest.items()}
+    return OrderedDict((name, ArraySpec(shape, given[name].dtype)) for name, shape in shapes.items())
+
+
 class HeadedModel(Model):
     """Layers that end in a head; a subclass writes `outputs`, `backward` and `initial_weights`.
 
@@ -52,13 +74,27 @@ class HeadedModel(Model):
         Of y.
     l2 : float
         The objective is the loss and ``l2/2`` times the sum of the squared weights. Reported losses are without it.
+    input_spec : mapping of str to ArraySpec, optional
+        Of the batches, such as a dataset's `element_spec`: it fixes what they may be, and what the type signature says
+        of them, their length (``batch(..., drop_remainder=True)``) and the labels' integers. By default batches have
+        any length, and labels that are classes are int32.
     """
 
-    def __init__(self, head: Head, num_features: int, num_targets: int, dtype: npt.DTypeLike, l2: float = 0.0) -> None:
+    def __init__(
+        self,
+        head: Head,
+        num_features: int,
+        num_targets: int,
+        dtype: npt.DTypeLike,
+        l2: float = 0.0,
+        input_spec: Mapping[str, ArraySpec] | None = None,
+    ) -> None:
         self.num_features = check_int("num_features", num_features, minimum=1)
         self.head, self.l2, self._num_targets = head, check_float("l2", l2, minimum=0.0), num_targets
         x, y = ArraySpec((None, self.num_features), np.float32), ArraySpec((None, num_targets), dtype)
         self.input_spec = OrderedDict(x=x, y=y)
+        if input_spec is not None:
+            self.input_spec = narrowed(self.input_spec, input_spec)
 
     @abc.abstractmethod
     def outputs(self, trainable: Arrays, x: Array) -> tuple[Array, Any]:
@@ -78,9 +114,9 @@ class HeadedModel(Model):
 
     def forward_pass(self, weights: ModelWeights, batch: Batch) -> BatchOutput:
         """Return the mean loss and the predictions (b, c)."""
-        losses, predictions, cache = self._forward(weights.trainable, batch["x"], np.asarray(batch["y"]))
+        losses, predictions, z, cache = self._forward(weights.trainable, batch["x"], np.asarray(batch["y"]))
         n = len(losses)
-        return BatchOutput(losses.sum() / losses.dtype.type(max(1, n)), predictions, n, cache)
+        return BatchOutput(losses.sum() / losses.dtype.type(max(1, n)), predictions, n, cache, z)
 
     def gradient(self, weights: ModelWeights, batch: Batch, output: BatchOutput) -> Arrays:
         """Return the gradients of the mean loss and the penalty."""
@@ -93,13 +129,13 @@ class HeadedModel(Model):
         self, weights: Arrays, x: Array, y: Array, mask: Array
     ) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each of k clients, forward and backward at once, see `Stackable`."""
-        losses, predictions, (targets, hidden) = self._forward(weights, x, y)
+        losses, predictions, z, (targets, hidden) = self._forward(weights, x, y)
         n = np.maximum(mask.sum(axis=1), 1).astype(losses.dtype)
         errors = self.head.errors(predictions, targets)
         errors /= n[:, np.newaxis, np.newaxis]
         errors[~mask] = 0
         loss = np.where(mask, losses, 0).sum(axis=1) / n
-        return BatchOutput(loss, predictions), self._gradients(weights, x, hidden, errors)
+        return BatchOutput(loss, predictions, outputs=z), self._gradients(weights, x, hidden, errors)
 
     def penalty(self, weights: ModelWeights) -> float:
         """Return l2/2 times the sum of the squared weights."""
@@ -109,11 +145,13 @@ class HeadedModel(Model):
         """Raise a `DataError` if the head does not take these labels."""
         self.head.check(y)
 
-    def _forward(self, trainable: Arrays, x: Array, y: Array) -> tuple[Array, Array, Any]:
+    def _forward(self, trainable: Arrays, x: Array, y: Array) -> tuple[Array, Array, Array | None, Any]:
+        """Return losses, predictions, the outputs where the head needs them, and what `gradient` wants to find."""
         z, hidden = self.outputs(trainable, x)
         targets = self.head.targets(y.reshape(*x.shape[:-1], self._num_targets))
         predictions = self.head.predict(z)
-        return self.head.losses(z, predictions, targets), predictions, (targets, hidden)
+        losses = self.head.losses(z, predictions, targets)
+        return losses, predictions, z if self.head.needs_outputs else None, (targets, hidden)
 
     def _gradients(self, trainable: Arrays, x: Array, hidden: Any, errors: Array) -> Arrays:
         gradients = self.backward(trainable, x, hidden, errors)

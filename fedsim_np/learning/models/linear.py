@@ -2,10 +2,12 @@ r"""Models of one layer, :math:`z = x W + b`: softmax regression, the tutorial's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fedsim_np.datasets import ArraySpec
 from fedsim_np.errors import check_int
 from fedsim_np.learning.losses import LossName, SoftmaxHead, SquaresHead
 from fedsim_np.learning.models.layers import HeadedModel, dense, dense_gradients
@@ -59,6 +61,8 @@ class SoftmaxRegression(LinearModel):
         Which cross-entropy, see `fedsim_np.learning.losses`.
     l2 : float
         Adds ``l2/2 (|W|^2 + |b|^2)`` to the objective; reported losses are without it, as Keras's metric is.
+    input_spec : mapping of str to ArraySpec, optional
+        Of the batches, such as a dataset's `element_spec`, see `HeadedModel`.
 
     Notes
     -----
@@ -66,7 +70,7 @@ class SoftmaxRegression(LinearModel):
     kernel          (d, c)        ``weights.trainable[0]``
     bias            (c,)          ``weights.trainable[1]``
     x               (b, d)        float32
-    y               (b, 1)        integers in [0, c)
+    y               (b, 1), (b,)  integers in [0, c)
     predictions     (b, c)        probabilities
     ==============  ============  =============================
 
@@ -84,11 +88,16 @@ class SoftmaxRegression(LinearModel):
     metrics = SoftmaxHead.metrics
 
     def __init__(
-        self, num_features: int = 784, num_classes: int = 10, loss: LossName = "keras", l2: float = 0.0
+        self,
+        num_features: int = 784,
+        num_classes: int = 10,
+        loss: LossName = "keras",
+        l2: float = 0.0,
+        input_spec: Mapping[str, ArraySpec] | None = None,
     ) -> None:
         self.num_classes = self.num_outputs = check_int("num_classes", num_classes, minimum=1)
         self.loss = loss
-        super().__init__(SoftmaxHead(self.num_classes, loss), num_features, 1, np.int32, l2)
+        super().__init__(SoftmaxHead(self.num_classes, loss), num_features, 1, np.int32, l2, input_spec)
 
     def softmax_head(self) -> SoftmaxHead:
         """Say that this is softmax regression on ``trainable = (kernel, bias)``, see `IsSoftmaxRegression`."""
@@ -109,6 +118,8 @@ class LinearRegression(LinearModel):
         c, the columns of y, float32.
     l2 : float
         Adds ``l2/2 (|W|^2 + |b|^2)`` to the objective; reported losses are without it.
+    input_spec : mapping of str to ArraySpec, optional
+        Of the batches, such as a dataset's `element_spec`, see `HeadedModel`.
 
     Examples
     --------
@@ -121,6 +132,12 @@ class LinearRegression(LinearModel):
 
     metrics = SquaresHead.metrics
 
-    def __init__(self, num_features: int, num_targets: int = 1, l2: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_targets: int = 1,
+        l2: float = 0.0,
+        input_spec: Mapping[str, ArraySpec] | None = None,
+    ) -> None:
         self.num_targets = self.num_outputs = check_int("num_targets", num_targets, minimum=1)
-        super().__init__(SquaresHead(), num_features, self.num_targets, np.float32, l2)
+        super().__init__(SquaresHead(), num_features, self.num_targets, np.float32, l2, input_spec)

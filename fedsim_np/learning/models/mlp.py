@@ -3,12 +3,13 @@ r"""The multi-layer perceptron: McMahan et al.'s 2NN at its defaults."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.datasets import ArraySpec
+from fedsim_np.errors import argument_type_error, check_int, unknown_name
 from fedsim_np.learning.losses import SoftmaxHead
 from fedsim_np.learning.models.layers import HeadedModel, dense, dense_gradients
 from fedsim_np.learning.models.model import ModelWeights
@@ -43,10 +44,12 @@ class MLP(HeadedModel):
     seed : int
         Of the first weights: kernels are uniform within :math:`\pm\sqrt{6 / (m + n)}` for m inputs and n outputs
         (Glorot and Bengio 2010), drawn from (seed, layer); biases are zero.
+    input_spec : mapping of str to ArraySpec, optional
+        Of the batches, such as a dataset's `element_spec`, see `HeadedModel`.
 
     Notes
     -----
-    ``weights.trainable`` is ``(W_1, b_1, W_2, b_2, ...)``. x is (b, d) float32, y (b, 1) integers in [0, c),
+    ``weights.trainable`` is ``(W_1, b_1, W_2, b_2, ...)``. x is (b, d) float32, y (b, 1) or (b,) integers in [0, c),
     predictions are probabilities (b, c). The loss is Keras's cross-entropy, see `fedsim_np.learning.losses`.
 
     References
@@ -73,16 +76,17 @@ class MLP(HeadedModel):
         num_classes: int = 10,
         activation: Activation = "relu",
         seed: int = 0,
+        input_spec: Mapping[str, ArraySpec] | None = None,
     ) -> None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence):
             raise argument_type_error("hidden", "a sequence of integers", hidden)
         if activation not in get_args(Activation):
-            raise argument_error("activation", f"one of {list(get_args(Activation))}", activation)
+            raise unknown_name("activation", get_args(Activation), activation)
         self.hidden = tuple(check_int("hidden", units, minimum=1) for units in hidden)
         self.num_classes = check_int("num_classes", num_classes, minimum=1)
         self.activation, self.seed = activation, check_int("seed", seed, minimum=0)
         self.weight_names = [f"{kind}_{layer}" for layer in range(len(hidden) + 1) for kind in ("kernel", "bias")]
-        super().__init__(SoftmaxHead(self.num_classes), num_features, 1, np.int32)
+        super().__init__(SoftmaxHead(self.num_classes), num_features, 1, np.int32, input_spec=input_spec)
 
     def initial_weights(self) -> ModelWeights:
         """Return kernels drawn from (seed, layer), and biases of zeros."""

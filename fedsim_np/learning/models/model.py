@@ -53,12 +53,15 @@ class BatchOutput(NamedTuple):
         Examples in the batch (b); None stands for ``len(predictions)``.
     cache : object
         What the model wants to find again in its backward pass.
+    outputs : ndarray, shape (b, ...), or None
+        What predictions were made of, where the model's accuracy is of that (``from_logits`` in Keras).
     """
 
     loss: Any
     predictions: Array
     num_examples: int | None = None
     cache: Any = None
+    outputs: Array | None = None
 
 
 class Model(WithShortcuts, abc.ABC):
@@ -71,7 +74,7 @@ class Model(WithShortcuts, abc.ABC):
     Attributes
     ----------
     input_spec : mapping of str to ArraySpec
-        The fields of a batch; the first axis is None, the examples.
+        The fields of a batch; the first axis counts the examples, None for any number.
     metrics : metrics.ExampleMetrics
         What is reported, of predictions and the field ``y``: `metrics.CLASSIFICATION`, `metrics.REGRESSION`, or these
         with means of one's own on top. A model with other metrics writes `initial_metrics`, `unfinalized_metrics` and
@@ -122,7 +125,7 @@ class Model(WithShortcuts, abc.ABC):
 
     def unfinalized_metrics(self, batch: Batch, output: BatchOutput) -> metrics_lib.Unfinalized:
         """Return the unfinalized metrics of one batch."""
-        return self._example_metrics().of_batch(output.predictions, np.asarray(batch["y"]), output.loss)
+        return self._example_metrics().of_batch(output.predictions, np.asarray(batch["y"]), output.loss, output.outputs)
 
     def metric_finalizers(self) -> metrics_lib.Finalizers:
         """Return a function of its sums for every metric."""

@@ -48,7 +48,7 @@ def check_hparam(name: str, value: Any) -> float:
     """
     below = 1.0 if name in _FRACTIONS else math.inf
     number = check_float(name, value, minimum=0.0, below=below)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         if not np.float32(number) < below:  # it counts in float32: 0.99999999 is 1 there, and 1e39 infinite
             raise argument_error(name, f"a finite float >= 0{' and < 1' * (below == 1)} in float32", value)
     return number

@@ -1,0 +1,78 @@
+"""Data by their names: what stands for train and test clients on a command line or in a configuration."""
+
+from __future__ import annotations
+
+import os
+
+from fedsim_np.datasets import emnist, synthetic
+from fedsim_np.datasets.client_data import ClientData
+from fedsim_np.datasets.hdf5 import HDF5ClientData
+from fedsim_np.datasets.sample import sample_paths
+from fedsim_np.errors import did_you_mean, no_such_file
+
+NAMED_DATA = ("sample", "synthetic", "emnist")
+_SUFFIXES = "_train.h5", "_test.h5"
+
+
+def prefix_paths(prefix: str) -> tuple[str, str]:
+    """Return the paths of the train and the test file that a prefix stands for."""
+    train, test = (f"{prefix}{suffix}" for suffix in _SUFFIXES)
+    return train, test
+
+
+def data_paths(name: str) -> tuple[str, str]:
+    """Return the paths of the train and the test file that a name other than "synthetic" stands for.
+
+    Raises
+    ------
+    DataError
+        If there are no such files.
+
+    Examples
+    --------
+    >>> data_paths("mnist")
+    Traceback (most recent call last):
+    ...
+    fedsim_np.errors.DataError: file 'mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of
+    PREFIX_train.h5 and PREFIX_test.h5. Did you mean 'emnist'?
+    """
+    if name in ("sample", "emnist"):
+        train, test = map(str, sample_paths() if name == "sample" else emnist.download())
+        return train, test
+    paths = prefix_paths(name)
+    for path in paths:
+        if not os.path.exists(path):
+            what = f" Data are {', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5."
+            prefix = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), None)
+            meant = did_you_mean(os.path.basename(name), NAMED_DATA) if prefix is None else f" Did you mean '{prefix}'?"
+            raise no_such_file(path, what + meant)
+    return paths
+
+
+def open_data(name: str, population: int, seed: int) -> tuple[ClientData, ClientData]:
+    """Return (train, test) of what a name stands for.
+
+    Parameters
+    ----------
+    name : str
+        "sample", "synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
+    population, seed : int
+        Of "synthetic", see `synthetic.load_data`.
+
+    Raises
+    ------
+    DataError
+        If there are no such files.
+
+    Examples
+    --------
+    >>> train, test = open_data("synthetic", population=4, seed=0)
+    >>> len(train.client_ids)
+    4
+    """
+    if name == "synthetic":
+        return synthetic.load_data(population, seed)
+    if name == "emnist":
+        return emnist.load_data()
+    train, test = data_paths(name)
+    return HDF5ClientData(train), HDF5ClientData(test)
