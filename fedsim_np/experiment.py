@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np import learning
-from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
+from fedsim_np.algorithms import PARAMETERS, Parts, algorithm_of
+from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist
 from fedsim_np.datasets.describe import is_mostly_one
 from fedsim_np.datasets.named import open_data
 from fedsim_np.errors import (
@@ -36,14 +37,14 @@ from fedsim_np.errors import (
 from fedsim_np.files import parse_json, sha256
 from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
+from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import MLP, LinearRegression, Model, ModelWeights, SoftmaxRegression
-from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.program import Participation, build_sparse_sampling_fn, build_uniform_sampling_fn
 from fedsim_np.program.training import evaluate_weights
 
-ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "sgdm": optimizers.build_sgdm,
     "adagrad": optimizers.build_adagrad,
@@ -105,16 +106,16 @@ class RunConfig:
     Attributes
     ----------
     data : str
-        "sample", "synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
+        "sample", "synthetic", "fedprox-synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
     population : int
-        Simulated writers, for "synthetic".
+        Clients of "synthetic" and "fedprox-synthetic"; 0: 3,383 and 30.
     clients : int
         Clients a round.
     rounds, epochs, batch_size : int
     algorithm : str
-        "fedavg", "fedavg-unweighted", "fedprox" or "fedsgd".
-    proximal_strength : float
-        For "fedprox".
+        One of `algorithms.ALGORITHMS`, or ``package.module:function`` of one's own.
+    proximal_strength, scaffold_option, alpha, q, lipschitz, personal_lr
+        For those that take them; of the last two 0 stands for 1 over the clients' rate, and for the clients' rate.
     client_optimizer, server_optimizer : str
         "sgdm", "adagrad", "adam", "adamw", "rmsprop" or "yogi".
     client_lr, server_lr : float
@@ -138,6 +139,10 @@ class RunConfig:
         Rounds from one to the next.
     evaluation_clients : int
         How many clients' test examples are evaluated, at most; who they are is the same in all rounds.
+    dropout, stragglers : float
+        Probabilities that a client is absent, or does fewer epochs, see `program.Participation`.
+    min_epochs : int
+        Of stragglers.
 
     Raises
     ------
@@ -155,13 +160,18 @@ class RunConfig:
     """
 
     data: str = "sample"
-    population: int = synthetic.EMNIST_CLIENTS
+    population: int = 0
     clients: int = 10
     rounds: int = 10
     epochs: int = 5
     batch_size: int = 20
     algorithm: str = "fedavg"
     proximal_strength: float = 0.1
+    scaffold_option: str = "ii"
+    alpha: float = 0.1
+    q: float = 1.0
+    lipschitz: float = 0.0
+    personal_lr: float = 0.0
     client_optimizer: str = "sgdm"
     client_lr: float = 0.02
     client_momentum: float = 0.0
@@ -178,9 +188,12 @@ class RunConfig:
     evaluate_every: int = 1
     evaluation_clients: int = 100
     checkpoint_every: int = 10
+    dropout: float = 0.0
+    stragglers: float = 0.0
+    min_epochs: int = 1
 
     def __post_init__(self) -> None:
-        least = {"rounds": 0, "classes": 0, "seed": 0}
+        least = {"rounds": 0, "classes": 0, "seed": 0, "population": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             checked: Any = value
@@ -203,7 +216,6 @@ class RunConfig:
 
     def _check_names(self) -> None:
         for name, allowed in (
-            ("algorithm", ALGORITHMS),
             ("model", tuple(MODELS)),
             ("engine", ENGINES),
             ("client_optimizer", tuple(OPTIMIZERS)),
@@ -213,6 +225,11 @@ class RunConfig:
                 raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
+        algorithm = algorithm_of(self.algorithm)
+        if algorithm.plain_steps and (self.client_optimizer, self.client_momentum) != ("sgdm", 0.0):
+            found = f"{self.client_optimizer}, momentum {self.client_momentum}"
+            raise argument_error("client_optimizer", f"sgdm without momentum for {self.algorithm}", found)
+        Participation(self.dropout, self.stragglers, self.min_epochs, self.seed)
         for who in ("client", "server"):
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
             if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
@@ -224,7 +241,8 @@ class RunConfig:
         for name in self.unused:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
-                raise argument_error(name, f"{default} for the model {self.model}", getattr(self, name))
+                of = f"the algorithm {self.algorithm}" if name in PARAMETERS else f"the model {self.model}"
+                raise argument_error(name, f"{default} for {of}", getattr(self, name))
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -233,8 +251,11 @@ class RunConfig:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The choices that the model does not take."""
-        return MODELS[self.model].unused
+        """The choices that the model or the algorithm does not take."""
+        takes = algorithm_of(self.algorithm).takes
+        # Before there were others, a run by any algorithm could have a strength.
+        parameters = (name for name in PARAMETERS if name not in takes and name != "proximal_strength")
+        return (*MODELS[self.model].unused, *parameters)
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
@@ -363,7 +384,8 @@ class Experiment:
 
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
-        process.next(process.initialize(), self.cohort(1)[:1])
+        first = self._sample(1, self.config.clients)[0]
+        process.next(process.initialize(), [self._trained_on(first, self.config.epochs)])
         self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
 
     def files(self) -> dict[str, dict[str, Any]]:
@@ -384,14 +406,9 @@ class Experiment:
         client, server = self._optimizer("client"), self._optimizer("server")
         # Orders are new in every round: what is kept of them should soon be out again.
         keywords: dict[str, Any] = {"engine": config.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
-        if config.algorithm == "fedsgd":
-            return learning.build_fed_sgd(self.model_fn, server, **keywords)
-        if config.algorithm == "fedprox":
-            return learning.build_weighted_fed_prox(self.model_fn, config.proximal_strength, client, server, **keywords)
-        build = learning.build_weighted_fed_avg
-        if config.algorithm == "fedavg-unweighted":
-            build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
-        return build(self.model_fn, client, server, **keywords)
+        choices, num_clients = dataclasses.asdict(config), len(self.train.client_ids)
+        parts = Parts(self.model_fn, client, server, num_clients, choices, keywords)
+        return algorithm_of(config.algorithm).build(parts)
 
     @cached_property
     def evaluation_process(self) -> LearningProcess:
@@ -412,12 +429,21 @@ class Experiment:
         momentum = getattr(self.config, f"{who}_momentum")
         return OPTIMIZERS[name](rate, momentum) if momentum else OPTIMIZERS[name](rate)
 
-    def cohort(self, round_num: int) -> list[Dataset]:
-        """Return the datasets of the clients of a round."""
-        chosen = self._sample(round_num, self.config.clients)
-        repeated = (self._train_dataset(client_id).repeat(self.config.epochs) for client_id in chosen)
-        shuffled = (dataset.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed) for dataset in repeated)
-        return [self._batched(dataset, self.config.batch_size, self.train) for dataset in shuffled]
+    def cohort(self, round_num: int) -> list[Dataset] | list[Attendance]:
+        """Return the datasets of the clients of a round; where some may be absent, what becomes of each."""
+        config = self.config
+        chosen = self._sample(round_num, config.clients)
+        if config.dropout or config.stragglers:
+            who = Participation(config.dropout, config.stragglers, config.min_epochs, config.seed)
+            return who.cohort(round_num, chosen, self._trained_on, config.epochs)
+        return [self._trained_on(client_id, config.epochs) for client_id in chosen]
+
+    def _trained_on(self, client_id: str, epochs: int) -> Dataset:
+        """Return what a client reads in a round."""
+        repeated = self._train_dataset(client_id).repeat(epochs)
+        return self._batched(
+            repeated.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed), self.config.batch_size, self.train
+        )
 
     def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
         x, y = self._fields

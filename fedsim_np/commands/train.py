@@ -22,6 +22,7 @@ import numpy as np
 
 from fedsim_np import program
 from fedsim_np._version import versions
+from fedsim_np.algorithms import ALGORITHMS
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.run_folder import (
@@ -40,7 +41,7 @@ from fedsim_np.commands.run_folder import (
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
-from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
+from fedsim_np.experiment import MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
 from fedsim_np.files import as_json, kind_at, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
@@ -48,15 +49,27 @@ from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
 
 _INTERRUPTED = 130
+
+
+def _takers(parameter: str) -> str:
+    return ", ".join(name for name, of in ALGORITHMS.items() if parameter in of.takes)
+
+
 _HELP = {
-    "data": "sample, synthetic, emnist, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
-    "population": "simulated writers, with --data synthetic",
+    "data": f"{', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
+    "population": "clients of synthetic and fedprox-synthetic; 0: 3383 and 30",
     "clients": "clients a round",
     "rounds": "how many",
     "epochs": "of each client in a round",
     "batch_size": "examples",
-    "algorithm": ", ".join(ALGORITHMS),
-    "proximal_strength": "of fedprox",
+    "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
+    + "; or package.module:function of your own, called with the model's, the clients' and the server's optimizer",
+    "proximal_strength": "of " + _takers("proximal_strength"),
+    "scaffold_option": "ii or i, of " + _takers("scaffold_option"),
+    "alpha": "of " + _takers("alpha"),
+    "q": "of " + _takers("q"),
+    "lipschitz": f"of {_takers('lipschitz')}; 0: 1 over --client-lr",
+    "personal_lr": f"of the personal models of {_takers('personal_lr')}; 0: --client-lr",
     "client_optimizer": ", ".join(OPTIMIZERS),
     "client_lr": "learning rate of the clients",
     "client_momentum": "of sgdm on the clients",
@@ -73,6 +86,9 @@ _HELP = {
     "evaluate_every": "rounds from one evaluation to the next",
     "evaluation_clients": "whose test examples are evaluated, at most",
     "checkpoint_every": "rounds from one checkpoint to the next",
+    "dropout": "probability that a client is absent from a round",
+    "stragglers": "probability that a client does fewer epochs",
+    "min_epochs": "that stragglers do",
 }
 
 
@@ -272,7 +288,7 @@ def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    later = {"l2": 0.0, "invert": False}
+    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1}
     return {
         name: value
         for name, value in chosen.items()

@@ -146,7 +146,7 @@ class LearningProcess(abc.ABC):
 
     @typed_method(lambda self: type_of_next(self.model.input_spec, self.state_example(), self.metrics_example()))
     def next(
-        self, state: LearningAlgorithmState, data: Sequence[ClientBatches | Attendance], iteration: int = 0
+        self, state: LearningAlgorithmState, data: Sequence[ClientBatches] | Sequence[Attendance], iteration: int = 0
     ) -> LearningProcessOutput:
         """Run one round: of training, or of evaluation, whose totals in the state add up over the calls.
 
@@ -186,7 +186,7 @@ class LearningProcess(abc.ABC):
         return LearningProcessOutput(frozen(new_state), metrics, clients)
 
     def profile(
-        self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches | Attendance]]
+        self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches] | Sequence[Attendance]]
     ) -> tuple[LearningAlgorithmState, Profile]:
         """Run a round on each of some cohorts; return the last state, and where the time went.
 
@@ -283,7 +283,7 @@ def with_absent(
     return whole
 
 
-def as_datasets(data: Sequence[ClientBatches | Attendance], iteration: int) -> list[Dataset]:
+def as_datasets(data: Iterable[ClientBatches | Attendance], iteration: int) -> list[Dataset]:
     """Return the datasets of those clients who are there, set to be read in the order of an iteration.
 
     Raises

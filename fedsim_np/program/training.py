@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
+from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models import ModelWeights
@@ -37,9 +38,8 @@ def is_timing(name: str) -> bool:
     return name in _TIMING_KEYS
 
 
-SelectionFn = (
-    Callable[[int], Sequence[ClientBatches]] | Callable[[int, LearningAlgorithmState], Sequence[ClientBatches]]
-)
+_Cohort = Sequence[ClientBatches] | Sequence[Attendance]
+SelectionFn = Callable[[int], _Cohort] | Callable[[int, LearningAlgorithmState], _Cohort]
 """Round number, and the state before the round if it has a second parameter without a default -> a cohort's data."""
 EvaluationFn = Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Mapping[str, Any]]
 
@@ -128,7 +128,7 @@ def run_training_process(
     )
     loggers = _checked_loggers(metrics_managers, total_rounds)
     sees_state = _takes_two(training_selection_fn)
-    select: Callable[..., Sequence[ClientBatches]] = training_selection_fn
+    select: Callable[..., _Cohort] = training_selection_fn
 
     def release(metrics: Mapping[str, Any], round_num: int) -> None:
         for logger in loggers:
