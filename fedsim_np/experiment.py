@@ -171,13 +171,13 @@ class RunConfig:
     alpha: float = 0.1
     q: float = 1.0
     lipschitz: float = 0.0
-    personal_lr: float = 0.0
     client_optimizer: str = "sgdm"
     client_lr: float = 0.02
     client_momentum: float = 0.0
     server_optimizer: str = "sgdm"
     server_lr: float = 1.0
     server_momentum: float = 0.0
+    personal_lr: float = 0.0
     model: str = "softmax"
     hidden: str = "200,200"
     l2: float = 0.0

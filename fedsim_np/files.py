@@ -225,8 +225,8 @@ class HeldFile:
             return file.read()
 
 
-def _known(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_dev, stat.st_ino, stat.st_size
+def _known(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

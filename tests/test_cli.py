@@ -646,9 +646,9 @@ def error_of(arguments, capsys):
     [
         (["tutoral"], "'tutorial'"),
         (["data", "ifno"], "'info'"),
-        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr'"),
-        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr'"),
-        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
+        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
+        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
         (["train", "--round", "3", "--out", "x"], "'--rounds'"),
         (["train", "-rounds", "3", "--out", "x"], "'--rounds'"),
         (["train", "--batch", "3", "--out", "x"], "'--batch-size'"),
@@ -673,10 +673,12 @@ def test_what_is_mistyped_is_told_what_may_be_meant(arguments, meant, folder, mo
 def test_names_in_files_and_of_files_are_told_too(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     error = error_of(["train", "--data", "mnist", "--out", "run"], capsys)
-    assert "mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of PREFIX_train.h5" in error
+    assert (
+        "mnist_train.h5' does not exist. Data are sample, synthetic, fedprox-synthetic, emnist, or PREFIX of" in error
+    )
     (folder / "c.json").write_text('{"lr": 0.1}', encoding="utf-8")
     error = error_of(["train", "--config", "c.json", "--out", "run"], capsys)
-    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr'?" in error
+    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr' or 'personal_lr'?" in error
     for split in ("train", "test"):
         fed.datasets.write_hdf5(folder / f"own_{split}.h5", digits([5, 5]))
     assert "Did you mean '" in error_of(["train", "--data", "own_train.h5", "--out", "run"], capsys)

@@ -515,8 +515,8 @@ def dripping_body(handler):
 @pytest.mark.parametrize("behaviour", [dripping, dripping_body])
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, folder, behaviour):
     server.behaviours["/set.tar.bz2"] = behaviour
-    with pytest.raises(DownloadError, match=r"set.tar.bz2 could not be downloaded: it has not arrived within 0.5 s\."):
-        get(server, folder, patience=Patience(attempts=3, pause=0.01, timeout=5.0, total=0.5))
+    with pytest.raises(DownloadError, match=r"set.tar.bz2 could not be downloaded: it has not arrived within 0.2 s\."):
+        get(server, folder, patience=Patience(attempts=3, pause=0.01, timeout=5.0, total=0.2))
     assert contents(folder) == {}
 
 

@@ -1044,7 +1044,7 @@ def test_a_slow_part_is_waited_for_while_others_get_done(monkeypatch):
         return {done}, waiting - {done}
 
     monkeypatch.setattr(fed.learning.engines.runner, "wait", one_gets_done)
-    assert fed.learning.engines.runner._is_done(futures, timeout=60.0)
+    assert fed.learning.engines.runner._wait_for_last(futures, timeout=60.0)
     assert waits == [(k, 60.0) for k in (6, 5, 4, 3, 2, 1)]
 
 
@@ -1307,3 +1307,40 @@ def test_targets_of_a_regression_may_be_flat():
     first, second = (process.next(process.initialize(), [data]).state for data in (flat, columns))
     for a, b in zip(first.global_model_weights.trainable, second.global_model_weights.trainable, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("engine", ["cohort", "gram", "presorted", "auto"])
+def test_rows_that_a_map_must_copy_are_seen_when_they_change(engine):
+    """A reshape of Fortran's order is a copy, which would not change with the data."""
+    rng = np.random.default_rng(0)
+    x, y = np.asfortranarray(rng.random((20, 2, 3), np.float32)), rng.integers(0, 3, (20, 1)).astype(np.int32)
+    data = Dataset.from_arrays({"x": x, "y": y}).repeat(2).batch(5).map(flat_six)
+    model, losses = fed.learning.models.SoftmaxRegression(6, 3), []
+    processes = [
+        fed.learning.build_weighted_fed_avg(model, optimizers.build_sgdm(0.5), engine=engine, cache_bytes=size)
+        for size in (2**28, 0)
+    ]
+    for process in processes:
+        x[:] = np.abs(x)
+        state = process.initialize()
+        for _ in range(3):
+            state, metrics = process.next(state, [data])
+            x *= -1
+        losses.append(metrics["client_work"]["train"]["loss"])
+    assert losses[0] == losses[1]
+
+
+def flat_six(batch):
+    return {"x": batch["x"].reshape(-1, 6), "y": batch["y"]}
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted", "auto"])
+def test_a_client_that_reads_nothing_may_have_anything(engine):
+    ann = Dataset.from_arrays({"x": np.ones((4, 3), np.float32), "y": np.zeros((4, 1), np.int32)}, "ann").batch(2)
+    bob = Dataset.from_arrays({"x": np.empty((0, 5)), "y": np.empty((0, 1), np.int64)}, "bob").batch(2)
+    process = fed.learning.build_weighted_fed_avg(
+        fed.learning.models.SoftmaxRegression(3, 2), optimizers.build_sgdm(0.1), engine=engine
+    )
+    alone, both = (process.next(process.initialize(), data).state for data in ([ann], [ann, bob]))
+    for a, b in zip(*(state.global_model_weights.trainable for state in (alone, both)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)

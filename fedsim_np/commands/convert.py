@@ -17,8 +17,7 @@ from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
 from fedsim_np.datasets.named import NAMED_DATA, data_paths, open_data, prefix_paths
-from fedsim_np.datasets.schema import CHARACTERS
-from fedsim_np.datasets.schema import label_field as usual_label
+from fedsim_np.datasets.schema import CHARACTERS, label_field
 from fedsim_np.datasets.sources import ElementSpec
 from fedsim_np.errors import DataError, data_error, did_you_mean, no_such_file
 
@@ -91,12 +90,12 @@ def _delimiter(text: str) -> str:
     return "\t" if text == "\\t" else text
 
 
-def label_field(fields: Mapping[str, Any], wanted: str | None) -> str:
+def chosen_label(fields: Mapping[str, Any], wanted: str | None) -> str:
     """Return the name of the field of labels: the one that is wanted, or the usual one that is there."""
     if wanted is not None and wanted not in fields:
         found = f"Got '{wanted}'.{did_you_mean(wanted, fields)}"
         raise CommandError(f"--label must be one of the fields {', '.join(fields)}. {found}")
-    return wanted or usual_label(fields) or "label"
+    return wanted or label_field(fields) or "label"
 
 
 def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -123,7 +122,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if kind == "json":
         return _write(paths, partition.from_leaf_json(arguments.input), arguments)
     arrays, client = _examples(arguments)
-    label = label_field(arrays, arguments.label) if kind == "npz" and arguments.label else None
+    label = chosen_label(arrays, arguments.label) if kind == "npz" and arguments.label else None
     return _write(paths, partition.from_arrays(arrays, client, label), arguments)
 
 
@@ -141,7 +140,7 @@ def _partition(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--population belongs to synthetic. Got '{arguments.input}'.")
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite, _files(arguments.input))
     arrays, _ = _examples(arguments)
-    label = label_field(arrays, arguments.label if kind != "csv" else None)
+    label = chosen_label(arrays, arguments.label if kind != "csv" else None)
     if arguments.scheme in ("dirichlet", "shards") and label not in arrays:
         raise CommandError(f"--label must name the field of labels, one of {', '.join(arrays)}.")
     clients, number = arguments.clients, arguments.seed

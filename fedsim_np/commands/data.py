@@ -104,7 +104,7 @@ def _info(arguments: argparse.Namespace) -> int:
             print(client_data.path)
             for name, spec in client_data.element_type_structure.items():
                 print(f"{'field ' + name:18}  {spec.dtype.name} {list(spec.shape)}")
-            label = arguments.label and convert.label_field(client_data.element_type_structure, arguments.label)
+            label = arguments.label and convert.chosen_label(client_data.element_type_structure, arguments.label)
             print(describe(client_data, label))
     return 0
 

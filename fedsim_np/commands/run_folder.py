@@ -12,10 +12,8 @@ from fedsim_np.commands.arguments import CommandError
 from fedsim_np.errors import data_error
 from fedsim_np.experiment import RunConfig, read_config_file
 from fedsim_np.files import check_own, kind_at
-from fedsim_np.report.stored import check_run_folder
+from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS, check_run_folder
 
-CONFIG, WEIGHTS, CHECKPOINTS, TENSORBOARD = "config.json", "weights.npz", "checkpoints", "tensorboard"
-LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
 FILES = (CONFIG, *LOGS, WEIGHTS)
 _STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
 _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}

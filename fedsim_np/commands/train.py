@@ -25,28 +25,17 @@ from fedsim_np._version import versions
 from fedsim_np.algorithms import ALGORITHMS
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.run_folder import (
-    CHECKPOINTS,
-    CONFIG,
-    FILES,
-    LOGS,
-    TENSORBOARD,
-    WEIGHTS,
-    check_files,
-    check_folder,
-    exclusive_lock,
-    read_stored,
-    remove_run,
-)
+from fedsim_np.commands.run_folder import FILES, check_files, check_folder, exclusive_lock, read_stored, remove_run
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, kind_at, write_text
+from fedsim_np.files import as_json, write_text
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
+from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS
 
 _INTERRUPTED = 130
 
@@ -69,13 +58,13 @@ _HELP = {
     "alpha": "of " + _takers("alpha"),
     "q": "of " + _takers("q"),
     "lipschitz": f"of {_takers('lipschitz')}; 0: 1 over --client-lr",
-    "personal_lr": f"of the personal models of {_takers('personal_lr')}; 0: --client-lr",
     "client_optimizer": ", ".join(OPTIMIZERS),
     "client_lr": "learning rate of the clients",
     "client_momentum": "of sgdm on the clients",
     "server_optimizer": "as --client-optimizer",
     "server_lr": "learning rate of the server",
     "server_momentum": "of sgdm at the server",
+    "personal_lr": f"learning rate of the personal models of {_takers('personal_lr')}, by sgdm; 0: --client-lr",
     "model": ", ".join(MODELS),
     "hidden": "units of the hidden layers of mlp",
     "l2": "regularisation of the other models",
@@ -351,7 +340,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     stored = read_stored(folder)
     experiment = Experiment(RunConfig(**stored["choices"]))
     check_files(experiment.files(), stored)
-    if kind_at(folder / WEIGHTS) == "nothing":
+    if not os.path.lexists(folder / WEIGHTS):
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
     metrics = experiment.evaluate(load_weights(folder / WEIGHTS, experiment.model_fn()))

@@ -26,17 +26,9 @@ from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
 from fedsim_np.report.pictures import FOLDER, clear_pictures
-from fedsim_np.report.stored import cell_of, check_run_folder
+from fedsim_np.report.stored import CONFIG, PAGE, WEIGHTS, cell_of, check_run_folder
 
-OUTPUT_FILES = (
-    "config.json",
-    "metrics.csv",
-    "clients.csv",
-    "timings.csv",
-    "evaluation.json",
-    "weights.npz",
-    "report.html",
-)
+OUTPUT_FILES = (CONFIG, "metrics.csv", "clients.csv", "timings.csv", "evaluation.json", WEIGHTS, PAGE)
 
 
 def add_parser(commands: Any) -> None:
@@ -119,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if folder is not None:
             # Old figures beside new numbers would tell of no run at all.
-            (folder / "report.html").unlink(missing_ok=True)
+            (folder / PAGE).unlink(missing_ok=True)
             clear_pictures(folder)
             _write_run(folder, _config(arguments, train, test), result)
             _draw(folder, arguments, train, test, result)
@@ -197,12 +189,12 @@ def _command_line(arguments: argparse.Namespace) -> str:
 def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result) -> None:
     """Write a run: what is reproducible, and apart from it the seconds."""
     rounds = result.history["round_num"]
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     write_text(folder / "metrics.csv", _csv(result.history))
     write_text(folder / "clients.csv", _csv(_clients(result)))
     write_text(folder / "timings.csv", _csv({"round_num": rounds, "seconds": result.seconds}))
     write_text(folder / "evaluation.json", as_json(result.evaluation, indent=2) + "\n")
-    save_weights(folder / "weights.npz", result.weights, SoftmaxRegression.weight_names)
+    save_weights(folder / WEIGHTS, result.weights, SoftmaxRegression.weight_names)
 
 
 def _draw(

@@ -132,8 +132,10 @@ def describe(client_data: ClientData, label: str | None = None) -> Description:
 
     Raises
     ------
+    ValueError
+        If there is no field of that name.
     DataError
-        If there is no field of that name, or a client's labels are not one number an example.
+        If a client's labels are not one number an example.
 
     Examples
     --------

@@ -36,7 +36,7 @@ from fedsim_np.datasets.sources import Columns, ElementSpec
 from fedsim_np.errors import argument_type_error, check_int, data_error
 from fedsim_np.lru import LRU
 
-_MOST_COMPRESSED = 250
+_MOST_DECODED = 250
 """Times a file's bytes that all of its clients' values may take: one-hot rows of a thousand columns take 200."""
 
 
@@ -246,11 +246,9 @@ class HDF5ClientData(ClientData):
             num_rows = self._schema.check_structure(fields, **place)
             size = self._file.size
             claimed = sum(check_stored(fields[name], size, field=name, **place) for name in self._schema.fields)
-            most = max(_MOST_COMPRESSED * size, DEFAULT_CACHE_BYTES, self._kept.budget)
+            most = max(_MOST_DECODED * size, DEFAULT_CACHE_BYTES, self._kept.budget)
             if self._claimed + claimed > most:
-                rule = (
-                    f"all clients' values must take at most {_MOST_COMPRESSED} times the file's bytes, or 'cache_bytes'"
-                )
+                rule = f"all clients' values must take at most {_MOST_DECODED} times the file's bytes, or 'cache_bytes'"
                 raise data_error(rule, f"more than {most} bytes with those of this client", **place)
         self._claimed += claimed
         self._checked[client_id] = num_rows

@@ -23,6 +23,9 @@ import numpy.typing as npt
 
 from fedsim_np.errors import DataError, data_error
 
+DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError, zlib.error)
+"""What h5py and zlib raise on damaged bytes."""
+
 _MOST_COMPRESSED = 1100  # gzip's best ratio, and a little
 _SMALL = 2**14  # bytes that are unpacked before another thread could have begun
 _GZIP, _SHUFFLE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
@@ -31,12 +34,12 @@ _FILTERS = {_GZIP: "gzip", _SHUFFLE: "shuffle", _CHECKSUM: "fletcher32"}
 
 @contextlib.contextmanager
 def reading(rule: str, **place: Any) -> Iterator[None]:
-    """Turn whatever h5py and zlib raise on damaged bytes (they have many kinds) into a `DataError` of this rule."""
+    """Turn whatever h5py and zlib raise on damaged bytes into a `DataError` of this rule."""
     try:
         yield
     except DataError:
         raise
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError, zlib.error) as error:
+    except DAMAGED as error:
         raise data_error(rule, error, **place) from error
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fedsim_np.datasets.schema import Schema
 from fedsim_np.errors import DataError, argument_type_error, check_float, check_int, check_path, data_error
@@ -90,17 +88,13 @@ def check_hdf5(
     path = os.path.abspath(check_path("path", path))
     if schema is not None and not isinstance(schema, Schema):
         raise argument_type_error("schema", "a Schema or None", schema)
-    asked = {
-        "path": path,
-        "schema": None if schema is None else _described(schema),
-        "timeout": check_float("timeout", timeout, minimum=0.1, below=1e8),
-        "memory": check_int("memory", memory, minimum=2**20),
-    }
+    timeout = check_float("timeout", timeout, minimum=0.1, below=1e8)
+    memory = check_int("memory", memory, minimum=2**20)
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         child = subprocess.run(
             [sys.executable, *_CHILD],
-            input=json.dumps(asked).encode(),
+            input=pickle.dumps((path, schema, timeout, memory)),
             capture_output=True,
             timeout=timeout,
             check=False,
@@ -122,15 +116,6 @@ def check_hdf5(
     if "memory" in answer:
         raise data_error(_RULE, f"no end within {memory} bytes of memory", path=path)
     return CheckedFile(path, answer["clients"], answer["examples"])
-
-
-def _described(schema: Schema) -> list[Any]:
-    """Return a schema as JSON can have it."""
-    described: list[Any] = []
-    for name, (shape, dtype, *bounds) in schema.fields.items():
-        limits = [None if bound is None else float(bound) for bound in bounds]
-        described.append([name, [int(n) for n in shape], str(np.dtype(dtype)), *limits])
-    return described
 
 
 def _death(status: int) -> str:

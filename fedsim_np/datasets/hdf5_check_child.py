@@ -1,4 +1,8 @@
-"""The process of `hdf5_check`: reads the file that is asked for on its standard input, and answers with a line."""
+"""The process of `hdf5_check`: reads the file that is asked for on its standard input, and answers with a line.
+
+The question is pickled, since it comes from the process that started this one. The answer is JSON, since the file may
+have a say in it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import contextlib
 import json
 import math
 import os
+import pickle
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from fedsim_np.datasets.hdf5 import HDF5ClientData
-from fedsim_np.datasets.schema import Field, Schema
+from fedsim_np.datasets.schema import Schema
 from fedsim_np.errors import DataError
 
 try:
@@ -19,18 +24,13 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_LONGEST = 2000  # characters of an error
-
 
 def main() -> None:
     """Answer one question; the process may die of it."""
-    asked = json.loads(sys.stdin.buffer.read())
-    schema = asked["schema"] and Schema(
-        {name: Field(tuple(shape), dtype, *bounds) for name, shape, dtype, *bounds in asked["schema"]}
-    )
+    path, schema, timeout, memory = pickle.load(sys.stdin.buffer)
     print("began", flush=True)
-    limit = _set_limits(asked["memory"], asked["timeout"])
-    print(json.dumps(_answer(asked["path"], schema, limit)), flush=True)
+    limit = _set_limits(memory, timeout)
+    print(json.dumps(_answer(path, schema, limit)), flush=True)
 
 
 def _answer(path: str, schema: Schema | None, limit: float) -> Mapping[str, Any]:
@@ -46,8 +46,7 @@ def _answer(path: str, schema: Schema | None, limit: float) -> Mapping[str, Any]
         # HDF5 has errors of its own where there is no more memory.
         if isinstance(error.__cause__, MemoryError) or _status("VmPeak") > 0.9 * limit:
             return {"memory": True}
-        text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
-        return {"refused": text if len(text) <= _LONGEST else text[:_LONGEST] + "..."}
+        return {"refused": str(error)}
 
 
 def _set_limits(memory: int, timeout: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from fedsim_np.datasets.hdf5_arrays import StoredArray, reading
+from fedsim_np.datasets.hdf5_arrays import DAMAGED, StoredArray, reading
 from fedsim_np.errors import data_error, no_such_file
 from fedsim_np.files import sha256
 from fedsim_np.forking import ProcessLock
@@ -89,10 +89,8 @@ class HDF5File:
     def _open(self) -> h5py.File:
         if self._closed:
             raise data_error("must be open to be read", "a closed file", path=self.path)
-        if self._handle is not None and self._process != os.getpid():
-            # A forked child: HDF5 would go on reading through the parent's file if that were still open here.
-            self._let_go()
-        with self._lock():
+        # In a forked child, HDF5 would go on reading through the parent's file if that were still open here.
+        with self._lock(lambda was_held: self._let_go()):
             if self._handle is None:
                 stat = _Stat.of(self.path)
                 if self._stat is not None:
@@ -126,7 +124,7 @@ class HDF5File:
             return (
                 h5py.check_string_dtype(attributes.get_id(SCHEMA).dtype) is not None and attributes[SCHEMA] == GENERIC
             )
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError):  # damaged
+        except DAMAGED:
             return False
 
     def client_ids(self) -> list[str]:

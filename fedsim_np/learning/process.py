@@ -123,7 +123,7 @@ class TrainingProcess(LearningProcess):
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
-            kept = [first] if kept == [] else kept
+            kept = [first] if kept == [] else kept  # what nobody keeps has the form of a new client's
         results = runner.run(sent, datasets, kept, reduce)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"

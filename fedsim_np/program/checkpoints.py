@@ -142,10 +142,8 @@ class FileProgramStateManager:
         try:
             _write_whole(path, whole)
         except FileNotFoundError:
-            with naming_file(self._root):
-                self._root.mkdir(
-                    exist_ok=True
-                )  # and no more than that: a run's folder that was moved is not made again
+            with naming_file(self._root):  # and no folder above it: a run's that was moved is not made again
+                self._root.mkdir(exist_ok=True)
             _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
             _write_whole(path, whole)
         self._remove_old(version)

@@ -87,9 +87,7 @@ class _FileLogger:
             return
         content = self._held.read()
         if content is None:
-            rule = (
-                "must stay as this run writes it (nothing was added to it now; put a copy back to go on with the run)"
-            )
+            rule = "must stay as this run writes it (nothing was added to it; put a copy back to go on with the run)"
             raise data_error(rule, "a file that was changed in mid-run, or removed", path=self._path)
         self._held = None
         write_text(self._path, content.decode(), durable=True)

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from fedsim_np.errors import data_error
-from fedsim_np.files import check_own, kind_at
+from fedsim_np.files import check_own
+from fedsim_np.report.pictures import FOLDER
 
 # What a spreadsheet takes for a formula, which may call a program, when it opens a CSV file.
 _FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 
-FILES = ("config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "clients.csv", "evaluation.json", "weights.npz")
-PAGE = "report.html"
-FOLDERS = ("checkpoints", "figures", "tensorboard", "tensorboard/train", "tensorboard/eval")
+CONFIG, WEIGHTS, PAGE = "config.json", "weights.npz", "report.html"
+LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
+CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+_FILES = (CONFIG, *LOGS, "clients.csv", "evaluation.json", WEIGHTS, PAGE)
+_FOLDERS = (CHECKPOINTS, FOLDER, TENSORBOARD, f"{TENSORBOARD}/train", f"{TENSORBOARD}/eval")
 
 
 def cell_of(text: str) -> str:
@@ -42,12 +45,12 @@ def check_run_folder(folder: Path) -> None:
 
     The folder itself may be a link, and what is there by other names is the user's.
     """
-    for name in (*FILES, PAGE):
+    for name in _FILES:
         check_own(folder / name)
-    for name in FOLDERS:
+    for name in _FOLDERS:
         check_own(folder / name, folder=True)
         for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else ():
-            check_own(path, folder=kind_at(path) == "a folder")
+            check_own(path, folder=path.is_dir())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from fedsim_np.datasets.partition.arrays import (
     DataFrame,
     LabelledClientData,
     count_classes,
-    from_arrays,
     labels_of_array,
     numbers_of,
 )
@@ -66,11 +65,7 @@ def from_dataframe(
     """
     if client is None:
         raise argument_type_error("client", "a column's name (without clients: read_dataframe(...).arrays)", client)
-    table = read_dataframe(frame, label, client, features, label_names)
-    assert table.client is not None
-    data = from_arrays(table.arrays, table.client)
-    data.label_names, data.num_classes = table.label_names, table.num_classes
-    return data
+    return read_dataframe(frame, label, client, features, label_names).to_clients()
 
 
 def read_dataframe(

@@ -34,12 +34,13 @@ _CELLS = 2**19  # of a block of rows
 
 
 class Table(NamedTuple):
-    """What `read_csv` returns; n examples, d features.
+    """What `read_csv` and `read_dataframe` return; n examples, d features.
 
     Attributes
     ----------
     arrays : OrderedDict of str to ndarray
-        ``x`` float32 (n, d), the features; ``y`` int32 (n, 1), the labels; and the columns with a type of their own.
+        ``x`` float32 (n, d), the features; ``y`` (n, 1), the labels, int32 of a file; and the columns with a type of
+        their own.
     client : ndarray of str objects, shape (n,), or None
         The client of each example: each id is in memory once.
     label_names : tuple of str
@@ -52,6 +53,13 @@ class Table(NamedTuple):
     client: npt.NDArray[np.object_] | None
     label_names: tuple[str, ...]
     num_classes: int
+
+    def to_clients(self) -> LabelledClientData:
+        """Return the clients that the examples say they are of."""
+        assert self.client is not None
+        data = from_arrays(self.arrays, self.client)
+        data.label_names, data.num_classes = self.label_names, self.num_classes
+        return data
 
 
 def from_csv(
@@ -100,13 +108,10 @@ def from_csv(
     """
     check_type("client", client, str, "a column's name (ids, one an example, are for from_arrays)")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
-    assert table.client is not None
     try:
-        data = from_arrays(table.arrays, table.client)
+        return table.to_clients()
     except DataError as error:
         raise DataError(f"file '{os.fspath(path)}', {error}") from error
-    data.label_names, data.num_classes = table.label_names, table.num_classes
-    return data
 
 
 def read_csv(

@@ -95,11 +95,18 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     if client is None:
         with NamingClient(dataset.client_id):
             client = _read(model, dataset, cache)
-        if comes_again and client.order_key is not None:
+        if comes_again and client.order_key is not None and _are_views(client, dataset):
             cache.put_of(dataset, client)
     # What is remembered are the data's own arrays, which may change; a copy would not change with them.
     x, y = (_as_model(model, name, array) for name, array in (("x", client.x), ("y", client.y)))
     return client if x is client.x and y is client.y else client._replace(x=x, y=y)
+
+
+def _are_views(client: ClientColumns, dataset: Dataset) -> bool:
+    """Return whether a client's rows are the data's own memory: a reshape of strided rows is a copy."""
+    parts = dataset.row_batches()
+    columns = () if parts is None else parts.source.columns().values()
+    return all(not a.size or any(np.may_share_memory(a, c) for c in columns) for a in (client.x, client.y))
 
 
 def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
@@ -109,6 +116,8 @@ def _read(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
         batches = [_fields(model, batch) for batch in read_batches(model, dataset)]
         return _of_batches(batches, model, dataset.num_own_examples)
     rows, lengths, sizes = _order(parts, cache)
+    if not len(lengths):  # what nobody reads may be anything, as in the loop
+        return _of_batches([], model, dataset.num_own_examples)
     columns, maps = parts.source.columns(), tuple([function_key(fn) for fn in parts.maps])
     names = _renaming(model, dataset, parts, columns, maps, sizes, cache)
     if names is None:

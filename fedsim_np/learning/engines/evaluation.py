@@ -79,7 +79,7 @@ class ColumnEvaluation(Engine):
                 z[start:end] = layers.head_outputs(trainable, client.x)
             predictions = head.predict(z)
             losses = of_clients(head.losses(z, predictions, head.targets(y)))
-            outputs = z if head.needs_outputs else None
+            outputs = z if getattr(head, "needs_outputs", False) else None
             means = [of_clients(values) for values in self.metrics.values(predictions, y, outputs)]
         examples = [len(client.rows) for client in clients]
         batches = np.array([len(client.lengths) for client in clients])

@@ -248,30 +248,27 @@ class Runner:
     def _finished(self, futures_to_be: Iterator[Future[Any]], executor: Executor) -> Iterator[ChunkResult]:
         """Yield results, pickled ones or not, in order; if one fails, the others are cancelled."""
         futures: list[Future[Any]] = []
-        name, unchanged_state = (
-            type(executor).__name__,
-            "The round was not finished and no state was changed: repeat it",
-        )
+        name, repeat = type(executor).__name__, "The round was not finished and no state was changed: repeat it"
         try:
             futures.extend(futures_to_be)
             futures.reverse()
             while futures:
-                if self._timeout is not None and not _is_done(futures, self._timeout):
+                if self._timeout is not None and not _wait_for_last(futures, self._timeout):
                     raise TimeoutError(
                         f"{name} got no part of the round done in {self._timeout:g} s (timeout), and the results of "
                         f"{sum(not future.done() for future in futures)} parts were awaited: workers may be gone or "
-                        f"frozen, or need longer. {unchanged_state} with a new executor or a longer timeout."
+                        f"frozen, or need longer. {repeat} with a new executor or a longer timeout."
                     )
                 result = futures.pop().result()
                 yield pickle.loads(result) if isinstance(result, bytes) else result
         except BrokenExecutor as error:
             raise RuntimeError(
-                f"A worker of {name} ended while a round was computed ({error}). {unchanged_state} with a new executor."
+                f"A worker of {name} ended while a round was computed ({error}). {repeat} with a new executor."
             ) from error
         except CancelledError as error:
             raise RuntimeError(
                 f"{name} cancelled a round: it was shut down or restarted, or its client, cluster or scheduler ended. "
-                f"{unchanged_state}, with a new executor if this one has ended."
+                f"{repeat}, with a new executor if this one has ended."
             ) from error
         finally:
             for future in futures:
@@ -346,7 +343,7 @@ class _Ahead(Future[Any]):
         return self._future.result(timeout)
 
 
-def _is_done(futures: Sequence[Future[Any]], timeout: float) -> bool:
+def _wait_for_last(futures: Sequence[Future[Any]], timeout: float) -> bool:
     """Wait until the last of the futures is done; return False once none of them gets done for so many seconds."""
     waiting = {future for future in futures if not future.done()}
     while futures[-1] in waiting:

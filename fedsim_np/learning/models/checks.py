@@ -100,6 +100,26 @@ def check_batch(input_spec: Mapping[str, ArraySpec], batch: Mapping[str, Any], c
         raise data_error("a batch's fields must have the same length", found, client_id=client_id)
 
 
+def narrowed(widest: Mapping[str, ArraySpec], given: Mapping[str, ArraySpec]) -> OrderedDict[str, ArraySpec]:
+    """Return the spec of batches that was asked for, if a model with the widest one takes such batches.
+
+    Examples
+    --------
+    >>> widest = {"y": ArraySpec((None, 1), np.int32)}
+    >>> narrowed(widest, {"y": ArraySpec((20,), np.int64)})["y"]
+    ArraySpec(shape=(20, 1), dtype=int64)
+    """
+    rule = f"a dataset's element_spec of batches that fit {dict(widest)}"
+    if not isinstance(given, Mapping) or not all(isinstance(spec, ArraySpec) for spec in given.values()):
+        raise argument_type_error("input_spec", rule, given)
+    try:
+        check_batch(widest, {name: np.zeros([n or 1 for n in spec.shape], spec.dtype) for name, spec in given.items()})
+    except DataError as error:
+        raise argument_error("input_spec", rule, dict(given)) from error
+    shapes = {name: (given[name].shape[0], *spec.shape[1:]) for name, spec in widest.items()}
+    return OrderedDict((name, ArraySpec(shape, given[name].dtype)) for name, shape in shapes.items())
+
+
 def as_model(model_fn: ModelFn) -> Model:
     """Return the model of a `ModelFn`.
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
-from fedsim_np.errors import DataError, argument_error, argument_type_error, check_float, check_int
+from fedsim_np.errors import check_float, check_int
 from fedsim_np.learning.losses import Head
-from fedsim_np.learning.models.checks import check_batch
+from fedsim_np.learning.models.checks import narrowed
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelWeights
 from fedsim_np.trees import Array, Arrays
 
@@ -38,26 +38,6 @@ def dense(x: Array, kernel: Array, bias: Array) -> Array:
 def dense_gradients(x: Array, errors: Array) -> tuple[Array, Array]:
     r"""Return :math:`x^T e` and :math:`\sum_i e_i`, what errors (..., b, c) in x W + b are in W and in b."""
     return np.matmul(x.swapaxes(-1, -2), errors), errors.sum(axis=-2)
-
-
-def narrowed(widest: Mapping[str, ArraySpec], given: Mapping[str, ArraySpec]) -> OrderedDict[str, ArraySpec]:
-    """Return the spec of batches that was asked for, if a model with the widest one takes such batches.
-
-    Examples
-    --------
-    >>> widest = {"y": ArraySpec((None, 1), np.int32)}
-    >>> narrowed(widest, {"y": ArraySpec((20,), np.int64)})["y"]
-    ArraySpec(shape=(20, 1), dtype=int64)
-    """
-    rule = f"a dataset's element_spec of batches that fit {dict(widest)}"
-    if not isinstance(given, Mapping) or not all(isinstance(spec, ArraySpec) for spec in given.values()):
-        raise argument_type_error("input_spec", rule, given)
-    try:
-        check_batch(widest, {name: np.zeros([n or 1 for n in spec.shape], spec.dtype) for name, spec in given.items()})
-    except DataError as error:
-        raise argument_error("input_spec", rule, dict(given)) from error
-    shapes = {name: (given[name].shape[0], *spec.shape[1:]) for name, spec in widest.items()}
-    return OrderedDict((name, ArraySpec(shape, given[name].dtype)) for name, shape in shapes.items())
 
 
 class HeadedModel(Model):
@@ -151,7 +131,7 @@ class HeadedModel(Model):
         targets = self.head.targets(y.reshape(*x.shape[:-1], self._num_targets))
         predictions = self.head.predict(z)
         losses = self.head.losses(z, predictions, targets)
-        return losses, predictions, z if self.head.needs_outputs else None, (targets, hidden)
+        return losses, predictions, z if getattr(self.head, "needs_outputs", False) else None, (targets, hidden)
 
     def _gradients(self, trainable: Arrays, x: Array, hidden: Any, errors: Array) -> Arrays:
         gradients = self.backward(trainable, x, hidden, errors)
