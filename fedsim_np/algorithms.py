@@ -1,19 +1,21 @@
 """The algorithms that a run is told by name: how each is built, and which of a run's choices it takes.
 
-One of one's own has a dotted name, ``package.module:function``. The function is called as the builders are::
+One of one's own has a dotted name, ``package.module:name``, of an `Algorithm`, or of a function that is called as
+the builders are::
 
-    function(model_fn, client_optimizer, server_optimizer, engine=..., executor=..., cache_bytes=...)
+    name(model_fn, client_optimizer, server_optimizer, engine=..., executor=..., cache_bytes=...)
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fedsim_np import learning
-from fedsim_np.errors import argument_error, check_type, unknown_name
+from fedsim_np.errors import argument_error, unknown_name
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, build_sgdm
@@ -52,7 +54,9 @@ class Algorithm(NamedTuple):
     about : str
         What it is, in few words.
     takes : tuple of str
-        Choices beside those that all take.
+        Which of `PARAMETERS`.
+    ignores : tuple of str
+        Those that may be given and say nothing: of runs that began before it was told who takes them.
     plain_steps : bool
         Whether clients take steps of plain SGD, at the rate ``client_lr``.
     """
@@ -60,16 +64,47 @@ class Algorithm(NamedTuple):
     build: Callable[[Parts], LearningProcess]
     about: str
     takes: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     plain_steps: bool = False
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The choices that are for others."""
+        return tuple(name for name in PARAMETERS if name not in (*self.takes, *self.ignores))
+
+
+PARAMETERS = ("proximal_strength", "scaffold_option", "alpha", "q", "lipschitz", "personal_lr")
+"""The choices that some take and others do not."""
 
 
 def _averaging(build: Callable[..., LearningProcess], parts: Parts, *arguments: Any) -> LearningProcess:
     return build(parts.model_fn, *arguments, parts.client, parts.server, **parts.keywords)
 
 
-def _with_state(build: Callable[..., LearningProcess], parts: Parts, *arguments: Any, **more: Any) -> LearningProcess:
-    given = {"num_clients": parts.num_clients, **more, **parts.keywords}
-    return build(parts.model_fn, *arguments, server_optimizer_fn=parts.server, **given)
+def _proximal(build: Callable[..., LearningProcess], parts: Parts) -> LearningProcess:
+    return _averaging(build, parts, parts.choices["proximal_strength"])
+
+
+def _fed_sgd(parts: Parts) -> LearningProcess:
+    return learning.build_fed_sgd(parts.model_fn, parts.server, **parts.keywords)
+
+
+def _scaffold(parts: Parts) -> LearningProcess:
+    rate, option = parts.choices["client_lr"], parts.choices["scaffold_option"]
+    n = parts.num_clients
+    return learning.build_scaffold(parts.model_fn, rate, parts.server, num_clients=n, option=option, **parts.keywords)
+
+
+def _fed_dyn(parts: Parts) -> LearningProcess:
+    rate, alpha, n = parts.choices["client_lr"], parts.choices["alpha"], parts.num_clients
+    return learning.build_fed_dyn(parts.model_fn, rate, alpha, parts.server, num_clients=n, **parts.keywords)
+
+
+def _fed_nova_prox(parts: Parts) -> LearningProcess:
+    strength = parts.choices["proximal_strength"]
+    return learning.build_fed_nova(
+        parts.model_fn, parts.client, parts.server, proximal_strength=strength, **parts.keywords
+    )
 
 
 def _q_fed_avg(parts: Parts) -> LearningProcess:
@@ -80,49 +115,47 @@ def _q_fed_avg(parts: Parts) -> LearningProcess:
 
 def _ditto(parts: Parts) -> LearningProcess:
     personal = build_sgdm(parts.choices["personal_lr"] or parts.choices["client_lr"])
-    return _with_state(learning.build_ditto, parts, parts.client, personal, parts.choices["proximal_strength"])
+    strength, n = parts.choices["proximal_strength"], parts.num_clients
+    return learning.build_ditto(
+        parts.model_fn, parts.client, personal, strength, parts.server, num_clients=n, **parts.keywords
+    )
 
+
+def _of(build: Callable[..., LearningProcess], of: Callable[..., LearningProcess] = _averaging) -> Any:
+    return functools.partial(of, build)
+
+
+_EARLIER = ("proximal_strength",)
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "fedavg": Algorithm(
-        functools.partial(_averaging, learning.build_weighted_fed_avg), "clients weighted by their examples"
-    ),
-    "fedavg-unweighted": Algorithm(functools.partial(_averaging, learning.build_unweighted_fed_avg), "all alike"),
+    "fedavg": Algorithm(_of(learning.build_weighted_fed_avg), "clients weighted by their examples", ignores=_EARLIER),
+    "fedavg-unweighted": Algorithm(_of(learning.build_unweighted_fed_avg), "all clients alike", ignores=_EARLIER),
     "fedprox": Algorithm(
-        lambda p: _averaging(learning.build_weighted_fed_prox, p, p.choices["proximal_strength"]),
-        "held near the server's model",
-        ("proximal_strength",),
+        _of(learning.build_weighted_fed_prox, _proximal), "held near the server's model", ("proximal_strength",)
     ),
-    "fedsgd": Algorithm(
-        lambda p: learning.build_fed_sgd(p.model_fn, p.server, **p.keywords), "one step of the server a round"
+    "fedprox-unweighted": Algorithm(
+        _of(learning.build_unweighted_fed_prox, _proximal), "the same, all clients alike", ("proximal_strength",)
     ),
-    "scaffold": Algorithm(
-        lambda p: _with_state(learning.build_scaffold, p, p.choices["client_lr"], option=p.choices["scaffold_option"]),
-        "control variates against drift",
-        ("scaffold_option",),
-        plain_steps=True,
-    ),
-    "fed_dyn": Algorithm(
-        lambda p: _with_state(learning.build_fed_dyn, p, p.choices["client_lr"], p.choices["alpha"]),
-        "a dynamic regulariser",
-        ("alpha",),
-        plain_steps=True,
-    ),
-    "fed_nova": Algorithm(functools.partial(_averaging, learning.build_fed_nova), "updates over the number of steps"),
+    "fedsgd": Algorithm(_fed_sgd, "one step of the server a round", ignores=_EARLIER),
+    "scaffold": Algorithm(_scaffold, "control variates against drift", ("scaffold_option",), plain_steps=True),
+    "fed_dyn": Algorithm(_fed_dyn, "a dynamic regulariser", ("alpha",), plain_steps=True),
+    "fed_nova": Algorithm(_of(learning.build_fed_nova), "updates over the number of steps"),
+    "fed_nova_prox": Algorithm(_fed_nova_prox, "the same, held near the server's model", ("proximal_strength",)),
     "q_fed_avg": Algorithm(_q_fed_avg, "the worst-off count for more", ("q", "lipschitz")),
     "ditto": Algorithm(_ditto, "a personal model beside the global one", ("proximal_strength", "personal_lr")),
-    "mime_lite": Algorithm(
-        functools.partial(_averaging, learning.build_weighted_mime_lite), "steps with the server's optimizer state"
-    ),
+    "mime_lite": Algorithm(_of(learning.build_weighted_mime_lite), "steps with the server's optimizer state"),
+    "mime_lite-unweighted": Algorithm(_of(learning.build_unweighted_mime_lite), "the same, all clients alike"),
 }
 """Name -> algorithm."""
 
-PARAMETERS = tuple(dict.fromkeys(name for algorithm in ALGORITHMS.values() for name in algorithm.takes))
-"""The choices that some take and others do not."""
+
+def is_dotted(name: str) -> bool:
+    """Return whether an algorithm is one of one's own."""
+    return ":" in name
 
 
 def algorithm_of(name: str) -> Algorithm:
-    """Return the algorithm of a name, a dotted one imported.
+    """Return the algorithm of a name, a dotted one imported: that runs its module's code.
 
     Raises
     ------
@@ -136,14 +169,21 @@ def algorithm_of(name: str) -> Algorithm:
     >>> algorithm_of("fedsim_np.learning:build_unweighted_fed_avg").about
     'of fedsim_np.learning'
     """
-    if ":" not in name:
+    if not is_dotted(name):
         if name not in ALGORITHMS:
-            raise unknown_name("algorithm", [*ALGORITHMS, "package.module:function"], name)
+            raise unknown_name("algorithm", [*ALGORITHMS, "package.module:name"], name)
         return ALGORITHMS[name]
-    module, _, function = name.partition(":")
+    module, _, leaf = name.partition(":")
     try:
-        build = getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), leaf)
     except (ImportError, AttributeError, ValueError) as error:
-        raise argument_error("algorithm", f"a function that can be imported ({error})", name) from error
-    check_type("algorithm", build, Callable, f"a function, which '{name}' is not")
-    return Algorithm(functools.partial(_averaging, build), f"of {module}", PARAMETERS)
+        raise argument_error("algorithm", f"something that can be imported ({error})", name) from error
+    if isinstance(found, Algorithm):
+        return found
+    try:
+        inspect.signature(found).bind("model_fn", "client", "server", engine=None, executor=None, cache_bytes=None)
+    except (TypeError, ValueError) as error:
+        raise argument_error(
+            "algorithm", f"an Algorithm, or a function called as the builders are ({error})", name
+        ) from (error)
+    return Algorithm(_of(found), f"of {module}")

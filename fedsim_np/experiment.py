@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim_np import learning
-from fedsim_np.algorithms import PARAMETERS, Parts, algorithm_of
+from fedsim_np.algorithms import Algorithm, Parts, algorithm_of, is_dotted
 from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist
 from fedsim_np.datasets.describe import is_mostly_one
 from fedsim_np.datasets.named import open_data
@@ -114,11 +114,14 @@ class RunConfig:
     rounds, epochs, batch_size : int
     algorithm : str
         One of `algorithms.ALGORITHMS`, or ``package.module:function`` of one's own.
-    proximal_strength, scaffold_option, alpha, q, lipschitz, personal_lr
-        For those that take them; of the last two 0 stands for 1 over the clients' rate, and for the clients' rate.
+    proximal_strength, alpha, q, lipschitz : float
+        For those that take them; a lipschitz of 0 stands for 1 over the clients' rate.
+    scaffold_option : str
+        "ii" or "i".
     client_optimizer, server_optimizer : str
         "sgdm", "adagrad", "adam", "adamw", "rmsprop" or "yogi".
-    client_lr, server_lr : float
+    client_lr, server_lr, personal_lr : float
+        The last for "ditto"; 0: the clients'.
     client_momentum, server_momentum : float
         For "sgdm"; 0: none.
     model : str
@@ -143,6 +146,8 @@ class RunConfig:
         Probabilities that a client is absent, or does fewer epochs, see `program.Participation`.
     min_epochs : int
         Of stragglers.
+    drop_stragglers : bool
+        Whether those are absent, too.
 
     Raises
     ------
@@ -191,6 +196,7 @@ class RunConfig:
     dropout: float = 0.0
     stragglers: float = 0.0
     min_epochs: int = 1
+    drop_stragglers: bool = False
 
     def __post_init__(self) -> None:
         least = {"rounds": 0, "classes": 0, "seed": 0, "population": 0}
@@ -220,16 +226,15 @@ class RunConfig:
             ("engine", ENGINES),
             ("client_optimizer", tuple(OPTIMIZERS)),
             ("server_optimizer", tuple(OPTIMIZERS)),
+            ("scaffold_option", ("ii", "i")),
         ):
             if getattr(self, name) not in allowed:
                 raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
-        algorithm = algorithm_of(self.algorithm)
-        if algorithm.plain_steps and (self.client_optimizer, self.client_momentum) != ("sgdm", 0.0):
-            found = f"{self.client_optimizer}, momentum {self.client_momentum}"
-            raise argument_error("client_optimizer", f"sgdm without momentum for {self.algorithm}", found)
-        Participation(self.dropout, self.stragglers, self.min_epochs, self.seed)
+        if not is_dotted(self.algorithm):  # whose module is not imported by who reads what a stranger has chosen
+            self._check_algorithm(algorithm_of(self.algorithm))
+        _ = self.participation  # or an error
         for who in ("client", "server"):
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
             if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
@@ -238,11 +243,19 @@ class RunConfig:
         if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
             rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
             raise argument_error("hidden", rule, self.hidden)
-        for name in self.unused:
+        self._check_unused(MODELS[self.model].unused, f"the model {self.model}")
+
+    def _check_algorithm(self, algorithm: Algorithm) -> None:
+        self._check_unused(algorithm.unused, f"the algorithm {self.algorithm}")
+        if algorithm.plain_steps and (self.client_optimizer, self.client_momentum) != ("sgdm", 0.0):
+            found = f"{self.client_optimizer}, momentum {self.client_momentum}"
+            raise argument_error("client_optimizer", f"sgdm without momentum for {self.algorithm}", found)
+
+    def _check_unused(self, names: tuple[str, ...], taker: str) -> None:
+        for name in names:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
-                of = f"the algorithm {self.algorithm}" if name in PARAMETERS else f"the model {self.model}"
-                raise argument_error(name, f"{default} for {of}", getattr(self, name))
+                raise argument_error(name, f"{default} for {taker}", getattr(self, name))
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -250,12 +263,27 @@ class RunConfig:
         return tuple(map(int, self.hidden.split(",")))
 
     @property
+    def participation(self) -> Participation:
+        """Who of a round's clients is there."""
+        return Participation(self.dropout, self.stragglers, self.min_epochs, self.seed, self.drop_stragglers)
+
+    @property
     def unused(self) -> tuple[str, ...]:
         """The choices that the model or the algorithm does not take."""
-        takes = algorithm_of(self.algorithm).takes
-        # Before there were others, a run by any algorithm could have a strength.
-        parameters = (name for name in PARAMETERS if name not in takes and name != "proximal_strength")
+        parameters = () if is_dotted(self.algorithm) else algorithm_of(self.algorithm).unused
         return (*MODELS[self.model].unused, *parameters)
+
+    def imported(self) -> Algorithm:
+        """Return the algorithm: one of one's own is imported, which runs its module's code.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be imported, or does not take a choice that is made.
+        """
+        algorithm = algorithm_of(self.algorithm)
+        self._check_algorithm(algorithm)
+        return algorithm
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
@@ -408,7 +436,10 @@ class Experiment:
         keywords: dict[str, Any] = {"engine": config.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
         choices, num_clients = dataclasses.asdict(config), len(self.train.client_ids)
         parts = Parts(self.model_fn, client, server, num_clients, choices, keywords)
-        return algorithm_of(config.algorithm).build(parts)
+        process = config.imported().build(parts)
+        if not isinstance(process, LearningProcess):
+            raise argument_error("algorithm", "one that builds a LearningProcess", process)
+        return process
 
     @cached_property
     def evaluation_process(self) -> LearningProcess:
@@ -434,8 +465,7 @@ class Experiment:
         config = self.config
         chosen = self._sample(round_num, config.clients)
         if config.dropout or config.stragglers:
-            who = Participation(config.dropout, config.stragglers, config.min_epochs, config.seed)
-            return who.cohort(round_num, chosen, self._trained_on, config.epochs)
+            return config.participation.cohort(round_num, chosen, self._trained_on, config.epochs)
         return [self._trained_on(client_id, config.epochs) for client_id in chosen]
 
     def _trained_on(self, client_id: str, epochs: int) -> Dataset:

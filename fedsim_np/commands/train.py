@@ -22,7 +22,7 @@ import numpy as np
 
 from fedsim_np import program
 from fedsim_np._version import versions
-from fedsim_np.algorithms import ALGORITHMS
+from fedsim_np.algorithms import ALGORITHMS, is_dotted
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.run_folder import FILES, check_files, check_folder, exclusive_lock, read_stored, remove_run
@@ -52,7 +52,7 @@ _HELP = {
     "epochs": "of each client in a round",
     "batch_size": "examples",
     "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
-    + "; or package.module:function of your own, called with the model's, the clients' and the server's optimizer",
+    + "; or package.module:name of your own, see fedsim_np.algorithms",
     "proximal_strength": "of " + _takers("proximal_strength"),
     "scaffold_option": "ii or i, of " + _takers("scaffold_option"),
     "alpha": "of " + _takers("alpha"),
@@ -78,6 +78,7 @@ _HELP = {
     "dropout": "probability that a client is absent from a round",
     "stragglers": "probability that a client does fewer epochs",
     "min_epochs": "that stragglers do",
+    "drop_stragglers": "stragglers are absent, too",
 }
 
 
@@ -154,6 +155,11 @@ def _run_config(arguments: argparse.Namespace, stored: dict[str, Any] | None) ->
         config = RunConfig(**{**there, **given})
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if is_dotted(config.algorithm):
+        if arguments.algorithm is None:  # no file runs code
+            raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     if stored is not None:
         differing = [
             f"{key} ({there.get(key)!r} there, {value!r} here)"
@@ -277,7 +283,7 @@ def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1}
+    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1, "drop_stragglers": False}
     return {
         name: value
         for name, value in chosen.items()
@@ -289,6 +295,7 @@ def _again(arguments: argparse.Namespace) -> str:
     """Return the command that goes on with a run, as one types it here."""
     words = ["fedsim-np", "train", "--out", arguments.out, "--resume"]
     words += ["--workers", str(arguments.workers)] * (arguments.workers is not None)
+    words += ["--algorithm", str(arguments.algorithm)] * is_dotted(arguments.algorithm or "")
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
