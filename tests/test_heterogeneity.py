@@ -5,6 +5,8 @@ is read: clients are unequal, batches ragged, and not everybody takes part.
 """
 
 import functools
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -512,6 +514,67 @@ def test_bad_and_empty_clients_do_not_spoil_the_base_optimizers_state(name, bad,
     assert nobody.metrics["finalizer"]["update_non_finite"] == 1
     for (path, a), (_, b) in zip(fed.trees.leaves(nobody.state), fed.trees.leaves(first), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)
+
+
+# --- whoever computes, and stopped anywhere
+
+ALL = {
+    **KEEPING,
+    "fed_nova, momentum": lambda **k: fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA, 0.5), **k),
+    "fed_nova, proximal": lambda **k: fed.learning.build_fed_nova(model, SGD, proximal_strength=0.5, **k),
+    "ditto, adam": lambda **k: fed.learning.build_ditto(model, SGD, BASES["adam"], 0.5, num_clients=N, **k),
+    "mime_lite": lambda **k: fed.learning.build_weighted_mime_lite(model, BASES["momentum"], **k),
+    "mime_lite, unweighted": lambda **k: fed.learning.build_unweighted_mime_lite(model, BASES["adam"], **k),
+    "mime_lite, schedule": lambda **k: fed.learning.build_mime_lite_with_optimizer_schedule(model, rate_of, SGD, **k),
+}
+# Ditto's personal steps and Adam's are no gradient descent along which rows' logits would be all that moves.
+NO_GRAM = ("ditto", "ditto, adam", "mime_lite, unweighted")
+
+
+def rate_of(round_num):
+    return ETA / (1 + round_num)
+
+
+@pytest.fixture(scope="module")
+def executors():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes, ThreadPoolExecutor(3) as threads:
+        yield processes, threads
+
+
+def cohort_of_chunks(count, round_num):
+    """So many clients of three rows, some of whom were there in the round before."""
+    x, y, _ = population()["c2"]
+    return [
+        Dataset.from_arrays({"x": x[i % 28 : i % 28 + 3], "y": y[i % 28 : i % 28 + 3]}, f"c{i}").repeat(2).batch(2)
+        for i in range(10 * round_num, 10 * round_num + count)
+    ]
+
+
+def bits(state):
+    return [(path, np.asarray(leaf).tobytes()) for path, leaf in fed.trees.leaves(state)]
+
+
+@pytest.mark.parametrize("engine", ["loop", "cohort", "gram", "presorted"])
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_bits_whoever_computes_and_after_a_stop(name, engine, executors, folder):
+    if engine in ("gram", "presorted") and name in NO_GRAM:
+        with pytest.raises(ValueError, match=f"engine='{engine}' cannot"):
+            ALL[name](engine=engine)
+        return
+    cohort, found = functools.partial(cohort_of_chunks, 9 if engine == "loop" else 60), []
+    for executor in ("serial", *executors):
+        process = ALL[name](engine=engine, executor=executor)
+        assert process.engine == engine
+        state = process.initialize()
+        for round_num in (1, 2):
+            state = process.next(state, cohort(round_num), iteration=round_num - 1).state
+            if executor == "serial":  # goes on from a file
+                manager, process = fed.program.FileProgramStateManager(folder), ALL[name](engine=engine)
+                manager.save(state, round_num)
+                state, _ = manager.load_latest(process.initialize())
+        found.append(bits(state))
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 def test_mime_lite_wants_aggregators_of_its_kind():
