@@ -166,7 +166,7 @@ def build_poisson_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sa
 
 
 def build_size_weighted_sampling_fn(
-    client_data: ClientData, replace: bool = True, random_seed: int = 0
+    client_data: ClientData, replace: bool = True, seed: int = 0
 ) -> SamplingFn[str]:
     r"""Return a function that samples clients by how many examples they have.
 
@@ -179,7 +179,7 @@ def build_size_weighted_sampling_fn(
         Every client's number of examples is looked up once, now.
     replace : bool
         Whether a client may be sampled twice in a round; an algorithm that keeps something of each client refuses that.
-    random_seed : int
+    seed : int
         At least 0.
 
     Returns
@@ -201,11 +201,11 @@ def build_size_weighted_sampling_fn(
     """
     ids, shares = _sizes(client_data)
     check_bool("replace", replace)
-    check_int("random_seed", random_seed, minimum=0)
+    check_int("seed", seed, minimum=0)
 
     def sample(round_num: int, size: int) -> list[str]:
         check_int("size", size, minimum=0)
-        return _drawn_by_size(ids, shares, size, replace, _stream(_BY_SIZE, round_num, random_seed))
+        return _drawn_by_size(ids, shares, size, replace, _stream(_BY_SIZE, round_num, seed))
 
     return sample
 
@@ -215,7 +215,7 @@ def build_power_of_choice_sampling_fn(
     preprocess: Callable[[Dataset], ClientBatches],
     evaluate: Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Sequence[float]],
     num_candidates: int,
-    random_seed: int = 0,
+    seed: int = 0,
 ) -> Callable[[int, int, LearningAlgorithmState], list[str]]:
     """Return a function that takes, of some candidates, those with the largest loss (Cho et al. 2022).
 
@@ -231,7 +231,7 @@ def build_power_of_choice_sampling_fn(
         ``(state, datasets) -> losses``, one for each: `client_losses_fn` makes one.
     num_candidates : int
         d in the paper; at least as many as are asked for. All clients: the worst of all.
-    random_seed : int
+    seed : int
         At least 0.
 
     Returns
@@ -260,12 +260,12 @@ def build_power_of_choice_sampling_fn(
     ids, shares = _sizes(client_data)
     if check_int("num_candidates", num_candidates, minimum=1) > len(ids):
         raise argument_error("num_candidates", f"at most the number of clients, {len(ids)}", num_candidates)
-    check_int("random_seed", random_seed, minimum=0)
+    check_int("seed", seed, minimum=0)
 
     def sample(round_num: int, size: int, state: LearningAlgorithmState) -> list[str]:
         if check_int("size", size, minimum=0) > num_candidates:
             raise argument_error("size", f"at most num_candidates, {num_candidates}", size)
-        rng = _stream(_OF_CHOICE, round_num, random_seed)
+        rng = _stream(_OF_CHOICE, round_num, seed)
         candidates = _drawn_by_size(ids, shares, num_candidates, False, rng)
         datasets = [preprocess(client_data.create_dataset_for_client(client_id)) for client_id in candidates]
         losses = np.asarray(evaluate(state, datasets), np.float64)
