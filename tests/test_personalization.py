@@ -1,5 +1,7 @@
 """Personalization: what a client gains by training on, held to plain NumPy and to TFF's edge cases."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,38 @@ def test_tffs_edge_cases():
     nobody = evaluation(weights, [])
     assert nobody["tuned"]["mean_squared_error"].shape == (0,)
     assert nobody["tuned"]["num_examples"].dtype == np.int64
+
+
+def test_tffs_stored_run(shared):
+    """Every client's figures of TFF 0.87.0, after three strategies."""
+    golden = shared / "goldens" / "more" / "personalization.json"
+    stored = json.loads(golden.read_text(encoding="utf-8"))
+    config, strategies = stored["config"], {}
+    for name, arguments in stored["config"]["strategies"].items():
+        kind, rates = arguments["optimizer"]
+        strategies[name] = FineTuning(**{**arguments, "optimizer": getattr(optimizers, f"build_{kind}")(**rates)})
+    evaluation = build_personalization_eval(SoftmaxRegression, strategies, test_batch=config["test_batch"])
+    with np.load(golden.with_name(f"{config['initial_weights']}.npz")) as arrays:
+        weights = ModelWeights((arrays["kernel"], arrays["bias"]))
+    splits = {
+        f"{split}_data": fed.datasets.HDF5ClientData(shared / "data" / f"mnist_by_writer_{split}.h5")
+        for split in ("train", "test")
+    }
+    for result in stored["results"]:
+        cohort = [
+            {
+                name: data.create_dataset_for_client(client).select(x="pixels", y="label")
+                for name, data in splits.items()
+            }
+            for client in result["client_ids"]
+        ]
+        found, expected = (dict(fed.trees.leaves(of)) for of in (evaluation(weights, cohort), result["metrics"]))
+        assert len(expected) == len(cohort) * len(found)
+        for path, value in expected.items():
+            name, _, client = path.rpartition("/")
+            n = expected[f"{name.rpartition('/')[0]}/num_examples/{client}"]
+            off = 2.01 / n if "accuracy" in name else 0 if "num" in name else 2e-5 * max(1, value)
+            assert abs(found[name][int(client)] - value) <= off, path
 
 
 def test_many_clients_are_sampled_alike_in_all_figures():

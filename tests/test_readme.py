@@ -131,6 +131,23 @@ def test_the_shown_figures_are_the_stored_ones():
     assert f"of ten clients, {startup['seconds']['tutorial command']:.1f} s" in README
 
 
+def test_what_the_algorithms_cost():
+    text, results = " ".join(README.split()), Path(__file__).parents[1] / "benchmarks" / "results"
+    algorithms = json.loads((results / "algorithms.json").read_text(encoding="utf-8"))
+    one, five = (algorithms[f"rounds: 100 of 400, epochs: {n}"]["times as long as fed_avg"] for n in (1, 5))
+    ratios = (
+        "SCAFFOLD's take {scaffold:.1f} times as long as FedAvg's, FedDyn's {fed_dyn:.1f}, FedNova's {fed_nova:.1f},"
+    )
+    assert f"{ratios.format(**one)} Ditto's {one['ditto']:.1f};" in text
+    ratios = f"Mime Lite's {one['mime_lite']:.1f}, with five epochs {five['mime_lite']:.1f}, q-FedAvg's"
+    assert f"{ratios} {one['q_fed_avg']:.1f} and {five['q_fed_avg']:.1f}." in text
+    stored = algorithms["checkpoint of scaffold with 3383 clients"]
+    said = (
+        f"{stored['MB of the file']:.0f} MB, saved in {stored['save, s']:.1f} s and loaded in {stored['load, s']:.1f} ("
+    )
+    assert said in text
+
+
 def test_the_training_commands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     (block,) = [block for block in blocks("bash") if "fedsim-np train" in block]

@@ -165,9 +165,7 @@ def build_poisson_sampling_fn(sample_range: Sequence[T], random_seed: int) -> Sa
     return sample
 
 
-def build_size_weighted_sampling_fn(
-    client_data: ClientData, replace: bool = True, seed: int = 0
-) -> SamplingFn[str]:
+def build_size_weighted_sampling_fn(client_data: ClientData, replace: bool = True, seed: int = 0) -> SamplingFn[str]:
     r"""Return a function that samples clients by how many examples they have.
 
     With replacement, and clients that count alike (`ClientWeighting.UNIFORM`), it is scheme I of Li et al. 2020: the

@@ -5,6 +5,9 @@ clients. Where nobody owns anything yet, examples are dealt out to clients that 
 seeded: `iid` (not at all), `dirichlet`, `shards` and `similarity` (in their labels), `quantity_skew` (in their sizes).
 A partition is at heart an array of one client number per example (`assign_iid` and its siblings), so an example cannot
 be lost, nor dealt out twice.
+
+In flwr-datasets `from_arrays` is called NaturalIdPartitioner, `iid` IidPartitioner, `dirichlet` DirichletPartitioner,
+`shards` ShardPartitioner: the same rules, with other draws.
 """
 
 from fedsim_np.datasets.partition.arrays import (
