@@ -12,7 +12,7 @@ from fedsim_np import trees
 from fedsim_np.analysis.objective import Objective, Optimum, wide_weights
 from fedsim_np.errors import argument_error, check_float
 from fedsim_np.learning import build_weighted_fed_avg, client_updates, optimizers
-from fedsim_np.learning.learning_process import LearningProcess
+from fedsim_np.learning.learning_process import LearningProcess, as_datasets
 from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.models.model import ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState
@@ -213,18 +213,14 @@ def _per_step(
     shares: Array,
 ) -> tuple[Arrays, Arrays, Array]:
     """Return the clients' mean update over rate and steps, their mean update, and the steps of each."""
-    datasets = [*datasets]
-    updates = client_updates(process, state, datasets)
-    num_steps = np.array([sum(1 for _ in _batches(data)) for data in datasets], np.float64)
-    wide = [trees.map(lambda u, i=i: u[i].astype(np.float64), updates) for i in range(len(datasets))]
+    clients = as_datasets(datasets, 0)
+    updates = client_updates(process, state, clients)
+    num_steps = np.array([sum(1 for _ in client.batches()) for client in clients], np.float64)
+    wide = [trees.map(lambda u, i=i: u[i].astype(np.float64), updates) for i in range(len(clients))]
     over = [
         trees.map(lambda u, h=h: u / (learning_rate * h), update) for h, update in zip(num_steps, wide, strict=True)
     ]
     return _mean(shares, over), _mean(shares, wide), num_steps
-
-
-def _batches(data: ClientBatches) -> Any:
-    return data.batches() if hasattr(data, "batches") else data
 
 
 def _mean(shares: Array, parts: Sequence[Arrays]) -> Arrays:
