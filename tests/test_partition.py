@@ -659,7 +659,7 @@ def test_leafs_files_and_folders(folder):
         (leaf({"ann": {"x": [float("nan")], "y": [0]}}), "field 'x': values must be finite as float32"),
         ({"users": ["ann"], "num_samples": [1], "user_data": {"ann": [1]}}, "must be an object of lists. Got list."),
         (leaf({}), "must have a user. Got none."),
-        (leaf({"ann": ANN, "bob": {"y": [1]}}), "all clients must have the structure"),
+        (leaf({"ann": ANN, "bob": {"y": [1]}}), "client 'bob': all clients must have the structure"),
     ],
 )
 def test_broken_leaf_files_are_refused(folder, content, message):
@@ -667,6 +667,7 @@ def test_broken_leaf_files_are_refused(folder, content, message):
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(fed.DataError) as caught:
         from_leaf_json(path)
+    assert str(caught.value).startswith(f"file '{path}'")
     assert message in str(caught.value)
 
 

@@ -20,7 +20,7 @@ from fedsim_np.datasets.partition.arrays import DataFrame, LabelledClientData, c
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
 from fedsim_np.errors import (
-    DataError,
+    NamingDataFile,
     argument_error,
     argument_type_error,
     check_path,
@@ -108,10 +108,8 @@ def from_csv(
     """
     check_type("client", client, str, "a column's name (ids, one an example, are for from_arrays)")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
-    try:
+    with NamingDataFile(path):
         return table.to_clients()
-    except DataError as error:
-        raise DataError(f"file '{os.fspath(path)}', {error}") from error
 
 
 def read_csv(
