@@ -217,7 +217,12 @@ def errors(folder, digit_files):
         "no cache": (["data", "download", "--cache-dir", ""], "must be the path of a folder. Got ''."),
         "no home": (["data", "download", "--cache-dir", "~nosuchuser/x"], "set FEDSIM_NP_CACHE to a folder"),
         "no such field": (["data", "info", train, "--label", "z"], "--label must be one of the fields label, pixels"),
-        "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
+        "out is below a file": ([*command(digit_files), "--out", train + "/a/run"], f"Got the file '{train}'."),
+        "a notebook below a file": (
+            ["notebook", "--to", train + "/x"],
+            f"--to must be a folder. Got the file '{train}'.",
+        ),
+        "a run below a file": (["train", "--out", train + "/x"], f"--out must be a folder. Got the file '{train}'."),
     }
 
 
@@ -349,6 +354,17 @@ def test_links_to_other_disks_stay_links(folder, capsys):
     assert (folder / "a_train.h5").is_symlink()
     with fed.datasets.HDF5ClientData(folder / "disk" / "a.h5") as data:
         assert len(data.client_ids) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_folder_is_not_made_where_a_link_leads_nowhere(folder, capsys):
+    (folder / "link").symlink_to(folder / "nowhere")
+    for flag, *words in (["--out", "train"], ["--out", "tutorial"], ["--to", "notebook"]):
+        for name in ("link", "link/run"):
+            assert main([*words, flag, str(folder / name)]) == 2
+            said = f"{flag} must be a folder. Got the link that leads nowhere, '{folder / 'link'}'.\n"
+            assert capsys.readouterr().err == f"fedsim-np: error: {said}"
+    assert os.listdir(folder) == ["link"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="no such signal")
