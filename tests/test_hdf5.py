@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -819,6 +821,24 @@ def test_check_survives_what_a_file_does_to_its_reader(folder, monkeypatch, does
     monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", script))
     with pytest.raises(fed.DataError, match=f"a.h5': must be readable by a process of its own. {message}"):
         check_hdf5(path, timeout=0.3 if "sleep" in does else 60.0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms")
+def test_a_check_ends_though_its_parent_was_killed():
+    """Nobody reads what it says, or ends it; HDF5 waits, and uses no time of the processor."""
+    script = "import time; from fedsim_np.datasets import hdf5_check_child as child\n"
+    script += "child.HDF5ClientData = lambda *a, **k: time.sleep(60)\nchild.main()"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.communicate(pickle.dumps(("a.h5", None, -0.9, 2**32)), timeout=30)
+    assert process.returncode == -signal.SIGALRM
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "a.h5")
+    for read in (HDF5ClientData, check_hdf5):
+        with pytest.raises(fed.DataError, match="a.h5': must be a file. Got a pipe or a device"):
+            read(folder / "a.h5")
 
 
 def test_check_says_if_it_could_not_begin(folder, monkeypatch):
