@@ -367,6 +367,33 @@ def test_a_folder_is_not_made_where_a_link_leads_nowhere(folder, capsys):
     assert os.listdir(folder) == ["link"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+@pytest.mark.parametrize("name", ["pipe", "device"])
+def test_what_has_no_end_is_not_read(name, folder, capsys):
+    for suffix in ("csv", "npz", "json", "h5", "toml"):
+        path = str(folder / f"{name}.{suffix}")
+        if name == "pipe":
+            os.mkfifo(path)
+        else:
+            os.symlink("/dev/zero", path)
+        deal = ["data", "partition", path, "--scheme", "iid", "--clients", "2", "--out", str(folder / "out")]
+        convert = ["data", "convert", path, "--client", "who", "--out", str(folder / "out")]
+        config = ["train", "--config", path, "--out", str(folder / "run")]
+        data = (["data", "info", path], ["data", "check", path], ["tutorial", "--train", path, "--test", path])
+        for command in {"h5": (deal, *data), "json": (config, deal, convert), "toml": (config,)}.get(
+            suffix, (deal, convert)
+        ):
+            assert main([word for word in command if suffix != "json" or word not in ("--client", "who")]) == 2
+            assert f".{suffix}': must be a file. Got a pipe or a device." in capsys.readouterr().err
+
+
+def test_choices_fit_into_a_small_file(folder, capsys):
+    path = folder / "choices.json"
+    path.write_bytes(b'{"rounds": 1}'.ljust(2**20 + 1))
+    assert main(["train", "--config", str(path), "--out", str(folder / "run")]) == 2
+    assert "choices.json': must have at most 1048576 bytes, as choices. Got more." in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="no such signal")
 def test_what_is_told_to_end_leaves_no_half_file(folder):
     process = start(["data", "synthesize", "--clients", "3383", "--out", str(folder / "a")])

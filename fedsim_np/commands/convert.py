@@ -20,6 +20,7 @@ from fedsim_np.datasets.named import NAMED_DATA, data_paths, open_data, prefix_p
 from fedsim_np.datasets.schema import CHARACTERS, label_field
 from fedsim_np.datasets.sources import ElementSpec
 from fedsim_np.errors import DataError, data_error, did_you_mean, no_such_file
+from fedsim_np.files import check_ends
 
 _CSV_FLAGS = "client", "label", "features", "delimiter", "decimal", "label_names"
 _POPULATION = 100
@@ -100,6 +101,7 @@ def chosen_label(fields: Mapping[str, Any], wanted: str | None) -> str:
 
 def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run an action; a `DataError` that knows no file gets the one that is read."""
+    check_ends(arguments.input)
     try:
         return run(arguments)
     except DataError as error:
