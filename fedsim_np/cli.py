@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -83,22 +82,41 @@ _PATIENCE = 10.0  # seconds, for removing half files
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way."""
-    # An exception that is raised while Python finalises an object is lost: then it is raised once more.
-    again = threading.Timer(_PATIENCE, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    again.daemon = True
+    """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way.
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        if not again.is_alive():
-            again.start()
-        raise SystemExit(128 + number)
+    A second one does not disturb that.
+    """
+    has_alarm = hasattr(signal, "SIGALRM")
+    alarm = signal.getsignal(signal.SIGALRM) if has_alarm else None
+    came: list[int] = []
 
-    is_ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # and not ignored, or somebody else's
+    def end(number: int, frame: FrameType | None) -> None:
+        is_second = bool(came) and number == signal.SIGTERM
+        came.append(number)
+        if is_second:
+            return
+        if has_alarm:
+            signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def say(lost: sys.UnraisableHookArgs) -> None:
+        # An exception that is raised while Python finalises an object is lost: the alarm raises it once more.
+        if not came or lost.exc_type is not SystemExit:
+            hook(lost)
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # but ignored, or somebody else's
+        yield
+        return
+    hook, sys.unraisablehook = sys.unraisablehook, say
     try:
-        with handling(signal.SIGTERM, end) if is_ours else contextlib.nullcontext():
+        with handling(signal.SIGTERM, end):
             yield
     finally:
-        again.cancel()
+        if came and has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm or signal.SIG_DFL)
+        sys.unraisablehook = hook
 
 
 class _Printable:

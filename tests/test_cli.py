@@ -15,8 +15,9 @@ import pytest
 from conftest import digits
 
 import fedsim_np as fed
-from fedsim_np import files, published, tutorial
+from fedsim_np import cli, files, published, tutorial
 from fedsim_np.cli import main
+from fedsim_np.commands import notebook
 from fedsim_np.commands.tutorial import OUTPUT_FILES
 from fedsim_np.datasets.hdf5_writing import write_new
 
@@ -404,6 +405,39 @@ def test_what_is_told_to_end_leaves_no_half_file(folder):
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no alarms")
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_is_told_to_end_several_times_ends_once(is_lost, folder, monkeypatch, capsys):
+    """The second signal comes while half files are removed; one is lost in what Python finalises."""
+    removed = []
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(arguments):
+        try:
+            if is_lost:
+                Finalised()
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            removed.append("half a file")
+
+    monkeypatch.setattr(cli, "_PATIENCE", 0.5)
+    monkeypatch.setattr(notebook, "_run", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["notebook"])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert removed == ["half a file"]
+    assert capsys.readouterr().err == ""
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_what_is_read_is_never_written_over(folder, capsys):
