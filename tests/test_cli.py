@@ -368,6 +368,22 @@ def test_a_folder_is_not_made_where_a_link_leads_nowhere(folder, capsys):
     assert os.listdir(folder) == ["link"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data", "synthesize", "--clients", "100001"], "--clients: must be at most 100000, which take twenty minutes"),
+        (["data", "info", "synthetic", "--clients", "1000000"], "and in files 5 GB. Got 1000000."),
+        (
+            ["data", "partition", "synthetic", "--scheme", "iid", "--clients", "2", "--population", "10001"],
+            "--population: must be at most 10000, which take two minutes and 11 GB of memory. Got 10001.",
+        ),
+    ],
+)
+def test_what_would_take_hours_or_all_memory_is_refused(words, message, folder, capsys):
+    assert main([*words, *(["--out", str(folder / "a")] if "info" not in words else [])]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
 @pytest.mark.parametrize("name", ["pipe", "device"])
 def test_what_has_no_end_is_not_read(name, folder, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -39,6 +40,17 @@ def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
 def positive(text: str) -> int:
     """Return an argument as a count, from 1."""
     return _integer(text, 1)
+
+
+def writers(most: int, costs: str) -> Callable[[str], int]:
+    """Return what takes an argument as a count of simulated writers, and says what more than so many would cost."""
+
+    def count(text: str) -> int:
+        if (number := _integer(text, 1)) > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, which {costs}. Got {number}.")
+        return number
+
+    return count
 
 
 def seed(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed
+from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed, writers
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
@@ -48,7 +48,10 @@ def add_parsers(actions: Any) -> None:
     deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
     deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
     deal.add_argument(
-        "--population", metavar="N", type=positive, help=f"of synthetic: simulated writers (default: {_POPULATION})"
+        "--population",
+        metavar="N",
+        type=writers(10**4, "take two minutes and 11 GB of memory"),
+        help=f"of synthetic: simulated writers (default: {_POPULATION})",
     )
     deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
