@@ -763,6 +763,18 @@ def test_what_is_mistyped_is_told_what_may_be_meant(arguments, meant, folder, mo
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data", "info", "--data", "synthetic"], "--data. It goes without a flag: fedsim-np data info FILE|NAME."),
+        (["tutorial", "--invert"], "--invert. fedsim-np train takes it."),
+        (["train", "--alpha", "1"], "--alpha. fedsim-np data partition takes it."),
+    ],
+)
+def test_a_flag_of_another_command_is_told_whose_it_is(arguments, said, capsys):
+    assert f"unrecognized arguments: {said}" in error_of(arguments, capsys)
+
+
 def test_names_in_files_and_of_files_are_told_too(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     error = error_of(["train", "--data", "mnist", "--out", "run"], capsys)
