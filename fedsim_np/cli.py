@@ -73,7 +73,10 @@ class _Parser(argparse.ArgumentParser):
         return did_you_mean(flag, about, about)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is none of the choices, in the same words with all versions of Python."""
+        """Refuse what is none of the choices, in the same words with all versions of Python.
+
+        argparse has no public way to say it: its own words differ, and a `type` cannot stand for a command's name.
+        """
         if action.choices is not None and value not in action.choices:
             choices = list(action.choices)
             message = (
