@@ -46,7 +46,8 @@ class Table(NamedTuple):
     label_names : tuple of str
         What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
     num_classes : int
-        c: as many as there are names, or one more than the greatest number; 0 without labels.
+        c: as many as there are names, or one more than the greatest number; 0 without labels, and where those of a
+        frame are floats.
     """
 
     arrays: Columns
@@ -129,8 +130,8 @@ def read_csv(
     path : path-like
         UTF-8 text, its first line the columns' names.
     label : str, optional
-        The column of labels: integers, which stay as they are, or texts, which are numbered in sorted order; not both,
-        unless there are `label_names`. It becomes the field ``y``.
+        The column of labels: integers ("1", also "1.0": a file says no types), which stay as they are, or texts, which
+        are numbered in sorted order; not both, unless there are `label_names`. It becomes the field ``y``.
     client : str, optional
         The column of clients' ids: texts.
     features : sequence of str, optional
