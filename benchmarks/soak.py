@@ -125,12 +125,13 @@ def same_bytes(folder, quick):
 def disk(folder, quick):
     """Have no room for a checkpoint in mid-run: from then on files may not be longer than a limit."""
     del quick
-    whole, target = one_piece(folder / "whole"), folder / "full"
-    process = subprocess.Popen(command(target, *CHOICES), stdout=subprocess.PIPE, encoding="utf-8")
-    for line in process.stdout:
-        if line.startswith("round 10 of"):
-            process.send_signal(signal.SIGINT)  # which ends it after the round
-    process.wait()
+    whole, target, stopped = one_piece(folder / "whole"), folder / "full", 0
+    while stopped != 130:  # it may be done before the signal comes
+        process = subprocess.Popen(command(target, *CHOICES, "--overwrite"), stdout=subprocess.PIPE, encoding="utf-8")
+        for line in process.stdout:
+            if line.startswith("round 10 of"):
+                process.send_signal(signal.SIGINT)  # which ends it after the round
+        stopped = process.wait()
     before = sorted((target / "checkpoints").iterdir())
     contents = [path.read_bytes() for path in before]
     limited = subprocess.run(

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ from fedsim_np.errors import (
     no_such_file,
     unknown_name,
 )
-from fedsim_np.files import parse_json, sha256
+from fedsim_np.files import check_ends, parse_json, sha256
 from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
 from fedsim_np.learning.client import Attendance
@@ -59,6 +58,7 @@ _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
+_MOST_OF_CONFIG = 2**20  # bytes of a file of choices
 _JUDGED = 10  # clients, by whose sizes a round's is judged
 # What a run may cost. Beyond it a choice is a slip, or a stranger's: such a run would not end, or take all memory.
 _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
@@ -311,10 +311,14 @@ def read_config_file(path: str) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If there is no such file, or it is damaged.
+        If there is no such file, it is damaged, too large, or a pipe or a device.
     """
+    check_ends(path)
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(_MOST_OF_CONFIG + 1)
+        if len(content) > _MOST_OF_CONFIG:
+            raise data_error(f"must have at most {_MOST_OF_CONFIG} bytes, as choices", "more", path=path)
         if path.lower().endswith(".toml"):
             if sys.version_info < (3, 11):
                 raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)

@@ -130,6 +130,14 @@ def check_own(path: str | os.PathLike[str], *, folder: bool = False, appended: b
         raise data_error(f"must be {'a folder' if folder else 'a file'} of the run's own", found, path=path)
 
 
+def check_ends(path: str | os.PathLike[str]) -> None:
+    """Raise a `DataError` if a path leads to a pipe, which is waited for, or a device, which may have no end."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise data_error("must be a file", "a pipe or a device", path=path)
+
+
 def sync_file(path: Path) -> None:
     """Have the disk confirm what is in a file."""
     _sync(path, os.O_RDWR)

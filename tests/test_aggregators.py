@@ -409,6 +409,11 @@ def test_clients_metrics_one_by_one():
     assert len(others) > 1
 
 
+def test_integers_that_are_too_large_for_a_sample():
+    with pytest.raises(fed.DataError, match="a metric's integers must fit in 64 bits. Got 18446744073709551616"):
+        finalize_then_sample({"n": lambda sums: 2 ** sums[0].item()})([{"n": [1]}, {"n": [64]}])
+
+
 def test_sampled_metrics_have_tffs_types(tff_figures):
     sums = {
         **{name: [np.dtype(name).type(3)] for name in ("int32", "int64", "float32", "uint8")},

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 
 import fedsim_np as fed
 from fedsim_np.datasets import Dataset
-from fedsim_np.datasets.sources import ElementSource
+from fedsim_np.datasets.sources import ElementSource, sealed
 from fedsim_np.demos import own_algorithm
 from fedsim_np.learning import engines, optimizers
 from fedsim_np.learning.engines.cache import Cache, Content, WeakKey
@@ -718,21 +718,26 @@ def rows_of_one_projection(count=4):
     return np.stack([first, nothing], axis=1), np.stack([nothing, second], axis=1)
 
 
+@pytest.mark.parametrize("shown", ["writable", "read-only for a while", "read-only, with an older view"])
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("again", [False, True])
-def test_kept_matrices_are_known_by_their_rows_and_no_projection(again, doubled):
+def test_kept_matrices_are_known_by_their_rows_and_no_projection(again, doubled, shown):
     one, other = rows_of_one_projection()
     assert len(one) == 4
 
     def last_round(engine, cache_bytes):
         x, y = one.copy(), np.int32([[0], [1], [2], [0]])
-        fn = (lambda e: {"x": 2 * e["x"], "y": e["y"]}) if doubled else dict
+        view, x.flags.writeable = x[:], shown == "writable"
+        fn = (lambda e: {"x": 2 * e["x"], "y": e["y"]}) if doubled else (lambda e: {"x": e["x"], "y": e["y"]})
         make = lambda: [Dataset.from_arrays({"x": x, "y": y}, "ann").repeat(5).batch(2).map(fn)]  # noqa: E731
         process = BUILDERS["sgd"](lambda: toy_model_of(2), engine=engine, cache_bytes=cache_bytes)
         cohort, state = make(), process.initialize()
         for _ in range(3):
             process.next(state, cohort if again else make())
-        x[:] = other
+        if shown == "read-only for a while":
+            x.flags.writeable = True
+        (view if shown == "read-only, with an older view" else x)[:] = other
+        x.flags.writeable = shown == "writable"
         return process.next(state, cohort if again else make())
 
     kept, fresh = (last_round("gram", cache_bytes) for cache_bytes in (2**28, 0))
@@ -744,18 +749,24 @@ def toy_model_of(features):
     return fed.learning.models.SoftmaxRegression(num_features=features, num_classes=3)
 
 
-def test_content_is_the_array_while_nobody_can_write_to_it():
+def test_content_is_the_array_where_nobody_can_write_to_it():
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    own = values.copy()
-    own.flags.writeable = False
+    own = sealed(values.copy())
     assert Content(own).nbytes == Content(own.reshape(3, 2)).nbytes == 0
     assert Content(np.frombuffer(values.tobytes(), np.float32)).nbytes == 0
     assert Content(own).is_of(own[:])
     assert not Content(own).is_of(own.copy())
     assert not Content(own).is_of(own.reshape(3, 2))
-    view = values.view()
-    view.flags.writeable = False
-    for array in (values, view, np.frombuffer(bytearray(values), np.float32).reshape(2, 3), values[:, ::2]):
+    view, of_user = values.view(), values.copy()
+    view.flags.writeable = of_user.flags.writeable = False
+    for array in (
+        values,
+        view,
+        of_user,
+        sealed(view),
+        np.frombuffer(bytearray(values), np.float32).reshape(2, 3),
+        values[:, ::2],
+    ):
         was = Content(array)
         assert was.nbytes == array.nbytes
         assert was.is_of(array.copy())
@@ -769,8 +780,7 @@ def test_content_is_the_array_while_nobody_can_write_to_it():
 
 
 def test_rows_of_one_array_that_are_repeated_are_told_apart():
-    array = np.arange(6.0).reshape(2, 3)
-    array.flags.writeable = False
+    array = sealed(np.arange(6.0)).reshape(2, 3)
     first, second = (np.broadcast_to(row, (2, 3)) for row in array)
     assert WeakKey(first) != WeakKey(second)
     assert not Content(first).is_of(second)
@@ -799,6 +809,8 @@ def test_the_librarys_own_arrays_cannot_change(folder):
         for dataset in datasets:
             for array in dataset.batch(2).row_batches().source.columns().values():
                 assert Content(array).nbytes == 0
+                with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+                    array.flags.writeable = True
     assert Content(own.to_arrays()["x"]).nbytes  # the caller's
 
 

@@ -329,6 +329,27 @@ def test_an_input_spec_must_be_of_batches_that_the_model_takes(y):
         models.MLP(4, (2,), 3, input_spec={"x": (None, 4), "y": (None, 1)})
 
 
+@pytest.mark.parametrize(
+    ("of_x", "of_y"), [(4, None), (None, 1), (4, 2), (-1, -1), (2**70, 2**70), ("a", "a"), (1.5, 1.5)]
+)
+def test_an_input_spec_fixes_one_length(of_x, of_y):
+    spec = {"x": ArraySpec((of_x, 4), np.float32), "y": ArraySpec((of_y, 1), np.int32)}
+    with pytest.raises(ValueError, match="'input_spec' must be "):
+        models.SoftmaxRegression(4, 3, input_spec=spec)
+
+
+def test_rows_that_may_differ_in_number_are_not_laid_side_by_side():
+    class Own(models.SoftmaxRegression):
+        def __init__(self):
+            super().__init__(3, 3)
+            self.input_spec = {**self.input_spec, "x": ArraySpec((4, 3), np.float32)}
+
+    sgd = fed.learning.optimizers.build_sgdm(0.1)
+    assert fed.learning.build_weighted_fed_avg(Own, sgd).engine == "loop"
+    with pytest.raises(ValueError, match="engine='cohort' cannot use Own"):
+        fed.learning.build_weighted_fed_avg(Own, sgd, engine="cohort")
+
+
 def test_labels_of_any_integer_type():
     for dtype in (np.int64, np.uint8):
         metrics = models.evaluate(toy_model(), toy_model().initial_weights(), toy_batches(y=TOY_Y.astype(dtype)))

@@ -661,7 +661,7 @@ def test_leafs_files_and_folders(folder):
         (leaf({"ann": {"x": [float("nan")], "y": [0]}}), "field 'x': values must be finite as float32"),
         ({"users": ["ann"], "num_samples": [1], "user_data": {"ann": [1]}}, "must be an object of lists. Got list."),
         (leaf({}), "must have a user. Got none."),
-        (leaf({"ann": ANN, "bob": {"y": [1]}}), "all clients must have the structure"),
+        (leaf({"ann": ANN, "bob": {"y": [1]}}), "client 'bob': all clients must have the structure"),
     ],
 )
 def test_broken_leaf_files_are_refused(folder, content, message):
@@ -669,6 +669,7 @@ def test_broken_leaf_files_are_refused(folder, content, message):
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(fed.DataError) as caught:
         from_leaf_json(path)
+    assert str(caught.value).startswith(f"file '{path}'")
     assert message in str(caught.value)
 
 
@@ -847,6 +848,12 @@ def test_labels_that_were_known_before():
     assert (arrays_of(data)["south"]["y"], data.num_classes) == ([[2]], 3)
     data = from_arrays({"x": [1.0, 2.0], "digit": [7, 3]}, [0, 0], label="digit", label_names=["3", "7"])
     assert arrays_of(data) == {"0": {"x": [1, 2], "digit": [1, 0]}}
+    for floats in (Frame(who=[1, 2], kind=[1.0, 0.0]), Frame(who=[1, 2], kind=np.array([1.0, 0], object))):
+        data = partition.from_dataframe(floats, "who", "kind", label_names=["0", "1"])
+        assert (arrays_of(data)["1"]["y"], data.num_classes) == ([[1]], 2)
+        assert data.element_type_structure["y"].dtype == np.int32
+    with pytest.raises(fed.DataError, match="one of the 2 'label_names'. Got '0.5' at index 1"):
+        from_arrays({"x": [1, 2], "y": [1.0, 0.5]}, [0, 0], label_names=["0", "1"])
     measured = partition.from_dataframe(Frame(who=[1, 2], size=[1.5, 2.0], price=[10.0, 20.0]), "who", "price")
     assert arrays_of(measured)["1"] == {"x": [[1.5]], "y": [[10.0]]}
     assert measured.num_classes == 0

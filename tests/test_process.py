@@ -257,6 +257,27 @@ def test_a_round_without_clients_in_a_run_that_keeps_something_of_each():
         np.testing.assert_allclose(end, ends[0], atol=1e-6)
 
 
+def test_a_metrics_aggregator_of_ones_own_is_told_that_nobody_was_there():
+    def aggregator(finalizers):
+        of_sums, of_each = (
+            aggregator(finalizers)
+            for aggregator in (fed.learning.metrics.sum_then_finalize, fed.learning.metrics.finalize_then_sample)
+        )
+        return lambda clients: {
+            **of_sums(clients),
+            "clients": len(clients),
+            "worst": min(of_each(clients)["loss"], default=None),
+            "names": [list(client) for client in clients],
+        }
+
+    process = weighted(0.1, metrics_aggregator=aggregator)
+    nobody, one = (
+        process.next(process.initialize(), cohort).metrics["client_work"]["train"] for cohort in ([], [toy_batches()])
+    )
+    assert nobody == {**nobody, "num_examples": 0, "num_batches": 0, "clients": 0, "worst": None, "names": []}
+    assert (one["clients"], one["worst"]) == (1, one["loss"])
+
+
 def test_nobody_is_shown_to_an_aggregator_of_clients_that_count():
     class Median(fed.learning.aggregators.Aggregator):
         def initialize(self, trainable):

@@ -148,6 +148,21 @@ def test_what_the_algorithms_cost():
     assert said in text
 
 
+def test_what_paper_does_is_as_measured():
+    text = " ".join(README.split())
+    paper = json.loads(
+        (Path(__file__).parents[1] / "benchmarks" / "results" / "paper.json").read_text(encoding="utf-8")
+    )["data"]
+    sample, inverted = (paper["sample"][word] for word in ("paper is 1", "ink is 1"))
+    assert f"falls in {sample['share_of_rounds_that_fell']:.0%} of the rounds by more than 0.01" in text
+    assert f"once by {sample['largest_fall']:.2f}, and ends twenty rounds between" in text
+    assert "between {:.2f} and {:.2f}; on".format(*sample["ends"][::2]) in text
+    assert f"falls by more than {inverted['largest_fall']:.2f} and ends between" in text
+    assert "between {:.2f} and {:.2f}. With more".format(*inverted["ends"][::2]) in text
+    falls = [paper["synthetic, 100 writers"][word]["largest_fall"] for word in ("paper is 1", "ink is 1")]
+    assert "the largest fall is {:.2f} against {:.2f} (`benchmarks/paper.py`".format(*falls) in text
+
+
 def test_the_training_commands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     (block,) = [block for block in blocks("bash") if "fedsim-np train" in block]

@@ -373,7 +373,7 @@ def disturbing(monkeypatch, rounds, disturb):
 
 @pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
 def test_what_is_removed_in_mid_run_is_written_again(whole, folder, monkeypatch, caplog):
-    names = ["metrics.csv", "metrics.jsonl", "timings.csv", "checkpoints"]
+    names = ["config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "checkpoints"]
 
     def remove():
         for name in names:
@@ -387,11 +387,31 @@ def test_what_is_removed_in_mid_run_is_written_again(whole, folder, monkeypatch,
     assert (folder / "run" / "checkpoints" / "program_state_30").exists()
 
 
+@pytest.mark.parametrize("disturb", [Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("round_num", [0, 3, 4])
+def test_a_configuration_that_is_lost_in_mid_run_is_written_again(disturb, round_num, folder, monkeypatch, caplog):
+    choices = ["--rounds", "4", "--clients", "2", "--epochs", "1", "--checkpoint-every", "2"]
+    before = []
+
+    def remove():
+        before.append((folder / "run" / "config.json").read_bytes())
+        disturb(folder / "run" / "config.json")
+
+    disturbing(monkeypatch, [round_num], remove)
+    assert main(train(folder / "run", *choices)) == 0
+    assert [(folder / "run" / "config.json").read_bytes()] == before
+    assert "config.json' was removed or changed in mid-run: it was written again" in caplog.text
+    monkeypatch.undo()
+    assert main(train(folder / "run", "--resume")) == 0
+
+
 @pytest.mark.skipif(os.name == "nt", reason="open folders are not moved on Windows")
 def test_a_run_whose_folder_is_moved_away_ends_and_is_gone_on_with_there(whole, folder, monkeypatch, capsys):
     disturbing(monkeypatch, [7], lambda: os.rename(folder / "run", folder / "moved"))
     assert main(train(folder / "run", *CHOICES)) == 2
-    assert "run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"error: the run's folder '{folder / 'run'}' was moved or removed in mid-run, and must stay" in said
+    assert said.count("\n") == 1
     assert not (folder / "run").exists()
     monkeypatch.undo()
     assert main(train(folder / "moved", "--resume")) == 0

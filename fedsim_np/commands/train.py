@@ -25,17 +25,26 @@ from fedsim_np._version import versions
 from fedsim_np.algorithms import ALGORITHMS, is_dotted
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.run_folder import FILES, check_files, check_folder, exclusive_lock, read_stored, remove_run
+from fedsim_np.commands.run_folder import (
+    FILES,
+    KeptConfig,
+    check_files,
+    check_folder,
+    exclusive_lock,
+    read_stored,
+    remove_run,
+    staying,
+)
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, write_text
+from fedsim_np.files import as_json
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
-from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
 
 _INTERRUPTED = 130
 
@@ -188,6 +197,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if stored is None:
             experiment.dry_run(process)
         folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(staying(folder))
         stack.enter_context(exclusive_lock(folder))
         if check_folder(arguments.out, arguments.resume, arguments.overwrite)[1] != stored:
             raise CommandError(f"another process has begun a run in '{folder}'.")
@@ -197,10 +207,7 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        if stored is None or stored["choices"]["data"] != config.data:  # new, or its files have moved
-            began = versions("numpy", "h5py") if stored is None else stored["versions"]
-            about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
-            write_text(folder / CONFIG, json.dumps(about, indent=2) + "\n", durable=True)
+        kept = _kept_config(folder, config, files, stored)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -222,7 +229,7 @@ def _train(arguments: argparse.Namespace) -> int:
             config.evaluate_every,
             manager,
             config.checkpoint_every,
-            [*loggers, program.ConsoleLogger(config.rounds)],
+            [*loggers, kept, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
             loaded=(saved, start),
@@ -231,6 +238,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if profile is not None:
             print(profile)
         reached = _last_round(loggers[: len(LOGS)])
+        kept.restore()
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
@@ -238,6 +246,15 @@ def _train(arguments: argparse.Namespace) -> int:
         remark_on_loss(folder / LOGS[0], experiment)
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
+
+
+def _kept_config(folder: Path, config: RunConfig, files: dict[str, Any], stored: dict[str, Any] | None) -> KeptConfig:
+    if stored is not None and stored["choices"]["data"] == config.data:
+        return KeptConfig(folder, None)
+    # The run is new, or its files have moved.
+    began = versions("numpy", "h5py") if stored is None else stored["versions"]
+    about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+    return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 
 def _loggers(folder: Path) -> list[Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
-from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.arguments import CommandError, folder_of, positive
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import data_error
@@ -60,9 +60,7 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     """Make the folder for a run, or refuse one that has a run already."""
     if name is None:
         return None
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--out must be a folder. Got the file '{name}'.")
+    folder = folder_of("--out", name)
     figures = folder / FOLDER
     if figures.is_file():
         raise CommandError(f"--out must have a folder for figures. Got the file '{figures}'.")

@@ -144,43 +144,47 @@ def shuffled(
     [4, 6, 3, 0, 5, 2, 1]
     """
     source: Iterator[T] | None = None
-    buffered: deque[deque[T]] = deque()  # one part a repetition, each in the order of its places in the ring
-    begun, held, any_read = 0, 0, False
+    # One part a repetition, each in the order of its places in the ring; of the first, what was given out is before
+    # `front`, where it is cheaper to leave it for a while.
+    parts: deque[list[Any]] = deque()
+    begun, held, front, any_read = 0, 0, 0, False
     words = _words(next(keys))
     while True:
         # Nor does TensorFlow begin a fifth repetition while it has elements of four.
-        while held < buffer_size and (len(buffered) <= _MAX_REPETITIONS or not held):
+        while held < buffer_size and (len(parts) <= _MAX_REPETITIONS or not held):
             if source is None:
                 if begun == times:
                     break
                 source, begun = start(), begun + 1
-                buffered.append(deque())
+                parts.append([])
+            newest = parts[-1]
             for element in source:
-                buffered[-1].append(element)
+                newest.append(element)
                 held, any_read = held + 1, True
-                break
+                if held == buffer_size:
+                    break
             else:
                 source = None
                 if times is None and not any_read:
                     return
         if not held:
             return
-        while not buffered[0]:
-            buffered.popleft()
-            words = _words(next(keys))
-        part = buffered[0]
-        pick = next(words) % len(part)
-        element = part.popleft()
-        if pick:
-            element, part[pick - 1] = part[pick - 1], element
-        held -= 1
+        while front == len(parts[0]):
+            parts.popleft()
+            front, words = 0, _words(next(keys))
+        part = parts[0]
+        pick = front + next(words) % (len(part) - front)
+        element, part[pick], part[front] = part[pick], part[front], None
+        front, held = front + 1, held - 1
+        if front > _CHUNK and 2 * front > len(part):
+            del part[:front]
+            front = 0
         yield element
 
 
 def _words(key: tuple[int, int]) -> Iterator[int]:
-    """Yield the words of a key's stream."""
-    for block in itertools.count(0, _CHUNK):
-        yield from _some_words(key, block)
+    """Return the words of a key's stream."""
+    return itertools.chain.from_iterable(_some_words(key, block) for block in itertools.count(0, _CHUNK))
 
 
 def shuffled_array(elements: npt.NDArray[np.intp], buffer_size: int, key: tuple[int, int]) -> npt.NDArray[np.intp]:

@@ -16,15 +16,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import data_error
-
-if TYPE_CHECKING:
-    pass
 
 Element = OrderedDict[str, Any]
 """What iteration gives: field name -> array, of one example (n absent) or of one batch (b first)."""
@@ -186,10 +183,44 @@ def read_only_fields(arrays: Mapping[str, npt.ArrayLike]) -> Columns:
 
 
 def owned(columns: Columns) -> Columns:
-    """Make arrays read-only that nobody else has: then it is known that they do not change."""
-    for array in columns.values():
-        array.flags.writeable = False
-    return columns
+    """Return arrays that nobody else has, `sealed`, beside views of others' memory as they are."""
+    return OrderedDict((name, sealed(array)) for name, array in columns.items())
+
+
+class _Memory:
+    """The memory of an array, for reading only: NumPy makes no view of it writeable again."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, True)}
+
+
+def sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array that nobody else has as one that nobody can write to; a view as a read-only view.
+
+    A read-only flag says less: whoever set it may take it back, or write through an older view.
+
+    Examples
+    --------
+    >>> array = sealed(np.arange(3.0))
+    >>> array.flags.writeable = True
+    Traceback (most recent call last):
+    ValueError: cannot set WRITEABLE flag to True of this array
+    >>> is_sealed(array[1:]), is_sealed(np.arange(3.0))
+    (True, False)
+    """
+    if array.base is None and not array.dtype.hasobject:
+        return np.asarray(_Memory(array))
+    array.flags.writeable = False
+    return array
+
+
+def is_sealed(array: npt.NDArray[Any]) -> bool:
+    """Return whether an array's memory was `sealed`, or is that of bytes, which nobody can write to either."""
+    part: Any = array
+    while isinstance(part, np.ndarray):
+        part = part.base
+    return isinstance(part, _Memory | bytes)
 
 
 def plain_array(
@@ -211,8 +242,7 @@ def _read_only(values: npt.NDArray[Any], array: npt.ArrayLike) -> npt.NDArray[An
             view = view.astype(np.int32 if fits else np.int64)
     if not view.dtype.isnative:
         view = view.astype(view.dtype.newbyteorder("="))
-    view.flags.writeable = False
-    return cast(npt.NDArray[Any], view)
+    return sealed(view)
 
 
 def stack(elements: Sequence[Mapping[str, Any]]) -> Element:

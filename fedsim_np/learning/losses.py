@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -55,10 +55,6 @@ class Head(Protocol):
     def metrics(self) -> ExampleMetrics:
         """The metrics that go with it."""
 
-    @property
-    def needs_outputs(self) -> bool:
-        """Whether losses and accuracy are of z itself; `losses` may be given any array for it otherwise."""
-
     def check(self, y: Array) -> None:
         """Raise a `DataError` if labels (..., t) break a rule."""
 
@@ -73,6 +69,20 @@ class Head(Protocol):
 
     def errors(self, predictions: Array, targets: Any, scale: Any = ONE, out: Array | None = None) -> Array:
         """Return the gradient of each example's loss in its outputs, (..., c), times `scale` (...)."""
+
+
+@runtime_checkable
+class ReadsOutputs(Protocol):
+    """A head that says whether it, and its accuracy, look at outputs; others look at predictions alone."""
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether losses and accuracy are of z itself; `losses` may be given any array for it otherwise."""
+
+
+def outputs_to_measure(head: Head, z: Array) -> Array | None:
+    """Return the outputs for a head's metrics, or None where they are of predictions alone."""
+    return z if isinstance(head, ReadsOutputs) and head.needs_outputs else None
 
 
 def softmax(z: Array, out: Array | None = None) -> Array:
@@ -264,7 +274,6 @@ class SquaresHead:
     """
 
     metrics = REGRESSION
-    needs_outputs = False  # the predictions are the outputs
 
     def check(self, y: Array) -> None:
         """Take any targets."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np import trees
-from fedsim_np.errors import check_int
+from fedsim_np.errors import check_int, data_error
 from fedsim_np.trees import Array
 
 Unfinalized = OrderedDict[str, Any]
@@ -205,6 +205,25 @@ def add(a: Mapping[str, Any], b: Mapping[str, Any]) -> Unfinalized:
     return total((a, b))
 
 
+class Nobody(tuple[Unfinalized, ...]):
+    """The metrics of no client: an empty sequence, which knows what those of nothing are.
+
+    Examples
+    --------
+    >>> nobody = Nobody({"n": [0]})
+    >>> len(nobody), dict(total(nobody))
+    (0, {'n': [0]})
+    """
+
+    nothing: Unfinalized
+
+    def __new__(cls, nothing: Unfinalized) -> Nobody:
+        """Make it of a new client's metrics."""
+        self = super().__new__(cls)
+        self.nothing = nothing
+        return self
+
+
 def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
     """Add the unfinalized metrics of all clients, in cohort order.
 
@@ -213,7 +232,8 @@ def total(clients: Sequence[Mapping[str, Any]]) -> Unfinalized:
     >>> dict(total([{"n": [1]}, {"n": [2]}, {"n": [3]}]))
     {'n': [6]}
     """
-    return OrderedDict((name, _added(*(client[name] for client in clients))) for name in clients[0])
+    first = clients.nothing if isinstance(clients, Nobody) else clients[0]
+    return OrderedDict((name, _added(first[name], *(client[name] for client in clients[1:]))) for name in first)
 
 
 def _added(*sums: Any) -> Any:
@@ -365,10 +385,18 @@ def finalize_then_sample(
     seed = check_int("seed", seed, minimum=0)
 
     def of_figure(*values: Any) -> Array:
-        array = np.asarray([np.int64(value) if type(value) is int else value for value in values])
+        try:
+            array = np.asarray([np.int64(value) if type(value) is int else value for value in values])
+        except OverflowError:
+            raise data_error("a metric's integers must fit in 64 bits", max(values, key=abs)) from None
         return array.astype(np.float32) if array.dtype.kind == "f" else array
 
     def aggregate(clients: Sequence[Mapping[str, Any]]) -> Metrics:
+        if isinstance(clients, Nobody):
+            nobody: Metrics = trees.map(
+                lambda figure: of_figure(figure)[:0], _figures(metric_finalizers, clients.nothing)
+            )
+            return nobody
         k = len(clients)
         chosen = range(k) if k <= sample_size else sorted(np.random.default_rng([k, seed]).permutation(k)[:sample_size])
         sampled: Metrics = trees.map(of_figure, *(_figures(metric_finalizers, clients[i]) for i in chosen))

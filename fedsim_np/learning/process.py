@@ -42,7 +42,7 @@ from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, Executor
 from fedsim_np.learning.engines.engine import ChunkResult, Reduce, check_shapes, without_non_finite
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
-from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, sum_then_finalize
+from fedsim_np.learning.metrics import Finalizers, Metrics, Nobody, Unfinalized, sum_then_finalize
 from fedsim_np.learning.models.checks import as_model, initial_weights
 from fedsim_np.learning.models.model import ModelFn
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer
@@ -153,13 +153,7 @@ class TrainingProcess(LearningProcess):
 
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
         finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
-        aggregate = self.metrics_aggregator(finalizers)
-        if unfinalized:
-            return aggregate(unfinalized)
-        # Of nobody: sums of nothing, and of what is listed client by client an empty list.
-        one, two = (aggregate([self.metrics_of_nothing()] * k) for k in (1, 2))
-        listed: Metrics = trees.map(lambda a, b: a if np.shape(a) == np.shape(b) else a[:0], one, two)
-        return listed
+        return self.metrics_aggregator(finalizers)(unfinalized or Nobody(self.metrics_of_nothing()))
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.
@@ -230,7 +224,8 @@ def compose_learning_process(
     finalizer : Optimizer or callable that returns one
         How that update moves the server's weights. SGD at rate 1 subtracts it: plain averaging.
     metrics_aggregator : callable, optional
-        `metrics.sum_then_finalize` by default.
+        `metrics.sum_then_finalize` by default. One of your own is given `metrics.Nobody`, an empty sequence, in a round
+        without clients.
     engine : {"auto", "loop", "cohort", "gram", "presorted"}
         How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
         "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named

@@ -57,7 +57,8 @@ class LabelledClientData(InMemoryClientData):
     label_names : tuple of str
         What labels 0, 1, ... stand for where they were texts; empty where they were numbers.
     num_classes : int
-        c: as many as there are names, or one more than the greatest number; 0 without labels.
+        c: as many as there are names, or one more than the greatest number; 0 without labels, and where these are
+        floats, which are measured: ``astype(int)``, or `label_names`, makes classes of 0.0 and 1.0.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ def from_arrays(
         The field of labels, by default `label`, or `y` if there is no such field. Labels may be texts, which are
         numbered in sorted order.
     label_names : sequence of str, optional
-        All labels, in the order of their numbers; another one is an error.
+        All labels, in the order of their numbers; another one is an error. Whole floats are labels as integers are:
+        1.0 is "1".
 
     Returns
     -------
@@ -234,7 +236,8 @@ def labels_of_array(
             return array, ()
         if array.size != len(array):
             raise data_error("labels must be one number an example", f"shape {array.shape}", field=name)
-        texts = list(map(str, array.ravel().tolist()))
+        listed = array.ravel().tolist()
+        texts = [str(int(value) if isinstance(value, float) and value.is_integer() else value) for value in listed]
     different = dict.fromkeys(texts)
 
     def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsim_np.datasets.sources import is_sealed
 from fedsim_np.lru import LRU
 from fedsim_np.trees import Array
 
@@ -75,10 +76,7 @@ class WeakKey:
 
 
 class Content:
-    """What an array was: the array itself where nobody can write to it, else a copy of its memory.
-
-    Nobody can write to a read-only array that has its memory to itself, or shares it with such arrays alone. A
-    read-only view of an array that can be written to may be of other values the next time.
+    """What an array was: the array itself where nobody can write to it (`is_sealed`), else a copy of its memory.
 
     Examples
     --------
@@ -94,7 +92,7 @@ class Content:
     __slots__ = ("_key", "_layout", "_memory")
 
     def __init__(self, array: Array) -> None:
-        self._key = WeakKey(array) if _is_fixed(array) else None
+        self._key = WeakKey(array) if is_sealed(array) else None
         self._layout, self._memory = (array.shape, array.dtype), bytearray(b"" if self._key else array.tobytes())
 
     @property
@@ -105,15 +103,6 @@ class Content:
     def is_of(self, array: Array) -> bool:
         """Return whether an array is the same, to the bit."""
         if self._key is not None:
-            return _is_fixed(array) and self._key == WeakKey(array)
+            return is_sealed(array) and self._key == WeakKey(array)
         # A bytearray compares itself with any memory, faster than NumPy and without a copy; bytes do not.
         return self._layout == (array.shape, array.dtype) and self._memory == np.ascontiguousarray(array).data
-
-
-def _is_fixed(array: Array) -> bool:
-    part: Any = array
-    while isinstance(part, np.ndarray):
-        if part.flags.writeable:
-            return False
-        part = part.base
-    return part is None or type(part) is bytes

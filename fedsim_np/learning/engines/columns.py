@@ -68,9 +68,10 @@ def counted(columns: Sequence[ClientColumns]) -> tuple[Array, Array]:
 
 
 def stacks(model: Model) -> bool:
-    """Return whether a model's batches are an x and a y whose rows all have one shape."""
+    """Return whether a model's batches are an x and a y, as many rows of each, which all have one shape."""
     spec = model.input_spec
-    return set(spec) == {"x", "y"} and all(s.shape and None not in s.shape[1:] for s in spec.values())
+    in_rows = set(spec) == {"x", "y"} and all(s.shape and None not in s.shape[1:] for s in spec.values())
+    return in_rows and len({s.shape[0] for s in spec.values()}) == 1
 
 
 def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:

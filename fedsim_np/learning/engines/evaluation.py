@@ -12,6 +12,7 @@ from fedsim_np.errors import NamingClient
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, columns_of, objects
+from fedsim_np.learning.losses import outputs_to_measure
 from fedsim_np.learning.metrics import ExampleMetrics, Unfinalized
 from fedsim_np.learning.models.evaluation import unfinalized_evaluation
 from fedsim_np.learning.models.model import Model
@@ -79,8 +80,8 @@ class ColumnEvaluation(Engine):
                 z[start:end] = layers.head_outputs(trainable, client.x)
             predictions = head.predict(z)
             losses = of_clients(head.losses(z, predictions, head.targets(y)))
-            outputs = z if getattr(head, "needs_outputs", False) else None
-            means = [of_clients(values) for values in self.metrics.values(predictions, y, outputs)]
+            measured = self.metrics.values(predictions, y, outputs_to_measure(head, z))
+            means = [of_clients(values) for values in measured]
         examples = [len(client.rows) for client in clients]
         batches = np.array([len(client.lengths) for client in clients])
         return _evaluated(self.metrics.of_clients(means, losses, np.array(examples), batches), [*examples])

@@ -88,8 +88,10 @@ def cut(tasks: Sequence[Task], chunk_size: int) -> list[Sequence[Task]]:
     --------
     >>> [[len(chunk) for chunk in cut(range(k), 100)] for k in (30, 100, 900)]
     [[30], [50, 50], [100, 100, 100, 100, 100, 100, 100, 100, 100]]
+    >>> [len(chunk) for chunk in cut(range(3), 1)]
+    [1, 1, 1]
     """
-    count = max(-(-len(tasks) // chunk_size), min(8, -(-2 * len(tasks) // chunk_size)))
+    count = max(-(-len(tasks) // chunk_size), min(8, len(tasks), -(-2 * len(tasks) // chunk_size)))
     edges = [len(tasks) * i // count for i in range(count + 1)]
     return [tasks[a:b] for a, b in itertools.pairwise(edges)]
 

@@ -5,6 +5,7 @@ The data are a client's batches; a model is asked for its first weights, and for
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -113,9 +114,16 @@ def narrowed(widest: Mapping[str, ArraySpec], given: Mapping[str, ArraySpec]) ->
     if not isinstance(given, Mapping) or not all(isinstance(spec, ArraySpec) for spec in given.values()):
         raise argument_type_error("input_spec", rule, given)
     try:
-        check_batch(widest, {name: np.zeros([n or 1 for n in spec.shape], spec.dtype) for name, spec in given.items()})
-    except DataError as error:
+        lengths = {None if spec.shape[0] is None else operator.index(spec.shape[0]) for spec in given.values()}
+        batch = {
+            name: np.broadcast_to(np.zeros((), spec.dtype), [1 if n is None else n for n in spec.shape])
+            for name, spec in given.items()
+        }
+        check_batch(widest, batch)
+    except (DataError, IndexError, TypeError, ValueError) as error:
         raise argument_error("input_spec", rule, dict(given)) from error
+    if len(lengths) > 1:
+        raise argument_error("input_spec", "of fields of one length, or all of any", dict(given))
     shapes = {name: (given[name].shape[0], *spec.shape[1:]) for name, spec in widest.items()}
     return OrderedDict((name, ArraySpec(shape, given[name].dtype)) for name, shape in shapes.items())
 

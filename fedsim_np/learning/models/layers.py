@@ -22,7 +22,7 @@ import numpy.typing as npt
 from fedsim_np import trees
 from fedsim_np.datasets import ArraySpec
 from fedsim_np.errors import check_float, check_int
-from fedsim_np.learning.losses import Head
+from fedsim_np.learning.losses import Head, outputs_to_measure
 from fedsim_np.learning.models.checks import narrowed
 from fedsim_np.learning.models.model import Batch, BatchOutput, Model, ModelWeights
 from fedsim_np.trees import Array, Arrays
@@ -131,7 +131,7 @@ class HeadedModel(Model):
         targets = self.head.targets(y.reshape(*x.shape[:-1], self._num_targets))
         predictions = self.head.predict(z)
         losses = self.head.losses(z, predictions, targets)
-        return losses, predictions, z if getattr(self.head, "needs_outputs", False) else None, (targets, hidden)
+        return losses, predictions, outputs_to_measure(self.head, z), (targets, hidden)
 
     def _gradients(self, trainable: Arrays, x: Array, hidden: Any, errors: Array) -> Arrays:
         gradients = self.backward(trainable, x, hidden, errors)
