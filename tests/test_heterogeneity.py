@@ -18,7 +18,7 @@ from fedsim_np.learning import optimizers
 from fedsim_np.learning.models import LinearRegression, SoftmaxRegression
 
 N, D, C, ETA, ROUNDS = 10, 4, 3, 0.1, 10
-ENGINES = ("loop", "cohort", "gram", "presorted", "auto")
+ENGINES = ("loop", "cohort", "gram", "presorted")
 SGD = optimizers.build_sgdm(ETA)
 
 
@@ -51,6 +51,7 @@ def sampled(round_num):
     return [f"c{i}" for i in (range(N) if round_num == ROUNDS else rng.choice(N, 4, replace=False))]
 
 
+@functools.cache
 def batches(client, round_num):
     return [(b["x"].astype(np.float64), b["y"][:, 0]) for b in dataset_of(client).batches(round_num - 1)]
 
@@ -95,6 +96,7 @@ def check(state, expected):
     np.testing.assert_allclose(one(state.global_model_weights.trainable), expected, atol=1e-5)
 
 
+@functools.cache
 def plain_scaffold(option):
     """Algorithm 1 of Karimireddy et al."""
     x, c, c_i = np.zeros((D + 1, C)), np.zeros((D + 1, C)), {f"c{i}": np.zeros((D + 1, C)) for i in range(N)}
@@ -125,6 +127,7 @@ def test_scaffold(option, engine):
         np.testing.assert_allclose(one(kept), c_i[client], atol=1e-5)
 
 
+@functools.cache
 def plain_fed_nova(momentum, mu):
     """Equation 6 of Wang et al., with a_i summed from the vector a_i that each local solver has."""
     w = np.zeros((D + 1, C))
@@ -156,6 +159,7 @@ def test_fed_nova(momentum, mu, engine):
     check(trained(process), plain_fed_nova(momentum, mu))
 
 
+@functools.cache
 def plain_fed_dyn(alpha):
     """Algorithm 1 of Acar et al."""
     theta, h, grads = np.zeros((D + 1, C)), np.zeros((D + 1, C)), {f"c{i}": np.zeros((D + 1, C)) for i in range(N)}
@@ -182,6 +186,7 @@ def test_fed_dyn(engine):
         np.testing.assert_allclose(one(kept), grads[client], atol=1e-5)
 
 
+@functools.cache
 def plain_q_fed_avg(q, lipschitz):
     """Algorithm 2 of Li et al."""
     w = np.zeros((D + 1, C))
@@ -205,6 +210,7 @@ def test_q_fed_avg(q, engine):
     check(trained(fed.learning.build_q_fed_avg(model, SGD, q, 1 / ETA, engine=engine)), plain_q_fed_avg(q, 1 / ETA))
 
 
+@functools.cache
 def plain_ditto(strength):
     """Algorithm 1 of Li et al., with federated averaging as its solver G."""
     w, v = np.zeros((D + 1, C)), {}
@@ -346,7 +352,7 @@ def test_fed_nova_of_equal_steps_is_fed_avg():
 
 def test_q_fed_avg_without_q_is_the_plain_mean_and_with_a_large_one_the_worst_off_count():
     cohort = [point(2.0), point(-1.0), point(-1.0)]
-    ends = [settled(fed.learning.build_q_fed_avg(line, QUICK, q, 1 / FAST), cohort, 300) for q in (0.0, 1.0, 9.0)]
+    ends = [settled(fed.learning.build_q_fed_avg(line, QUICK, q, 1 / FAST), cohort, 100) for q in (0.0, 1.0, 9.0)]
     # sum of F^2: (2 - w)^3 = 2 (w + 1)^3; at last the middle between the two farthest.
     assert ends[0] == pytest.approx(0.0, abs=1e-4)
     assert ends[1] == pytest.approx((2 - 2 ** (1 / 3)) / (1 + 2 ** (1 / 3)), abs=1e-3)
@@ -444,6 +450,7 @@ BASES = {
 }
 
 
+@functools.cache
 def plain_mime_lite(name, weighted):
     w = np.zeros((D + 1, C))
     s, step = plain_base(name)
@@ -521,15 +528,15 @@ def test_bad_and_empty_clients_do_not_spoil_the_base_optimizers_state(name, bad,
 
 ALL = {
     **KEEPING,
-    "fed_nova, momentum": lambda **k: fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA, 0.5), **k),
-    "fed_nova, proximal": lambda **k: fed.learning.build_fed_nova(model, SGD, proximal_strength=0.5, **k),
-    "ditto, adam": lambda **k: fed.learning.build_ditto(model, SGD, BASES["adam"], 0.5, num_clients=N, **k),
-    "mime_lite": lambda **k: fed.learning.build_weighted_mime_lite(model, BASES["momentum"], **k),
+    "fed_nova": lambda **k: fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA, 0.5), **k),
+    "ditto": lambda **k: fed.learning.build_ditto(model, SGD, BASES["adam"], 0.5, num_clients=N, **k),
+    "mime_lite": lambda **k: fed.learning.build_mime_lite_with_optimizer_schedule(
+        model, rate_of, BASES["momentum"], **k
+    ),
     "mime_lite, unweighted": lambda **k: fed.learning.build_unweighted_mime_lite(model, BASES["adam"], **k),
-    "mime_lite, schedule": lambda **k: fed.learning.build_mime_lite_with_optimizer_schedule(model, rate_of, SGD, **k),
 }
 # Ditto's personal steps and Adam's are no gradient descent along which rows' logits would be all that moves.
-NO_GRAM = ("ditto", "ditto, adam", "mime_lite, unweighted")
+NO_GRAM = ("ditto", "mime_lite, unweighted")
 
 
 def rate_of(round_num):
@@ -562,7 +569,7 @@ def test_the_same_bits_whoever_computes_and_after_a_stop(name, engine, executors
         with pytest.raises(ValueError, match=f"engine='{engine}' cannot"):
             ALL[name](engine=engine)
         return
-    cohort, found = functools.partial(cohort_of_chunks, 9 if engine == "loop" else 60), []
+    cohort, found = functools.partial(cohort_of_chunks, 9 if engine == "loop" else 52), []
     for executor in ("serial", *executors):
         process = ALL[name](engine=engine, executor=executor)
         assert process.engine == engine

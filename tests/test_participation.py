@@ -71,7 +71,7 @@ def test_what_is_kept_of_an_absent_client_stays():
 
 def test_rates_and_what_they_depend_on():
     participation = Participation(dropout=0.3, stragglers=0.5, min_epochs=2, seed=3)
-    drawn = np.array([[participation.num_epochs(r, f"c{i}", 6) for i in range(50)] for r in range(200)])
+    drawn = np.array([[participation.num_epochs(r, f"c{i}", 6) for i in range(50)] for r in range(100)])
     n = drawn.size
     assert (drawn == 0).mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / n))
     assert (drawn == 6).mean() == pytest.approx(0.35, abs=5 * np.sqrt(0.23 / n))
@@ -79,7 +79,7 @@ def test_rates_and_what_they_depend_on():
     assert counts[1] == 0
     assert np.abs(counts[2:6] - n * 0.35 / 4).max() < 5 * np.sqrt(n * 0.0875)
     # Neither rounds nor clients go together.
-    assert np.abs(np.corrcoef((drawn == 0)[:, :10], rowvar=False) - np.eye(10)).max() < 0.35
+    assert np.abs(np.corrcoef((drawn == 0)[:, :10], rowvar=False) - np.eye(10)).max() < 0.5
     assert (drawn[3] != drawn[4]).any()
     # Who is absent does not depend on how many epochs are asked for, or on the stragglers.
     other = Participation(dropout=0.3, seed=3)

@@ -67,8 +67,8 @@ def test_an_algorithm_by_name(name, folder, capsys):
         assert ((folder / parameter / "weights.npz").read_bytes() == model) is (name == "ditto")
 
 
-@pytest.mark.parametrize("model", [["mlp", "--hidden", "5"], ["linear", "--client-lr", "0.0001"], ["softmax"]])
-@pytest.mark.parametrize("name", ["scaffold", "ditto", "mime_lite"])
+@pytest.mark.parametrize("model", [["mlp", "--hidden", "5"], ["linear", "--client-lr", "0.0001"]])
+@pytest.mark.parametrize("name", ["scaffold", "mime_lite"])
 def test_other_models(name, model, folder):
     assert main(train(folder / "run", *SMALL, "--algorithm", name, "--model", *model)) == 0
     losses = [value for row in rows(folder / "run") for column, value in row.items() if "evaluation/" in column]
@@ -216,15 +216,15 @@ def test_rounds_of_nobody_leave_the_model(folder):
     assert all(row["evaluation/loss"] == first["evaluation/loss"] for row in rest)
 
 
-@pytest.mark.parametrize("name", ["scaffold", "ditto", "mime_lite"])
+@pytest.mark.parametrize("name", ["scaffold", "ditto"])
 def test_resumed_to_the_same_bytes(name, folder, monkeypatch, capsys):
-    choices = [*SMALL, "--algorithm", name, *PARTICIPATION, "--rounds", "7", "--checkpoint-every", "2"]
+    choices = [*SMALL, "--algorithm", name, *PARTICIPATION, "--rounds", "5", "--checkpoint-every", "2"]
     assert main(train(folder / "whole", *choices)) == 0
     calls, cohort = [], Experiment.cohort
 
     def stopped(self, round_num):
         calls.append(round_num)
-        if round_num == 6:
+        if round_num == 4:
             raise MemoryError("here")
         return cohort(self, round_num)
 
@@ -232,5 +232,5 @@ def test_resumed_to_the_same_bytes(name, folder, monkeypatch, capsys):
     assert main(train(folder / "run", *choices)) == 2
     monkeypatch.setattr(Experiment, "cohort", cohort)
     assert main(train(folder / "run", "--resume")) == 0
-    assert "round 5 of" in capsys.readouterr().out
+    assert "round 3 of" in capsys.readouterr().out
     assert result(folder / "run") == result(folder / "whole")
