@@ -12,8 +12,8 @@ that the tutorial prints.
       LearningProcessOutput(state, metrics) -> loggers                              fed.program
 
 What goes through a round are trees of arrays (`trees`). Imports go one way: `datasets`, then `learning`, then
-`program`, then what is known exactly (`analysis`), figures (`plots`), pages (`report`), runs as data (`experiment`)
-and the command line (`cli`).
+`program`, then what is known exactly (`analysis`), figures (`plots`), pages (`report`), runs as data (`run_config`,
+`experiment`) and the command line (`cli`).
 
 Examples
 --------

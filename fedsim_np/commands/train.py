@@ -38,13 +38,14 @@ from fedsim_np.commands.run_folder import (
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
-from fedsim_np.experiment import MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
+from fedsim_np.experiment import Experiment
 from fedsim_np.files import as_json
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
 from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig, read_config_file
 
 _INTERRUPTED = 130
 
