@@ -57,7 +57,7 @@ _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
-_MOST_OF_CONFIG = 2**20  # bytes of a file of choices
+_MOST_OF_CONFIG = 2**14  # bytes of a file of choices: TOML's dotted keys take memory by the square of their length
 _JUDGED = 10  # clients, by whose sizes a round's is judged
 # What a run may cost. Beyond it a choice is a slip, or a stranger's: such a run would not end, or take all memory.
 _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
