@@ -125,13 +125,12 @@ def same_bytes(folder, quick):
 def disk(folder, quick):
     """Have no room for a checkpoint in mid-run: from then on files may not be longer than a limit."""
     del quick
-    whole, target, stopped = one_piece(folder / "whole"), folder / "full", 0
-    while stopped != 130:  # it may be done before the signal comes
-        process = subprocess.Popen(command(target, *CHOICES, "--overwrite"), stdout=subprocess.PIPE, encoding="utf-8")
-        for line in process.stdout:
-            if line.startswith("round 10 of"):
-                process.send_signal(signal.SIGINT)  # which ends it after the round
-        stopped = process.wait()
+    whole, target = one_piece(folder / "whole"), folder / "full"
+    process = subprocess.Popen(command(target, *CHOICES), stdout=subprocess.PIPE, encoding="utf-8")
+    for line in process.stdout:
+        if line.startswith("round 10 of"):
+            process.send_signal(signal.SIGINT)  # which ends it after the round
+    assert process.wait() == 130, "it was done before it could be stopped"
     before = sorted((target / "checkpoints").iterdir())
     contents = [path.read_bytes() for path in before]
     limited = subprocess.run(
@@ -205,6 +204,7 @@ def main():
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is started without it
     found = {}
     for name in arguments.parts or PARTS:
         started = time.monotonic()

@@ -34,7 +34,7 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
-_MOST_OF_CONFIG = 2**20  # bytes of a file of choices
+_MOST_OF_CONFIG = 2**14  # bytes of a file of choices: TOML's dotted keys take memory by the square of their length
 _MOST_LAYERS = 100  # of a model
 
 

@@ -406,9 +406,9 @@ def test_what_has_no_end_is_not_read(name, folder, capsys):
 
 def test_choices_fit_into_a_small_file(folder, capsys):
     path = folder / "choices.json"
-    path.write_bytes(b'{"rounds": 1}'.ljust(2**20 + 1))
+    path.write_bytes(b'{"rounds": 1}'.ljust(2**14 + 1))
     assert main(["train", "--config", str(path), "--out", str(folder / "run")]) == 2
-    assert "choices.json': must have at most 1048576 bytes, as choices. Got more." in capsys.readouterr().err
+    assert "choices.json': must have at most 16384 bytes, as choices. Got more." in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="no such signal")

@@ -892,6 +892,59 @@ def test_a_log_with_another_name_is_not_added_to(folder, capsys):
     assert (folder / "other.csv").read_bytes() == before
 
 
+def link_weights(run, outside):
+    (run / "weights.npz").symlink_to(outside / "mine")
+
+
+def link_states(run, outside):
+    os.rename(run / "checkpoints", run / "old")
+    (run / "checkpoints").symlink_to(outside)
+
+
+def edit_log(run, outside):
+    with open(run / "metrics.csv", "r+b") as file:
+        file.seek(60)
+        file.write(b"77")
+
+
+def move_log_and_link_it(run, outside):
+    os.rename(run / "metrics.csv", outside / "metrics.csv")
+    (run / "metrics.csv").symlink_to(outside / "metrics.csv")
+
+
+def name_log_twice(run, outside):
+    os.link(run / "metrics.csv", outside / "metrics.csv")
+
+
+@NO_LINKS
+@pytest.mark.parametrize(
+    ("disturb", "said"),
+    [
+        (link_weights, "weights.npz': must be a file of the run's own. Got a link"),
+        (link_states, "checkpoints': must be the folder that it was at first. Got another one"),
+        (edit_log, "metrics.csv': must stay as this run writes it"),
+        (move_log_and_link_it, ""),
+        (name_log_twice, ""),
+    ],
+)
+def test_nothing_of_a_run_becomes_a_link_in_mid_run(disturb, said, whole, folder, monkeypatch, capsys):
+    run, outside, after = folder / "run", folder / "outside", []
+    outside.mkdir()
+    for name in ("mine", "program_state_1", "program_state_99"):
+        (outside / name).write_bytes(b"mine")
+
+    def once():
+        disturb(run, outside)
+        after.append(everything(outside))
+
+    disturbing(monkeypatch, [7], once)
+    assert main(train(run, *CHOICES)) == (2 if said else 0)
+    assert said in capsys.readouterr().err
+    assert [everything(outside)] == after
+    if not said:
+        assert result(run) == whole
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
 def test_a_pipe_is_not_waited_for(folder, capsys):
     assert main(train(folder / "run", *SMALL)) == 0

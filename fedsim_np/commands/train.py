@@ -39,7 +39,7 @@ from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
 from fedsim_np.experiment import Experiment
-from fedsim_np.files import as_json
+from fedsim_np.files import as_json, check_own
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
@@ -293,6 +293,7 @@ def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) 
         there = load_weights(folder / WEIGHTS, experiment.model_fn()).trainable
         if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
             return
+    check_own(folder / WEIGHTS)
     save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
 
 

@@ -88,6 +88,7 @@ class FileProgramStateManager:
         self._structure: list[Any] = []  # the one that was asked for, if any
         self._loadable: Any = None  # the form of a state that fits it
         self._root.mkdir(parents=True, exist_ok=True)
+        self._folder = self._root.stat()
 
     def path(self, version: int) -> Path:
         """Return where a version is, or would be."""
@@ -140,13 +141,20 @@ class FileProgramStateManager:
             digest.update(part)
         whole = [_MAGIC, digest.hexdigest().encode(), b"\n", *parts]
         try:
+            self._check_folder()
             _write_whole(path, whole)
         except FileNotFoundError:
             with naming_file(self._root):  # and no folder above it: a run's that was moved is not made again
                 self._root.mkdir(exist_ok=True)
+                self._folder = self._root.stat()
             _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
             _write_whole(path, whole)
         self._remove_old(version)
+
+    def _check_folder(self) -> None:
+        """Neither write to nor remove from another folder that has come in this one's place."""
+        if not os.path.samestat(self._root.stat(), self._folder):
+            raise data_error("must be the folder that it was at first", "another one", path=self._root)
 
     def load(self, version: int, structure: T) -> T:
         """Return the state of a version, in the structure of another state.

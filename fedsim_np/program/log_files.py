@@ -112,7 +112,7 @@ class _FileLogger(abc.ABC):
             with naming_file(self._path), open(self._path, "ab") as file:
                 size = file.tell()
                 file.write(line.encode())
-            self._hold()
+            self._hold(line.encode())
         except BaseException:
             if size is not None:
                 with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
@@ -120,12 +120,12 @@ class _FileLogger(abc.ABC):
             raise
         self._last = round_num
 
-    def _hold(self) -> None:
+    def _hold(self, added: bytes = b"") -> None:
         if self._held is None:
             with naming_file(self._path):
                 self._held = HeldFile(self._path)
         else:
-            self._held.grow(self._path)
+            self._held.grow(self._path, added)
 
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""

@@ -200,7 +200,7 @@ def count_classes(labels: npt.NDArray[Any] | None, names: Sequence[str] = ()) ->
     """
     if names or labels is None or labels.dtype.kind not in "iu" or labels.size != len(labels):
         return len(names)
-    return int(labels.max(initial=-1)) + 1
+    return int(labels.max()) + 1 if labels.size else 0
 
 
 def texts_of(values: npt.ArrayLike, field: str | None = None) -> list[str] | None:

@@ -186,9 +186,9 @@ def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], cache:
             of_rows: Content | None = found[0]
             gram = found[1]
         else:
+            of_rows = Content(x) if key[0] is not None and cache.budget else None  # first: a thread may write to x
             gram = x @ x.T
             gram += 1
-            of_rows = Content(x) if key[0] is not None and cache.budget else None
             if of_rows is not None:
                 cache.put(key, (of_rows, gram), gram.nbytes + of_rows.nbytes)
         contents.append(of_rows)
