@@ -149,6 +149,7 @@ class FileProgramStateManager:
                 self._folder = self._root.stat()
             _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
             _write_whole(path, whole)
+        self._check_folder()
         self._remove_old(version)
 
     def _check_folder(self) -> None:
