@@ -897,6 +897,9 @@ def link_weights(run, outside):
 
 
 def link_states(run, outside):
+    deadline = time.monotonic() + 10
+    while len(list((run / "checkpoints").glob("program_state_[036]"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
     os.rename(run / "checkpoints", run / "old")
     (run / "checkpoints").symlink_to(outside)
 
@@ -937,7 +940,7 @@ def test_nothing_of_a_run_becomes_a_link_in_mid_run(disturb, said, whole, folder
         disturb(run, outside)
         after.append(everything(outside))
 
-    disturbing(monkeypatch, [7], once)
+    disturbing(monkeypatch, [8], once)  # round 6's state has been written by then
     assert main(train(run, *CHOICES)) == (2 if said else 0)
     assert said in capsys.readouterr().err
     assert [everything(outside)] == after

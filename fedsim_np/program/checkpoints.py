@@ -149,7 +149,9 @@ class FileProgramStateManager:
                 self._folder = self._root.stat()
             _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
             _write_whole(path, whole)
-        self._remove_old(version)
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed at this moment
+            self._check_folder()
+            self._remove_old(version)
 
     def _check_folder(self) -> None:
         """Neither write to nor remove from another folder that has come in this one's place."""
@@ -204,7 +206,7 @@ class FileProgramStateManager:
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
                 versions.remove(version)
-        if not versions:  # the folder was removed at this moment
+        if not versions:
             return
         first, last = versions[0], versions[-1]
         kept = [
