@@ -279,3 +279,34 @@ def test_weights_are_left_as_they_are():
     weights = ModelWeights((np.ones((3, 2), np.float32), np.ones(2, np.float32)))
     Objective.of(LinearRegression(3, 2), regression())(weights)
     assert weights.trainable[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("l2_of", ["model", "objective"])
+@pytest.mark.parametrize("rate", [1e-2, 1e-6])
+def test_one_full_step_does_not_drift_at_the_optimum(l2_of, rate):
+    rng = np.random.default_rng(0)
+    clients = [
+        [{"x": rng.standard_normal((n, 3)).astype(np.float32), "y": np.full((n, 1), 1000 + n, np.float32)}]
+        for n in (3, 5, 8)
+    ]
+    model, l2 = fed.learning.models.LinearRegression(3, l2=0.3 * (l2_of == "model")), 0.3 * (l2_of == "objective")
+    objective, optimum = analysis.Objective.of(model, clients, l2), analysis.minimize(model, clients, l2)
+    assert analysis.average_drift_at_optimum(objective, clients, optimum, rate) < 1e-6
+    step = analysis.round_step(objective, optimum.weights, [0, 1, 2], clients, rate)
+    assert step.norms()["drift"] < 1e-6 * rate
+
+
+def test_what_does_not_fit_an_objective_is_named():
+    clients = [[{"x": np.zeros((1, 1), np.float32), "y": np.float32([[y]])}] for y in (1, 3)]
+    model = fed.learning.models.LinearRegression(1)
+    objective, optimum = analysis.Objective.of(model, clients), analysis.minimize(model, clients)
+    other = fed.learning.models.LinearRegression(1, 2).initial_weights()
+    for call, message in (
+        (lambda: analysis.minimize(model, []), "'datasets' must be of at least one client"),
+        (lambda: analysis.distance_to_optimum(other, optimum), "'weights' must be of the shapes"),
+        (lambda: analysis.average_drift_at_optimum(objective, clients[:1], optimum, 0.1), "'datasets' must be one for"),
+        (lambda: analysis.round_step(objective, optimum.weights, [2], clients[:1], 0.1), "'cohort' must be clients of"),
+        (lambda: analysis.round_step(objective, optimum.weights, [0], clients, 0.1), "'datasets' must be one for each"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

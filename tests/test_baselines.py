@@ -83,3 +83,20 @@ def test_each_client_alone():
 def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(examples().batch(4))
+
+
+def test_each_local_run_has_loggers_of_its_own():
+    clients = [
+        Dataset.from_batches([{"x": np.zeros((1, 1), np.float32), "y": np.float32([[y]])}], f"c{y}") for y in (1, 3)
+    ]
+    logs = {"c1": fed.program.MemoryLogger(), "c3": fed.program.MemoryLogger()}
+    model, sgd = fed.learning.models.LinearRegression(1), fed.learning.optimizers.build_sgdm(0.5)
+    fed.learning.train_locally(model, sgd, clients, clients, num_epochs=2, metrics_managers_fn=lambda i: [logs[i]])
+    assert [log.history["evaluation/mean_squared_error"] for log in logs.values()] == [
+        [0.25, 0.0625],
+        [2.25, 0.5625],
+    ]
+    with pytest.raises(TypeError, match="'metrics_managers_fn' must be a function of a client's id"):
+        fed.learning.train_locally(model, sgd, clients, metrics_managers_fn=3)
+    with pytest.raises(TypeError, match="'metrics_managers' must be a list of loggers"):
+        fed.learning.train_centrally(model, sgd, clients[0], metrics_managers=3)

@@ -375,12 +375,12 @@ def test_ditto_settles_between_the_global_model_and_the_clients_own():
 # --- who does not count changes nothing
 
 KEEPING = {
-    "scaffold": lambda **k: fed.learning.build_scaffold(model, ETA, num_clients=N, **k),
-    "scaffold, option i": lambda **k: fed.learning.build_scaffold(model, ETA, num_clients=N, option="i", **k),
-    "fed_dyn": lambda **k: fed.learning.build_fed_dyn(model, ETA, 0.3, num_clients=N, **k),
+    "scaffold": lambda **k: fed.learning.build_scaffold(model, ETA, num_clients=52, **k),
+    "scaffold, option i": lambda **k: fed.learning.build_scaffold(model, ETA, num_clients=52, option="i", **k),
+    "fed_dyn": lambda **k: fed.learning.build_fed_dyn(model, ETA, 0.3, num_clients=52, **k),
     "fed_nova": lambda **k: fed.learning.build_fed_nova(model, SGD, **k),
     "q_fed_avg": lambda **k: fed.learning.build_q_fed_avg(model, SGD, 2.0, 1 / ETA, **k),
-    "ditto": lambda **k: fed.learning.build_ditto(model, SGD, SGD, 0.5, num_clients=N, **k),
+    "ditto": lambda **k: fed.learning.build_ditto(model, SGD, SGD, 0.5, num_clients=52, **k),
 }
 
 
@@ -529,7 +529,7 @@ def test_bad_and_empty_clients_do_not_spoil_the_base_optimizers_state(name, bad,
 ALL = {
     **KEEPING,
     "fed_nova": lambda **k: fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA, 0.5), **k),
-    "ditto": lambda **k: fed.learning.build_ditto(model, SGD, BASES["adam"], 0.5, num_clients=N, **k),
+    "ditto": lambda **k: fed.learning.build_ditto(model, SGD, BASES["adam"], 0.5, num_clients=52, **k),
     "mime_lite": lambda **k: fed.learning.build_mime_lite_with_optimizer_schedule(
         model, rate_of, BASES["momentum"], **k
     ),

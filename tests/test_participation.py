@@ -1,5 +1,7 @@
 """Who answers: absent and partial clients, in the round, in the table and in the costs."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -130,3 +132,25 @@ def test_a_stranger_answers_under_the_name_that_was_asked():
 def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_word_that_says_nothing_of_a_client_is_refused():
+    data = [{"x": np.zeros((1, 1), np.float32), "y": np.zeros((1, 1), np.float32)}]
+    sgd = fed.learning.optimizers.build_sgdm(0.1)
+    process = fed.learning.build_weighted_fed_avg(fed.learning.models.LinearRegression(1), sgd)
+    with pytest.raises(ValueError, match="abscent"):
+        process.next(process.initialize(), [fed.learning.Attendance("ann", data, "abscent")])
+
+
+@pytest.mark.parametrize("build", [fed.learning.build_scaffold, functools.partial(fed.learning.build_fed_dyn, alpha=1)])
+def test_a_round_of_more_clients_than_there_are(build):
+    data = [{"x": np.zeros((1, 1), np.float32), "y": np.zeros((1, 1), np.float32)}]
+    process = build(fed.learning.models.LinearRegression(1), 0.1, num_clients=1)
+    cohort = [Dataset.from_batches(data, name) for name in ("ann", "bob")]
+    with pytest.raises(ValueError, match="'num_clients' must be all there are, at least the 2 of this round. Got 1"):
+        process.next(process.initialize(), cohort)
+
+
+def test_the_name_of_a_loss_is_one_of_the_models():
+    with pytest.raises(ValueError, match="los"):
+        fed.program.client_losses_fn(fed.learning.models.SoftmaxRegression(2, 2), "los")

@@ -328,6 +328,8 @@ def test_suboptimality_curves():
     assert second.get_xdata().tolist() == [0, 5, 10]
     assert axes.get_yscale() == "log"
     plots.suboptimality_curves({"exact": [0.0, 0.0]}).savefig(os.devnull, format="png")
+    (axes,) = plots.suboptimality_curves({"now and then": [1.0, np.nan, 0.5]}).axes  # as a log has it
+    assert axes.lines[0].get_xydata().tolist() == [[1.0, 1.0], [3.0, 0.5]]
 
 
 def test_round_parts():
@@ -473,7 +475,7 @@ def test_confusion_matrix():
         (lambda: plots.client_drift([[1.0, 2.0]] * 3, [1.0, 2.0]), fed.DataError, r"must be an array \(k, d\)"),
         (lambda: plots.suboptimality_curves({}), ValueError, "'values' must be of at least one run"),
         (lambda: plots.suboptimality_curves({"a": [1.0], "b": [1.0, 2.0]}), ValueError, "of equally many rounds"),
-        (lambda: plots.suboptimality_curves({"a": [np.nan]}), fed.DataError, "must be finite"),
+        (lambda: plots.suboptimality_curves({"a": [np.inf]}), fed.DataError, "must be finite"),
         (lambda: plots.round_parts([{"a": 1.0}, {"b": 1.0}]), ValueError, "'norms' must be mappings with the same"),
         (lambda: plots.client_drift(np.ones((2, 3)), np.ones(2)), fed.DataError, "as many weights as an update, 3"),
         (lambda: plots.client_drift(np.full((2, 3), np.nan), np.ones(3)), fed.DataError, "must be finite"),

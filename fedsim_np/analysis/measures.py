@@ -10,10 +10,9 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.analysis.objective import Objective, Optimum, wide_weights
-from fedsim_np.errors import argument_error, check_float
-from fedsim_np.learning import build_weighted_fed_avg, client_updates, optimizers
-from fedsim_np.learning.learning_process import LearningProcess, as_datasets
-from fedsim_np.learning.models.checks import ClientBatches
+from fedsim_np.errors import argument_error, check_float, check_int, data_error
+from fedsim_np.learning.learning_process import as_datasets
+from fedsim_np.learning.models.checks import ClientBatches, read_batches
 from fedsim_np.learning.models.model import ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.trees import Array, Arrays
@@ -29,8 +28,10 @@ def distance_to_optimum(weights: ModelWeights, optimum: Optimum) -> float:
 
     Softmax regression without l2 has many optima, which differ by what moves all classes alike.
     """
-    there = wide_weights(weights).trainable
-    return float(np.sqrt(sum(np.square(w - o).sum() for w, o in zip(there, optimum.weights.trainable, strict=True))))
+    there, least = wide_weights(weights).trainable, optimum.weights.trainable
+    if [w.shape for w in there] != [w.shape for w in least]:
+        raise argument_error("weights", f"of the shapes {[w.shape for w in least]}", [w.shape for w in there])
+    return float(np.sqrt(sum(np.square(w - o).sum() for w, o in zip(there, least, strict=True))))
 
 
 def suboptimality_fn(objective: Objective, optimum: Optimum) -> Callable[[LearningAlgorithmState, Any], Any]:
@@ -40,6 +41,7 @@ def suboptimality_fn(objective: Objective, optimum: Optimum) -> Callable[[Learni
     --------
     >>> import fedsim_np as fed
     >>> from fedsim_np.analysis import minimize
+    >>> from fedsim_np.learning import build_weighted_fed_avg, optimizers
     >>> model, clients = fed.learning.models.LinearRegression(1), [
     ...     [{"x": np.zeros((1, 1), np.float32), "y": np.float32([[y]])}] for y in (1, 3)
     ... ]
@@ -127,11 +129,13 @@ def average_drift_at_optimum(
     Wang et al., "On the unreasonable effectiveness of federated averaging with heterogeneous data", 2022,
     https://arxiv.org/abs/2206.04723
     """
-    if not check_float("learning_rate", learning_rate, minimum=0.0):
-        raise argument_error("learning_rate", "above 0", learning_rate)
-    process = build_weighted_fed_avg(objective.model, optimizers.build_sgdm(learning_rate))
-    state = process.set_model_weights(process.initialize(), optimum.weights)
-    return float(np.sqrt(_squared(_per_step(process, state, datasets, learning_rate, objective.shares)[0])))
+    updates, num_steps = _local_training(objective, optimum.weights, datasets, learning_rate)
+    if len(updates) != len(objective.clients):
+        raise argument_error("datasets", f"one for each of {len(objective.clients)} clients", len(updates))
+    per_step = [
+        trees.map(lambda u, h=h: u / (learning_rate * h), update) for h, update in zip(num_steps, updates, strict=True)
+    ]
+    return float(np.sqrt(_squared(_mean(objective.shares, per_step))))
 
 
 class RoundStep(NamedTuple):
@@ -183,13 +187,15 @@ def round_step(
     RoundStep
         float64.
     """
-    if not check_float("learning_rate", learning_rate, minimum=0.0):
-        raise argument_error("learning_rate", "above 0", learning_rate)
+    k = len(objective.clients)
+    if not len(cohort) or not all(0 <= check_int("cohort", i) < k for i in cohort):
+        raise argument_error("cohort", f"clients of the objective, numbers from 0 to {k - 1}", cohort)
+    updates, num_steps = _local_training(objective, weights, datasets, learning_rate)
+    if len(updates) != len(cohort):
+        raise argument_error("datasets", f"one for each of {len(cohort)} clients", len(updates))
     chosen = objective.shares[list(cohort)]
-    process = build_weighted_fed_avg(objective.model, optimizers.build_sgdm(learning_rate))
-    state = process.set_model_weights(process.initialize(), weights)
     shares = chosen / chosen.sum()
-    _, mean_update, num_steps = _per_step(process, state, datasets, learning_rate, shares)
+    mean_update = _mean(shares, updates)
     here = [objective.of_client(weights, i)[1] for i in cohort]
     scaled = [
         trees.map(lambda g, h=float(h): learning_rate * h * g, gradient)
@@ -205,22 +211,24 @@ def round_step(
     )
 
 
-def _per_step(
-    process: LearningProcess,
-    state: LearningAlgorithmState,
-    datasets: Sequence[ClientBatches],
-    learning_rate: float,
-    shares: Array,
-) -> tuple[Arrays, Arrays, Array]:
-    """Return the clients' mean update over rate and steps, their mean update, and the steps of each."""
-    clients = as_datasets(datasets, 0)
-    updates = client_updates(process, state, clients)
-    num_steps = np.array([sum(1 for _ in client.batches()) for client in clients], np.float64)
-    wide = [trees.map(lambda u, i=i: u[i].astype(np.float64), updates) for i in range(len(clients))]
-    over = [
-        trees.map(lambda u, h=h: u / (learning_rate * h), update) for h, update in zip(num_steps, wide, strict=True)
-    ]
-    return _mean(shares, over), _mean(shares, wide), num_steps
+def _local_training(
+    objective: Objective, weights: ModelWeights, datasets: Sequence[ClientBatches], learning_rate: float
+) -> tuple[list[Arrays], Array]:
+    """Return each client's update by SGD on the objective in float64, w - w_i, and its number of steps."""
+    if not check_float("learning_rate", learning_rate, minimum=0.0):
+        raise argument_error("learning_rate", "above 0", learning_rate)
+    start, updates, num_steps = wide_weights(weights), list[Arrays](), list[int]()
+    for dataset in as_datasets(datasets, 0):
+        w_i, steps = start, 0
+        for batch in read_batches(objective.model, dataset):
+            gradients = objective.of_batch(w_i, batch)[1]
+            w_i = w_i._replace(trainable=trees.map(lambda w, g: w - learning_rate * g, w_i.trainable, gradients))
+            steps += 1
+        if not steps:
+            raise data_error("a client must have examples", "none", client_id=dataset.client_id)
+        updates.append(trees.map(np.subtract, start.trainable, w_i.trainable))
+        num_steps.append(steps)
+    return updates, np.array(num_steps, np.float64)
 
 
 def _mean(shares: Array, parts: Sequence[Arrays]) -> Arrays:

@@ -119,6 +119,8 @@ class Objective:
             if not any(len(batch[name]) for batch in batches for name in model.input_spec):
                 raise data_error("a client must have examples", "none", client_id=dataset.client_id)
             clients.append({name: _wide([batch[name] for batch in batches]) for name in model.input_spec})
+        if not clients:
+            raise argument_error("datasets", "of at least one client", datasets)
         n = np.array([len(next(iter(batch.values()))) for batch in clients], np.float64)
         is_pooled = client_weighting is ClientWeighting.NUM_EXAMPLES
         shares = n / n.sum() if is_pooled else np.full(len(n), 1 / len(n))
@@ -132,7 +134,7 @@ class Objective:
         """Return the objective and its gradient at some weights."""
         if self.is_pooled and len(self.clients) > 1:
             pooled = {name: np.concatenate([b[name] for b in self.clients]) for name in self.model.input_spec}
-            return self._of(weights, pooled)
+            return self.of_batch(weights, pooled)
         found = [self.of_client(weights, i) for i in range(len(self.clients))]
         loss = sum(float(p) * of_client for p, (of_client, _) in zip(self.shares, found, strict=True))
         gradient = trees.map(
@@ -142,10 +144,11 @@ class Objective:
 
     def of_client(self, weights: ModelWeights, client: int) -> tuple[float, Arrays]:
         """Return one client's objective and its gradient."""
-        return self._of(weights, self.clients[client])
+        return self.of_batch(weights, self.clients[client])
 
-    def _of(self, weights: ModelWeights, batch: Batch) -> tuple[float, Arrays]:
-        at = wide_weights(weights)
+    def of_batch(self, weights: ModelWeights, batch: Batch) -> tuple[float, Arrays]:
+        """Return the objective of some examples, and its gradient."""
+        at, batch = wide_weights(weights), {name: _wide([array]) for name, array in batch.items()}
         with np.errstate(all="ignore"):
             output, gradients = forward_and_gradient(self.model, at, batch)
         half_squares = sum(float(np.square(w).sum()) for w in at.trainable) / 2
@@ -154,8 +157,8 @@ class Objective:
 
 
 def _wide(arrays: list[Array]) -> Array:
-    array = np.concatenate(arrays)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+    array = np.concatenate(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
+    return array.astype(np.float64, copy=False) if array.dtype.kind == "f" else array
 
 
 def wide_weights(weights: ModelWeights) -> ModelWeights:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -111,6 +111,7 @@ def train_locally(
     evaluation_datasets: Sequence[ClientBatches] | None = None,
     *,
     num_epochs: int = 1,
+    metrics_managers_fn: Callable[[str | None], Iterable[Releases]] | None = None,
 ) -> list[TrainedModel]:
     """Train one model for each client, on its own data alone, and evaluate it on that client's.
 
@@ -120,6 +121,8 @@ def train_locally(
         As for `train_centrally`; everybody starts at the model's first weights.
     datasets, evaluation_datasets : sequence of Dataset or of lists of batches
         One entry per client, in the same order.
+    metrics_managers_fn : callable, optional
+        Client id -> the loggers that are told of this client's epochs, as `train_centrally` tells its own.
 
     Returns
     -------
@@ -145,7 +148,13 @@ def train_locally(
         tests = as_datasets(evaluation_datasets, 0)
         if len(tests) != len(clients):
             raise argument_error("evaluation_datasets", f"one for each of {len(clients)} clients", len(tests))
-    return [_trained(model, rule, data, test, num_epochs, ()) for data, test in zip(clients, tests, strict=True)]
+    if metrics_managers_fn is not None and not callable(metrics_managers_fn):
+        raise argument_type_error("metrics_managers_fn", "a function of a client's id, or None", metrics_managers_fn)
+    loggers = [metrics_managers_fn(data.client_id) if metrics_managers_fn else () for data in clients]
+    return [
+        _trained(model, rule, data, test, num_epochs, told)
+        for data, test, told in zip(clients, tests, loggers, strict=True)
+    ]
 
 
 def _trained(
@@ -157,6 +166,8 @@ def _trained(
     metrics_managers: Iterable[Releases],
 ) -> TrainedModel:
     check_int("num_epochs", num_epochs, minimum=1)
+    if not isinstance(metrics_managers, Iterable):
+        raise argument_type_error("metrics_managers", "a list of loggers", metrics_managers)
     loggers = list(metrics_managers)
     for logger in loggers:
         if not hasattr(logger, "release"):

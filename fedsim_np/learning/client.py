@@ -28,6 +28,9 @@ class ClientWeighting(enum.Enum):
         return num_examples if self is ClientWeighting.NUM_EXAMPLES else np.ones_like(num_examples)
 
 
+STATUSES = ("full", "partial", "absent")
+
+
 class Attendance(NamedTuple):
     """What became of a client that was asked to take part: an entry of a cohort, in the place of its data.
 

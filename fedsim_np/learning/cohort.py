@@ -48,6 +48,11 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.client_weights)
 
+    def check_at_most(self, num_clients: int) -> None:
+        """Raise a `ValueError` if these are more than all the clients that there are said to be."""
+        if len(self) > num_clients:
+            raise argument_error("num_clients", f"all there are, at least the {len(self)} of this round", num_clients)
+
     @cached_property
     def num_examples(self) -> Array:
         """Examples that each client has read, repetitions included, (k,) int64."""

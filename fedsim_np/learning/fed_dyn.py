@@ -118,6 +118,7 @@ class FedDynAggregator(CohortAggregator):
 
     def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
         """Return the mean of the updates, plus h / alpha with the new h."""
+        cohort.check_at_most(self.num_clients)
         (h, inner), alpha = state, np.float32(self.alpha)
         inner, mean, metrics = aggregate(self.inner, inner, updates, cohort)
         share = np.float32(np.count_nonzero(cohort.counts) / self.num_clients)

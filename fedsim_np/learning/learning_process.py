@@ -18,9 +18,9 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.errors import argument_error, argument_type_error, check_int, unknown_name
 from fedsim_np.forking import cached_property
-from fedsim_np.learning.client import Attendance
+from fedsim_np.learning.client import STATUSES, Attendance
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
@@ -180,8 +180,8 @@ class LearningProcess(abc.ABC):
             datasets, attendance = as_datasets(entries, iteration), attendance_of(entries)
             new_state, metrics, clients = self.run_round(frozen(state), datasets)
         if attendance:
-            counts = Counter(entry.status for entry in attendance)
-            metrics["participation"] = OrderedDict((word, counts[word]) for word in ("full", "partial", "absent"))
+            counts = Counter[str](entry.status for entry in attendance)
+            metrics["participation"] = OrderedDict((word, counts[word]) for word in STATUSES)
             clients = functools.partial(with_absent, clients, attendance, self.metrics_of_nothing())
         return LearningProcessOutput(frozen(new_state), metrics, clients)
 
@@ -258,6 +258,9 @@ def attendance_of(data: Sequence[Any]) -> list[Attendance]:
     attendance = [entry for entry in data if isinstance(entry, Attendance)]
     if attendance and len(attendance) < len(data):
         raise argument_type_error("data", "an Attendance of each client, or of none", data)
+    for entry in attendance:
+        if entry.status not in STATUSES:
+            raise unknown_name("status", STATUSES, entry.status)
     return attendance
 
 

@@ -105,6 +105,7 @@ class ScaffoldTraining(LocalTraining):
 
     def finish_round(self, state: Arrays, cohort: Cohort) -> tuple[Arrays, Mapping[str, Any]]:
         """Move c."""
+        cohort.check_at_most(self.num_clients)
         n = np.float32(self.num_clients)
 
         def moved(c: Array, m: Array) -> Array:
@@ -160,7 +161,8 @@ def build_scaffold(
         What updates count for in their mean. Whatever it is, the fixed point is the optimum of the plain mean of the
         clients' losses.
     model_aggregator, metrics_aggregator, engine, executor, cache_bytes
-        As for `build_weighted_fed_avg`.
+        As for `build_weighted_fed_avg`. An aggregator has the updates alone: changes of control variates are added up
+        as they are sent, so that no clipping and no noise holds for them.
 
     Returns
     -------

@@ -32,7 +32,7 @@ def suboptimality_curves(
     ----------
     values : mapping of str to array-like, shape (r,)
         A run's name -> its measure round by round: `analysis.suboptimality`, `analysis.distance_to_optimum`, or zeta
-        squared of `analysis.gradient_dissimilarity`.
+        squared of `analysis.gradient_dissimilarity`. NaN is a round that was not evaluated.
     rounds : iterable of int, optional
         The rounds' numbers; by default 1, 2, ...
     measure : str
@@ -46,7 +46,7 @@ def suboptimality_curves(
     Raises
     ------
     DataError
-        If a value is not a finite number.
+        If a value is infinite, or no number.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def suboptimality_curves(
     check_type("values", values, Mapping, "a mapping of runs' names to values")
     if not values:
         raise argument_error("values", "of at least one run", values)
-    arrays = {str(name): finite_array(f"values[{name!r}]", of, 1, "(r,)") for name, of in values.items()}
+    arrays = {str(name): finite_array(f"values[{name!r}]", of, 1, "(r,)", nan=True) for name, of in values.items()}
     if len({len(array) for array in arrays.values()}) > 1:
         raise argument_error("values", "of equally many rounds", {name: len(of) for name, of in arrays.items()})
     numbers = checked_rounds(rounds, len(next(iter(arrays.values()))))
@@ -108,7 +108,9 @@ def _draw(axes: Axes, rounds: Sequence[int], arrays: Mapping[str, npt.NDArray[np
     axes.set_yscale("log")
     for number, (name, values) in enumerate(arrays.items()):
         look = {**line_style(number), "markevery": max(1, len(rounds) // 20)}
-        axes.plot(rounds, np.where(values > 0, values, np.nan), label=literal(name), **look)
+        seen = ~np.isnan(values)
+        drawn = np.where(values[seen] > 0, values[seen], np.nan)
+        axes.plot(np.asarray(rounds)[seen], drawn, label=literal(name), **look)
     if not any((values > 0).any() for values in arrays.values()):
         say(axes, "all are 0: at the optimum")
     whole_numbers(axes.xaxis)

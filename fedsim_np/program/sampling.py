@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets import ClientData, Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int, check_type
+from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int, check_type, unknown_name
 from fedsim_np.learning import build_fed_eval
 from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.models.model import ModelFn
@@ -284,17 +284,18 @@ def client_losses_fn(
     ----------
     model_fn : callable without arguments that returns a Model, or a Model
     loss : str
-        Which of the model's metrics it is; for a model without one of this name, its first one.
+        Which of the model's metrics it is.
     keywords
         As for `learning.build_fed_eval`: engine, executor, cache_bytes.
     """
     process = build_fed_eval(model_fn, **keywords)
     finalizers = process.model.metric_finalizers()
-    name = loss if loss in finalizers else next(iter(finalizers))
+    if loss not in finalizers:
+        raise unknown_name("loss", list(finalizers), loss)
 
     def losses(state: LearningAlgorithmState, datasets: Sequence[ClientBatches]) -> list[float]:
         at = process.set_model_weights(process.initialize(), state.global_model_weights)
-        return [float(finalizers[name](sums[name])) for sums in process.next(at, datasets).clients["metrics"]]
+        return [float(finalizers[loss](sums[loss])) for sums in process.next(at, datasets).clients["metrics"]]
 
     return losses
 
