@@ -142,7 +142,11 @@ ALGORITHMS: dict[str, Algorithm] = {
     "fed_nova": Algorithm(_of(learning.build_fed_nova), "updates over the number of steps"),
     "fed_nova_prox": Algorithm(_fed_nova_prox, "the same, held near the server's model", ("proximal_strength",)),
     "q_fed_avg": Algorithm(_q_fed_avg, "the worst-off count for more", ("q", "lipschitz")),
-    "ditto": Algorithm(_ditto, "a personal model beside the global one", ("proximal_strength", "personal_lr")),
+    "ditto": Algorithm(
+        _ditto,
+        "a personal model of each client beside the global one, which is in the checkpoints alone",
+        ("proximal_strength", "personal_lr"),
+    ),
     "mime_lite": Algorithm(_of(learning.build_weighted_mime_lite), "steps with the server's optimizer state"),
     "mime_lite-unweighted": Algorithm(_of(learning.build_unweighted_mime_lite), "the same, all clients alike"),
 }
@@ -176,9 +180,9 @@ def algorithm_of(name: str) -> Algorithm:
     module, _, leaf = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), leaf)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise argument_error("algorithm", f"something that can be imported ({error})", name) from error
-    if isinstance(found, Algorithm):
+    if isinstance(found, Algorithm) and callable(found.build):
         return found
     try:
         inspect.signature(found).bind("model_fn", "client", "server", engine=None, executor=None, cache_bytes=None)

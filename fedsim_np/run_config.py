@@ -34,6 +34,7 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
+_MOST_DRAWN = 10_000  # clients
 _MOST_OF_CONFIG = 2**14  # bytes of a file of choices: TOML's dotted keys take memory by the square of their length
 _MOST_LAYERS = 100  # of a model
 
@@ -188,6 +189,9 @@ class RunConfig:
             elif not isinstance(value, str) or not value:
                 raise argument_error(field.name, "a text", value)
             object.__setattr__(self, field.name, checked)
+        if self.data == "fedprox-synthetic" and self.population > _MOST_DRAWN:
+            rule = f"at most {_MOST_DRAWN} of fedprox-synthetic, which are drawn at once and take 1.1 GB"
+            raise argument_error("population", rule, self.population)
         self._check_names()
         self._check_what_belongs_together()
 
@@ -226,7 +230,7 @@ class RunConfig:
         for name in names:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
-                raise argument_error(name, f"{default} for {taker}", getattr(self, name))
+                raise argument_error(name, f"left at {default}: {taker} does not take it", getattr(self, name))
 
     @property
     def units(self) -> tuple[int, ...]:

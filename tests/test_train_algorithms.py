@@ -82,7 +82,10 @@ def test_a_parameter_that_it_does_not_take_is_one_line(name, folder, capsys):
         flag = "--" + parameter.replace("_", "-")
         assert main(train(folder / "run", *SMALL, "--algorithm", name, flag, CHOSEN[parameter])) == 2
         error = capsys.readouterr().err
-        assert f"'{parameter}' must be {getattr(RunConfig, parameter)} for the algorithm {name}." in error
+        assert (
+            f"'{parameter}' must be left at {getattr(RunConfig, parameter)}: the algorithm {name} does not take it"
+            in error
+        )
         assert error.count("\n") == 1
     assert not (folder / "run").exists()
 
@@ -179,8 +182,11 @@ def test_one_s_own_by_a_dotted_name(own, folder, capsys):
         (["own_rounds:number"], "'algorithm' must be an Algorithm, or a function called as the builders are"),
         (["own_rounds:other"], "(too many positional arguments)"),
         (["own_rounds:nothing"], "'algorithm' must be one that builds a LearningProcess. Got None."),
-        (["own_rounds:build", "--alpha", "0.7"], "'alpha' must be 0.1 for the algorithm own_rounds:build."),
-        (["own_rounds:entry", "--q", "2"], "'q' must be 1.0 for the algorithm own_rounds:entry."),
+        (
+            ["own_rounds:build", "--alpha", "0.7"],
+            "'alpha' must be left at 0.1: the algorithm own_rounds:build does not take it.",
+        ),
+        (["own_rounds:entry", "--q", "2"], "'q' must be left at 1.0: the algorithm own_rounds:entry does not take it."),
     ],
 )
 def test_a_wrong_dotted_name_is_one_line(arguments, message, own, folder, capsys):
@@ -235,3 +241,22 @@ def test_resumed_to_the_same_bytes(name, folder, monkeypatch, capsys):
     assert main(train(folder / "run", "--resume")) == 0
     assert "round 3 of" in capsys.readouterr().out
     assert result(folder / "run") == result(folder / "whole")
+
+
+def test_a_round_of_nobody_is_no_matter_of_rates(folder, capsys):
+    assert main(["train", "--out", str(folder / "run"), "--rounds", "1", "--clients", "3", "--dropout", "1"]) == 0
+    assert capsys.readouterr().err == "note: nobody took part in the last round\n"
+
+
+def test_clients_that_are_drawn_at_once_are_bounded(folder, capsys):
+    command = ["train", "--out", str(folder / "run"), "--data", "fedprox-synthetic", "--population", "10001"]
+    assert main(command) == 2
+    assert "'population' must be at most 10000 of fedprox-synthetic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["./mine:build", "..mine:build"])
+def test_a_path_is_no_dotted_name(name, folder, capsys):
+    assert main(["train", "--out", str(folder / "run"), "--algorithm", name]) == 2
+    error = capsys.readouterr().err
+    assert "'algorithm' must be something that can be imported" in error
+    assert error.count("\n") == 1
