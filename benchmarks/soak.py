@@ -130,7 +130,7 @@ def disk(folder, quick):
     for line in process.stdout:
         if line.startswith("round 10 of"):
             process.send_signal(signal.SIGINT)  # which ends it after the round
-    process.wait()
+    assert process.wait() == 130, "it was done before it could be stopped"
     before = sorted((target / "checkpoints").iterdir())
     contents = [path.read_bytes() for path in before]
     limited = subprocess.run(
@@ -204,6 +204,7 @@ def main():
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is started without it
     found = {}
     for name in arguments.parts or PARTS:
         started = time.monotonic()

@@ -12,8 +12,8 @@ that the tutorial prints.
       LearningProcessOutput(state, metrics) -> loggers                              fed.program
 
 What goes through a round are trees of arrays (`trees`). Imports go one way: `datasets`, then `learning`, then
-`program`, then figures (`plots`), pages (`report`), runs as data (`experiment`) and the command line (`cli`). What
-noise promises is computed apart (`privacy`).
+`program`, then what is known exactly (`analysis`), figures (`plots`), pages (`report`), runs as data (`run_config`,
+`experiment`) and the command line (`cli`). What noise promises is computed apart (`privacy`).
 
 Examples
 --------
@@ -41,14 +41,14 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fedsim_np import datasets, learning, privacy, program, trees
+from fedsim_np import analysis, datasets, learning, privacy, program, trees
 from fedsim_np._version import __version__
 from fedsim_np.errors import DataError
 
 if TYPE_CHECKING:
     from fedsim_np import plots
 
-__all__ = ["DataError", "__version__", "datasets", "learning", "plots", "privacy", "program", "trees"]
+__all__ = ["DataError", "__version__", "analysis", "datasets", "learning", "plots", "privacy", "program", "trees"]
 
 
 def __getattr__(name: str) -> ModuleType:

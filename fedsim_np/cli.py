@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -33,6 +32,20 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, **keywords)
+        self._commands: Any = None
+        self.takers: dict[str, str] = {}
+        """Flag -> the command that takes it, of all commands."""
+
+    def add_subparsers(self, **keywords: Any) -> Any:
+        """Add commands, and know them."""
+        self._commands = super().add_subparsers(**keywords)
+        return self._commands
+
+    def below(self) -> Iterator[_Parser]:
+        """Yield the commands' parsers, each before those of its own commands."""
+        for parser in self._commands.choices.values() if self._commands is not None else ():
+            yield parser
+            yield from parser.below()
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
@@ -41,17 +54,29 @@ class _Parser(argparse.ArgumentParser):
         """Parse; flags that a command has not are named first, with those that may be meant."""
         given = sys.argv[1:] if args is None else list(args)
         # What follows a command is for that command's parser.
-        before = given[:1] if self._subparsers is not None else given
+        before = given[:1] if self._commands is not None else given
         before = before[: before.index("--")] if "--" in before else before
         flags = [text.partition("=")[0] for text in before if _FLAG.match(text)]
         unknown = [flag for flag in flags if flag not in self._option_string_actions]
         if unknown:
-            about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
-            self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}.{did_you_mean(unknown[0], about, about)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}.{self._meant(unknown[0])}")
         return super().parse_known_args(args, namespace)
 
+    def _meant(self, flag: str) -> str:
+        """Return what to add to the error of a flag that this command has not."""
+        plain = [action.metavar for action in self._actions if not action.option_strings and f"--{action.dest}" == flag]
+        if plain:
+            return f" It goes without a flag: {self.prog} {plain[0]}."
+        if flag in self.takers:
+            return f" {self.takers[flag]} takes it."
+        about = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
+        return did_you_mean(flag, about, about)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is none of the choices, in the same words with all versions of Python."""
+        """Refuse what is none of the choices, in the same words with all versions of Python.
+
+        argparse has no public way to say it: its own words differ, and a `type` cannot stand for a command's name.
+        """
         if action.choices is not None and value not in action.choices:
             choices = list(action.choices)
             message = (
@@ -60,7 +85,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(prog="fedsim-np", description="Federated averaging in pure NumPy.")
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
     parser.set_defaults(run=functools.partial(print_help, parser))
@@ -70,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     helping = commands.add_parser("help", help="what the commands are, or what one of them takes")
     helping.add_argument("words", metavar="COMMAND", nargs="*", help="such as: train, or: data info")
     helping.set_defaults(run=_help_with)
+    parsers = list(parser.below())
+    # The first command that has a flag is the one to name.
+    takers = {flag: of.prog for of in reversed(parsers) for flag in of._option_string_actions}
+    for of in parsers:
+        of.takers = takers
     return parser
 
 
@@ -83,22 +113,41 @@ _PATIENCE = 10.0  # seconds, for removing half files
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way."""
-    # An exception that is raised while Python finalises an object is lost: then it is raised once more.
-    again = threading.Timer(_PATIENCE, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    again.daemon = True
+    """Have SIGTERM (a batch system, a container) end the command as Ctrl-C does: half files are removed on the way.
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        if not again.is_alive():
-            again.start()
-        raise SystemExit(128 + number)
+    A second one does not disturb that.
+    """
+    has_alarm = hasattr(signal, "SIGALRM")
+    alarm = signal.getsignal(signal.SIGALRM) if has_alarm else None
+    came: list[int] = []
 
-    is_ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # and not ignored, or somebody else's
+    def end(number: int, frame: FrameType | None) -> None:
+        is_second = bool(came) and number == signal.SIGTERM
+        came.append(number)
+        if is_second:
+            return
+        if has_alarm:
+            signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def say(lost: sys.UnraisableHookArgs) -> None:
+        # An exception that is raised while Python finalises an object is lost: the alarm raises it once more.
+        if not came or lost.exc_type is not SystemExit:
+            hook(lost)
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # but ignored, or somebody else's
+        yield
+        return
+    hook, sys.unraisablehook = sys.unraisablehook, say
     try:
-        with handling(signal.SIGTERM, end) if is_ours else contextlib.nullcontext():
+        with handling(signal.SIGTERM, end):
             yield
     finally:
-        again.cancel()
+        if came and has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm or signal.SIG_DFL)
+        sys.unraisablehook = hook
 
 
 class _Printable:

@@ -139,6 +139,31 @@ class NamingClient:
         return f"client '{self._client_id}'"
 
 
+class NamingDataFile:
+    """Put the file into a `DataError` that comes from code that does not know what it was read from.
+
+    Examples
+    --------
+    >>> with NamingDataFile("a.csv"):
+    ...     raise data_error("labels must lie in [0, 9]", 10, field="y")
+    Traceback (most recent call last):
+    ...
+    fedsim_np.errors.DataError: file 'a.csv', field 'y': labels must lie in [0, 9]. Got 10.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, DataError):
+            raise DataError(f"file '{self._path}', {error}") from error
+
+
 def argument_error(name: str, rule: str, value: object) -> ValueError:
     """Make the `ValueError` for an argument that breaks a rule.
 

@@ -1,57 +1,33 @@
-"""A training run as data: every choice has a name and a value, and the run follows from them.
-
-`RunConfig` is what ``fedsim-np train`` takes as flags, reads from a file and stores with a run; `Experiment` is what
-it stands for: client data, cohorts, processes.
-"""
+"""What a run's choices stand for: client data, cohorts, processes; the run follows from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import itertools
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fedsim_np import learning
-from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist, synthetic
+from fedsim_np.algorithms import Parts
+from fedsim_np.datasets import ClientData, Dataset, HDF5ClientData, emnist
 from fedsim_np.datasets.describe import is_mostly_one
 from fedsim_np.datasets.named import open_data
-from fedsim_np.errors import (
-    argument_error,
-    check_float,
-    check_int,
-    data_error,
-    did_you_mean,
-    no_such_file,
-    unknown_name,
-)
-from fedsim_np.files import parse_json, sha256
+from fedsim_np.errors import argument_error, data_error
+from fedsim_np.files import sha256
 from fedsim_np.forking import cached_property
 from fedsim_np.learning import optimizers
-from fedsim_np.learning.engines import ENGINES
+from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.learning_process import LearningProcess
-from fedsim_np.learning.losses import LossName
-from fedsim_np.learning.models import MLP, LinearRegression, Model, ModelWeights, SoftmaxRegression
+from fedsim_np.learning.models import Model, ModelWeights
 from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
 from fedsim_np.program.training import evaluate_weights
+from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig
 
-ALGORITHMS = ("fedavg", "fedavg-unweighted", "fedprox", "fedsgd")
-OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
-    "sgdm": optimizers.build_sgdm,
-    "adagrad": optimizers.build_adagrad,
-    "adam": optimizers.build_adam,
-    "adamw": optimizers.build_adamw,
-    "rmsprop": optimizers.build_rmsprop,
-    "yogi": optimizers.build_yogi,
-}
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
 _MANY = 100_000  # clients: from here on, sampling does not look at all of them
@@ -63,226 +39,7 @@ _JUDGED = 10  # clients, by whose sizes a round's is judged
 _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
 _MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
 _MOST_OF_ROUND = 10**10  # examples: some hours
-_MOST_PARAMETERS, _MOST_LAYERS = 2**28, 100  # of a model: 1 GB
-
-
-class ModelEntry(NamedTuple):
-    """A model that a run can train.
-
-    Attributes
-    ----------
-    make : callable
-        Number of features, number of outputs (classes, or 1) and configuration -> model.
-    classifies : bool
-        Whether labels are classes, rather than numbers.
-    unused : tuple of str
-        The choices that it does not take.
-    """
-
-    make: Callable[[int, int, RunConfig], Model]
-    classifies: bool = True
-    unused: tuple[str, ...] = ("hidden",)
-
-
-def _softmax(loss: LossName) -> ModelEntry:
-    return ModelEntry(lambda d, c, config: SoftmaxRegression(d, c, loss, config.l2))
-
-
-MODELS = {
-    "softmax": _softmax("keras"),
-    "softmax-stable": _softmax("stable"),
-    "softmax-tutorial": _softmax("tutorial"),
-    "mlp": ModelEntry(lambda d, c, config: MLP(d, config.units, c, seed=config.seed), unused=("l2",)),
-    "linear": ModelEntry(lambda d, c, config: LinearRegression(d, c, config.l2), classifies=False),
-}
-"""Name -> model."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run depends on, besides the library and the data.
-
-    Attributes
-    ----------
-    data : str
-        "sample", "synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
-    population : int
-        Simulated writers, for "synthetic".
-    clients : int
-        Clients a round.
-    rounds, epochs, batch_size : int
-    algorithm : str
-        "fedavg", "fedavg-unweighted", "fedprox" or "fedsgd".
-    proximal_strength : float
-        For "fedprox".
-    client_optimizer, server_optimizer : str
-        "sgdm", "adagrad", "adam", "adamw", "rmsprop" or "yogi".
-    client_lr, server_lr : float
-    client_momentum, server_momentum : float
-        For "sgdm"; 0: none.
-    model : str
-        "softmax", "softmax-stable" or "softmax-tutorial": softmax regression with one of three losses; "mlp";
-        "linear": linear regression.
-    hidden : str
-        Units of the hidden layers of "mlp", with commas between them.
-    l2 : float
-        Regularisation of the others.
-    classes : int
-        0: ten for handwriting, else as many as the train labels have.
-    invert : bool
-        Whether to train on and evaluate 1 - x instead of x: where paper is 1, as in EMNIST, ink becomes 1.
-    engine : str
-    seed : int
-        Of the population, of the cohorts, and of the order in which clients read.
-    evaluate_every, checkpoint_every : int
-        Rounds from one to the next.
-    evaluation_clients : int
-        How many clients' test examples are evaluated, at most; who they are is the same in all rounds.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range: the message names it.
-
-    Examples
-    --------
-    >>> RunConfig(rounds=3).client_lr
-    0.02
-    >>> RunConfig(rounds=-3)
-    Traceback (most recent call last):
-    ...
-    ValueError: 'rounds' must be an integer >= 0. Got -3.
-    """
-
-    data: str = "sample"
-    population: int = synthetic.EMNIST_CLIENTS
-    clients: int = 10
-    rounds: int = 10
-    epochs: int = 5
-    batch_size: int = 20
-    algorithm: str = "fedavg"
-    proximal_strength: float = 0.1
-    client_optimizer: str = "sgdm"
-    client_lr: float = 0.02
-    client_momentum: float = 0.0
-    server_optimizer: str = "sgdm"
-    server_lr: float = 1.0
-    server_momentum: float = 0.0
-    model: str = "softmax"
-    hidden: str = "200,200"
-    l2: float = 0.0
-    classes: int = 0
-    invert: bool = False
-    engine: str = "auto"
-    seed: int = 0
-    evaluate_every: int = 1
-    evaluation_clients: int = 100
-    checkpoint_every: int = 10
-
-    def __post_init__(self) -> None:
-        least = {"rounds": 0, "classes": 0, "seed": 0}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            checked: Any = value
-            if field.type == "int":
-                checked = check_int(field.name, value, minimum=least.get(field.name, 1))
-                if field.name in ("seed", "population") and checked >= 2**32:
-                    raise argument_error(field.name, "below 2^32", value)
-                if checked >= 2**63:
-                    raise argument_error(field.name, "below 2^63", value)
-            elif field.type == "float":
-                checked = check_float(field.name, value, minimum=0.0)
-            elif field.type == "bool":
-                if not isinstance(value, bool):
-                    raise argument_error(field.name, "true or false", value)
-            elif not isinstance(value, str) or not value:
-                raise argument_error(field.name, "a text", value)
-            object.__setattr__(self, field.name, checked)
-        self._check_names()
-        self._check_what_belongs_together()
-
-    def _check_names(self) -> None:
-        for name, allowed in (
-            ("algorithm", ALGORITHMS),
-            ("model", tuple(MODELS)),
-            ("engine", ENGINES),
-            ("client_optimizer", tuple(OPTIMIZERS)),
-            ("server_optimizer", tuple(OPTIMIZERS)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise unknown_name(name, allowed, getattr(self, name))
-
-    def _check_what_belongs_together(self) -> None:
-        for who in ("client", "server"):
-            name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
-            if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
-                raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
-        units = self.hidden.split(",")
-        if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
-            rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
-            raise argument_error("hidden", rule, self.hidden)
-        for name in self.unused:
-            default = getattr(type(self), name)
-            if getattr(self, name) != default:
-                raise argument_error(name, f"{default} for the model {self.model}", getattr(self, name))
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """Of the hidden layers."""
-        return tuple(map(int, self.hidden.split(",")))
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """The choices that the model does not take."""
-        return MODELS[self.model].unused
-
-    @classmethod
-    def of(cls, mapping: Mapping[str, Any], source: str) -> RunConfig:
-        """Make a configuration of a mapping, such as a file's.
-
-        Raises
-        ------
-        DataError
-            If a key is none of its own, or a value is out of its range: the message names the source.
-        """
-        names = [field.name for field in dataclasses.fields(cls)]
-        unknown = [key for key in mapping if key not in names]
-        if unknown:
-            found, hint = ", ".join(map(repr, unknown)), did_you_mean(unknown[0], names)
-            raise data_error(f"keys must be among {', '.join(names)}", found, path=source, hint=hint)
-        try:
-            return cls(**mapping)
-        except ValueError as error:
-            raise data_error("choices must be in range", str(error).rstrip("."), path=source) from error
-
-
-def read_config_file(path: str) -> dict[str, Any]:
-    """Return the keys and values of a JSON or TOML file; ``-`` in a key stands for ``_``.
-
-    Raises
-    ------
-    DataError
-        If there is no such file, or it is damaged.
-    """
-    try:
-        content = Path(path).read_bytes()
-        if path.lower().endswith(".toml"):
-            if sys.version_info < (3, 11):
-                raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)
-            tomllib = importlib.import_module("tomllib")
-            found: Any = tomllib.loads(content.decode("utf-8-sig"))
-        else:
-            found = parse_json(content)
-    except FileNotFoundError as error:
-        raise no_such_file(path) from error
-    except (ValueError, RecursionError) as error:
-        raise data_error("must be JSON, or TOML if it is called .toml", error, path=path) from error
-    if not isinstance(found, dict):
-        raise data_error("must be an object of keys and values", type(found).__name__, path=path)
-    keys = [str(key).replace("-", "_") for key in found]
-    if len(set(keys)) < len(keys):
-        raise data_error("a key must be there once, with - or _ in it", keys, path=path)
-    return dict(zip(keys, found.values(), strict=True))
+_MOST_PARAMETERS = 2**28  # of a model: 1 GB
 
 
 class Experiment:
@@ -363,7 +120,8 @@ class Experiment:
 
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
-        process.next(process.initialize(), self.cohort(1)[:1])
+        first = self._sample(1, self.config.clients)[0]
+        process.next(process.initialize(), [self._trained_on(first, self.config.epochs)])
         self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
 
     def files(self) -> dict[str, dict[str, Any]]:
@@ -384,14 +142,12 @@ class Experiment:
         client, server = self._optimizer("client"), self._optimizer("server")
         # Orders are new in every round: what is kept of them should soon be out again.
         keywords: dict[str, Any] = {"engine": config.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
-        if config.algorithm == "fedsgd":
-            return learning.build_fed_sgd(self.model_fn, server, **keywords)
-        if config.algorithm == "fedprox":
-            return learning.build_weighted_fed_prox(self.model_fn, config.proximal_strength, client, server, **keywords)
-        build = learning.build_weighted_fed_avg
-        if config.algorithm == "fedavg-unweighted":
-            build = learning.build_unweighted_fed_avg  # type: ignore[assignment]
-        return build(self.model_fn, client, server, **keywords)
+        choices, num_clients = dataclasses.asdict(config), len(self.train.client_ids)
+        parts = Parts(self.model_fn, client, server, num_clients, choices, keywords)
+        process = config.imported().build(parts)
+        if not isinstance(process, LearningProcess):
+            raise argument_error("algorithm", "one that builds a LearningProcess", process)
+        return process
 
     @cached_property
     def evaluation_process(self) -> LearningProcess:
@@ -412,12 +168,20 @@ class Experiment:
         momentum = getattr(self.config, f"{who}_momentum")
         return OPTIMIZERS[name](rate, momentum) if momentum else OPTIMIZERS[name](rate)
 
-    def cohort(self, round_num: int) -> list[Dataset]:
-        """Return the datasets of the clients of a round."""
-        chosen = self._sample(round_num, self.config.clients)
-        repeated = (self._train_dataset(client_id).repeat(self.config.epochs) for client_id in chosen)
-        shuffled = (dataset.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed) for dataset in repeated)
-        return [self._batched(dataset, self.config.batch_size, self.train) for dataset in shuffled]
+    def cohort(self, round_num: int) -> list[Dataset] | list[Attendance]:
+        """Return the datasets of the clients of a round; where some may be absent, what becomes of each."""
+        config = self.config
+        chosen = self._sample(round_num, config.clients)
+        if config.dropout or config.stragglers:
+            return config.participation.cohort(round_num, chosen, self._trained_on, config.epochs)
+        return [self._trained_on(client_id, config.epochs) for client_id in chosen]
+
+    def _trained_on(self, client_id: str, epochs: int) -> Dataset:
+        """Return what a client reads in a round."""
+        repeated = self._train_dataset(client_id).repeat(epochs)
+        return self._batched(
+            repeated.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed), self.config.batch_size, self.train
+        )
 
     def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
         x, y = self._fields

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def check_own(path: str | os.PathLike[str], *, folder: bool = False, appended: b
         raise data_error(f"must be {'a folder' if folder else 'a file'} of the run's own", found, path=path)
 
 
+def check_ends(path: str | os.PathLike[str]) -> None:
+    """Raise a `DataError` if a path leads to a pipe, which is waited for, or a device, which may have no end."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise data_error("must be a file", "a pipe or a device", path=path)
+
+
 def sync_file(path: Path) -> None:
     """Have the disk confirm what is in a file."""
     _sync(path, os.O_RDWR)
@@ -176,7 +185,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 class HeldFile:
-    """A file as it was written, which can still be read when its name is gone or leads elsewhere; not so on Windows.
+    """A file as it was written, which can still be read when its name is gone or is a link; not so on Windows.
 
     Parameters
     ----------
@@ -196,7 +205,9 @@ class HeldFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self._known = _known(os.fstat(self._descriptor))
+        status = os.fstat(self._descriptor)
+        self._known, self._time = _known(status), status.st_mtime_ns
+        self._checksum = zlib.crc32(self._content())
         if os.name == "nt":  # it could not be removed for as long as it is open
             os.close(self._descriptor)
             self._descriptor = -1
@@ -206,20 +217,33 @@ class HeldFile:
             os.close(self._descriptor)
 
     def is_at(self, path: str | os.PathLike[str]) -> bool:
-        """Return whether a path leads to this file, and that has the size that is known."""
+        """Return whether a path is this file's only name, and it has the content that is known."""
         try:
-            return _known(os.stat(path)) == self._known
+            status = os.lstat(path)
         except OSError:
             return False
+        if _known(status) != self._known or status.st_nlink > 1:
+            return False
+        if status.st_mtime_ns != self._time:  # which other disks may have changed by themselves
+            self._time = status.st_mtime_ns
+            with open(path, "rb") as file:
+                return zlib.crc32(file.read()) == self._checksum
+        return True
 
-    def grow(self, path: str | os.PathLike[str]) -> None:
-        """Know the size again: by this path it was written to."""
-        self._known = *self._known[:2], os.stat(path).st_size
+    def grow(self, path: str | os.PathLike[str], added: bytes) -> None:
+        """Know the size again: by this path something was added to it."""
+        status = os.stat(path)
+        self._known, self._time = (*self._known[:2], status.st_size), status.st_mtime_ns
+        self._checksum = zlib.crc32(added, self._checksum)
 
     def read(self) -> bytes | None:
         """Return the content, or None where it is not what it was, or cannot be read any more."""
         if self._descriptor < 0 or _known(os.fstat(self._descriptor)) != self._known:
             return None
+        content = self._content()
+        return content if zlib.crc32(content) == self._checksum else None
+
+    def _content(self) -> bytes:
         with open(os.dup(self._descriptor), "rb") as file:
             file.seek(0)
             return file.read()

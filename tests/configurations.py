@@ -118,6 +118,39 @@ RUNS = {
     ),
     "fed_sgd": run("build_fed_sgd", {}),
     "fed_sgd_custom": run("build_fed_sgd", {"server_optimizer_fn": SGD}, model="custom", batch=7),
+    # Mime Lite.
+    "mime_momentum": run(
+        "build_weighted_mime_lite", {"base_optimizer": ["build_sgdm", {"learning_rate": 0.01, "momentum": 0.9}]}
+    ),
+    "mime_unweighted": run(
+        "build_unweighted_mime_lite",
+        {
+            "base_optimizer": ["build_adam", {"learning_rate": 0.002, "epsilon": 0.01}],
+            "server_optimizer": ["build_sgdm", {"learning_rate": 0.8, "momentum": 0.5}],
+        },
+        model="custom",
+        epochs=3,
+    ),
+    "mime_aggregators": run(
+        "build_weighted_mime_lite",
+        {
+            "base_optimizer": ["build_adagrad", {"learning_rate": 0.003, "epsilon": 0.01}],
+            "model_aggregator": ["clipping_factory", {"clipping_norm": 0.25, "inner_agg_factory": MEAN}],
+            "full_gradient_aggregator": ["clipping_factory", {"clipping_norm": 0.1, "inner_agg_factory": MEAN}],
+        },
+        batch=16,
+    ),
+    "mime_rmsprop": run(
+        "build_weighted_mime_lite",
+        {"base_optimizer": ["build_rmsprop", {"learning_rate": 0.001, "decay": 0.5, "epsilon": 0.1}]},
+    ),
+    "mime_schedule": run(
+        "build_mime_lite_with_optimizer_schedule",
+        {
+            "learning_rate_fn": ["inverse_time", {"rate": 0.02}],
+            "base_optimizer": ["build_sgdm", {"learning_rate": 1.0, "momentum": 0.5}],
+        },
+    ),
     # Aggregators.
     "unweighted": run("build_unweighted_fed_avg", client(SGD), batch=200),
     "clipped": run(

@@ -15,8 +15,9 @@ import pytest
 from conftest import digits
 
 import fedsim_np as fed
-from fedsim_np import files, published, tutorial
+from fedsim_np import cli, files, published, tutorial
 from fedsim_np.cli import main
+from fedsim_np.commands import notebook
 from fedsim_np.commands.tutorial import OUTPUT_FILES
 from fedsim_np.datasets.hdf5_writing import write_new
 
@@ -217,7 +218,12 @@ def errors(folder, digit_files):
         "no cache": (["data", "download", "--cache-dir", ""], "must be the path of a folder. Got ''."),
         "no home": (["data", "download", "--cache-dir", "~nosuchuser/x"], "set FEDSIM_NP_CACHE to a folder"),
         "no such field": (["data", "info", train, "--label", "z"], "--label must be one of the fields label, pixels"),
-        "out is below a file": ([*command(digit_files), "--out", train + "/run"], "train.h5"),
+        "out is below a file": ([*command(digit_files), "--out", train + "/a/run"], f"Got the file '{train}'."),
+        "a notebook below a file": (
+            ["notebook", "--to", train + "/x"],
+            f"--to must be a folder. Got the file '{train}'.",
+        ),
+        "a run below a file": (["train", "--out", train + "/x"], f"--out must be a folder. Got the file '{train}'."),
     }
 
 
@@ -351,6 +357,60 @@ def test_links_to_other_disks_stay_links(folder, capsys):
         assert len(data.client_ids) == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_folder_is_not_made_where_a_link_leads_nowhere(folder, capsys):
+    (folder / "link").symlink_to(folder / "nowhere")
+    for flag, *words in (["--out", "train"], ["--out", "tutorial"], ["--to", "notebook"]):
+        for name in ("link", "link/run"):
+            assert main([*words, flag, str(folder / name)]) == 2
+            said = f"{flag} must be a folder. Got the link that leads nowhere, '{folder / 'link'}'.\n"
+            assert capsys.readouterr().err == f"fedsim-np: error: {said}"
+    assert os.listdir(folder) == ["link"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data", "synthesize", "--clients", "100001"], "--clients: must be at most 100000, which take twenty minutes"),
+        (["data", "info", "synthetic", "--clients", "1000000"], "and in files 5 GB. Got 1000000."),
+        (
+            ["data", "partition", "synthetic", "--scheme", "iid", "--clients", "2", "--population", "10001"],
+            "--population: must be at most 10000, which take two minutes and 11 GB of memory. Got 10001.",
+        ),
+    ],
+)
+def test_what_would_take_hours_or_all_memory_is_refused(words, message, folder, capsys):
+    assert main([*words, *(["--out", str(folder / "a")] if "info" not in words else [])]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+@pytest.mark.parametrize("name", ["pipe", "device"])
+def test_what_has_no_end_is_not_read(name, folder, capsys):
+    for suffix in ("csv", "npz", "json", "h5", "toml"):
+        path = str(folder / f"{name}.{suffix}")
+        if name == "pipe":
+            os.mkfifo(path)
+        else:
+            os.symlink("/dev/zero", path)
+        deal = ["data", "partition", path, "--scheme", "iid", "--clients", "2", "--out", str(folder / "out")]
+        convert = ["data", "convert", path, "--client", "who", "--out", str(folder / "out")]
+        config = ["train", "--config", path, "--out", str(folder / "run")]
+        data = (["data", "info", path], ["data", "check", path], ["tutorial", "--train", path, "--test", path])
+        for command in {"h5": (deal, *data), "json": (config, deal, convert), "toml": (config,)}.get(
+            suffix, (deal, convert)
+        ):
+            assert main([word for word in command if suffix != "json" or word not in ("--client", "who")]) == 2
+            assert f".{suffix}': must be a file. Got a pipe or a device." in capsys.readouterr().err
+
+
+def test_choices_fit_into_a_small_file(folder, capsys):
+    path = folder / "choices.json"
+    path.write_bytes(b'{"rounds": 1}'.ljust(2**14 + 1))
+    assert main(["train", "--config", str(path), "--out", str(folder / "run")]) == 2
+    assert "choices.json': must have at most 16384 bytes, as choices. Got more." in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="no such signal")
 def test_what_is_told_to_end_leaves_no_half_file(folder):
     process = start(["data", "synthesize", "--clients", "3383", "--out", str(folder / "a")])
@@ -361,6 +421,39 @@ def test_what_is_told_to_end_leaves_no_half_file(folder):
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no alarms")
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_is_told_to_end_several_times_ends_once(is_lost, folder, monkeypatch, capsys):
+    """The second signal comes while half files are removed; one is lost in what Python finalises."""
+    removed = []
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(arguments):
+        try:
+            if is_lost:
+                Finalised()
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            removed.append("half a file")
+
+    monkeypatch.setattr(cli, "_PATIENCE", 0.5)
+    monkeypatch.setattr(notebook, "_run", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["notebook"])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert removed == ["half a file"]
+    assert capsys.readouterr().err == ""
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_what_is_read_is_never_written_over(folder, capsys):
@@ -646,9 +739,9 @@ def error_of(arguments, capsys):
     [
         (["tutoral"], "'tutorial'"),
         (["data", "ifno"], "'info'"),
-        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr'"),
-        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr'"),
-        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr'"),
+        (["train", "--lr", "0.1"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
+        (["train", "--lr=0.1", "--out", "x"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
+        (["train", "--learning-rate", "0.1"], "'--client-lr' or '--server-lr' or '--personal-lr'"),
         (["train", "--round", "3", "--out", "x"], "'--rounds'"),
         (["train", "-rounds", "3", "--out", "x"], "'--rounds'"),
         (["train", "--batch", "3", "--out", "x"], "'--batch-size'"),
@@ -670,13 +763,27 @@ def test_what_is_mistyped_is_told_what_may_be_meant(arguments, meant, folder, mo
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data", "info", "--data", "synthetic"], "--data. It goes without a flag: fedsim-np data info FILE|NAME."),
+        (["tutorial", "--invert"], "--invert. fedsim-np train takes it."),
+        (["train", "--scheme", "iid"], "--scheme. fedsim-np data partition takes it."),
+    ],
+)
+def test_a_flag_of_another_command_is_told_whose_it_is(arguments, said, capsys):
+    assert f"unrecognized arguments: {said}" in error_of(arguments, capsys)
+
+
 def test_names_in_files_and_of_files_are_told_too(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     error = error_of(["train", "--data", "mnist", "--out", "run"], capsys)
-    assert "mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of PREFIX_train.h5" in error
+    assert (
+        "mnist_train.h5' does not exist. Data are sample, synthetic, fedprox-synthetic, emnist, or PREFIX of" in error
+    )
     (folder / "c.json").write_text('{"lr": 0.1}', encoding="utf-8")
     error = error_of(["train", "--config", "c.json", "--out", "run"], capsys)
-    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr'?" in error
+    assert "Got 'lr'. Did you mean 'client_lr' or 'server_lr' or 'personal_lr'?" in error
     for split in ("train", "test"):
         fed.datasets.write_hdf5(folder / f"own_{split}.h5", digits([5, 5]))
     assert "Did you mean '" in error_of(["train", "--data", "own_train.h5", "--out", "run"], capsys)

@@ -80,6 +80,12 @@ def test_num_examples_and_arrays():
 def test_own_examples_are_counted_once():
     for dataset in (tutorial_like(7), tutorial_like(7).take(1), Dataset.from_arrays({"x": np.zeros(7)}).repeat()):
         assert dataset.num_own_examples == 7
+    for dataset in (
+        Dataset.from_arrays({"x": np.zeros(9)}).take(7),
+        Dataset.from_arrays({"x": np.zeros(9)}).batch(7).take(1),
+    ):
+        assert dataset.repeat(2).num_own_examples == dataset.num_own_examples == 7
+    assert Dataset.from_batches([{"x": np.zeros(n)} for n in (3, 1, 4)]).take(2).repeat(2).num_own_examples == 4
     assert tutorial_like(0).num_own_examples == 0
     assert tutorial_like(7).select(z="x").num_own_examples == 7
     assert Dataset.from_batches([{"x": np.zeros(n)} for n in (3, 1)]).repeat(2).take(1).num_own_examples == 4

@@ -490,7 +490,9 @@ def test_without_a_network_a_shell_is_told_what_it_has_instead(small_release, fo
     assert main(["tutorial", "--emnist"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("fedsim-np: error: ")
-    assert "fedsim-np train --data synthetic" in error
+    advice = re.search(r"in a shell: fedsim-np (train .*?)\)", error)[1]
+    monkeypatch.chdir(folder)
+    assert main([*advice.split(), "--rounds", "1", "--evaluation-clients", "2"]) == 0
     assert "fedsim-np data download" in error
 
 

@@ -745,6 +745,51 @@ def test_kept_matrices_are_known_by_their_rows_and_no_projection(again, doubled,
     assert_agree([kept], [last_round("loop", 0)])
 
 
+def rebind(fn):
+    globals()["_FIELD"] = "c"
+
+
+def set_defaults(fn):
+    fn.__defaults__ = ("c",)
+
+
+def set_code(fn):
+    fn.__code__ = (lambda e, field="a": {"x": e["c"], "y": e["y"]}).__code__
+
+
+def refer_to_itself(fn):
+    globals()["_FIELD"] = fn
+
+
+_FIELD = "a"
+
+
+@pytest.mark.parametrize("engine", ["cohort", "gram", "presorted", "auto"])
+@pytest.mark.parametrize("change", [rebind, set_defaults, set_code, refer_to_itself])
+def test_a_map_that_was_changed_between_rounds_is_seen(engine, change, monkeypatch):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((30, 4)).astype(np.float32) for name in "ac"}
+    arrays["y"] = rng.integers(0, 3, (30, 1), np.int32)
+
+    def losses(engine):
+        monkeypatch.setitem(globals(), "_FIELD", "a")
+        if change in (rebind, refer_to_itself):
+            fn = lambda e: {"x": e[_FIELD if isinstance(_FIELD, str) else "c"], "y": e["y"]}  # noqa: E731
+        else:
+            fn = lambda e, field="a": {"x": e[field], "y": e["y"]}  # noqa: E731
+        cohort = [Dataset.from_arrays(arrays, "ann").batch(8).map(fn)]
+        process = BUILDERS["sgd"](toy_model, engine=engine)
+        state, found = process.initialize(), []
+        for _ in range(4):
+            state, metrics = process.next(state, cohort)
+            found.append(metrics["client_work"]["train"]["loss"])
+            if len(found) == 2:
+                change(fn)
+        return found
+
+    assert losses(engine) == pytest.approx(losses("loop"), rel=1e-5)
+
+
 def toy_model_of(features):
     return fed.learning.models.SoftmaxRegression(num_features=features, num_classes=3)
 

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -672,8 +674,36 @@ def test_an_array_of_many_clients_counts_for_each(folder):
     ):
         data.create_dataset_for_client("c19")
     data.create_dataset_for_client("c18")
+    for client_ids in (data.client_ids[::-1], data.client_ids[15:] + data.client_ids[:15]):  # in whatever order
+        with HDF5ClientData(path) as data:
+            refused = []
+            for client_id in client_ids:
+                try:
+                    data.create_dataset_for_client(client_id)
+                except fed.DataError:
+                    refused.append(client_id)
+            assert sorted(refused) == [f"c{i:02d}" for i in range(19, 30)]
     with HDF5ClientData(path, cache_bytes=2**31) as data:
         assert sum(data.create_dataset_for_client(client_id).num_examples for client_id in data.client_ids) == 64 * 31
+
+
+def test_clients_within_their_share_are_read_alone(folder, monkeypatch):
+    """However many there are: of a large one, all before it are looked at once, and those that are damaged left out."""
+    sizes = {f"c{i}": 10 for i in range(8)} | {"c5": 4000}
+    write_hdf5(folder / "a.h5", InMemoryClientData({c: {"x": np.zeros(n, np.int64)} for c, n in sizes.items()}))
+    with h5py.File(folder / "a.h5", "r+") as file:
+        del file["examples/c2/x"]
+    monkeypatch.setattr(hdf5, "DEFAULT_CACHE_BYTES", 0)
+    monkeypatch.setattr(hdf5, "_MOST_DECODED", 4)
+    headers, real = [], HDF5ClientData._headers
+    monkeypatch.setattr(
+        HDF5ClientData, "_headers", lambda self, client_id: headers.append(client_id) or real(self, client_id)
+    )
+    with HDF5ClientData(folder / "a.h5", cache_bytes=0) as data:
+        data.create_dataset_for_client("c7")
+        assert headers == ["c7"]
+        data.create_dataset_for_client("c5")
+        assert headers == ["c7", "c5", *(f"c{i}" for i in range(6))]
 
 
 def test_an_empty_client_with_room_for_many(folder):
@@ -819,6 +849,24 @@ def test_check_survives_what_a_file_does_to_its_reader(folder, monkeypatch, does
     monkeypatch.setattr(hdf5_check, "_CHILD", ("-c", script))
     with pytest.raises(fed.DataError, match=f"a.h5': must be readable by a process of its own. {message}"):
         check_hdf5(path, timeout=0.3 if "sleep" in does else 60.0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms")
+def test_a_check_ends_though_its_parent_was_killed():
+    """Nobody reads what it says, or ends it; HDF5 waits, and uses no time of the processor."""
+    script = "import time; from fedsim_np.datasets import hdf5_check_child as child\n"
+    script += "child.HDF5ClientData = lambda *a, **k: time.sleep(60)\nchild.main()"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.communicate(pickle.dumps(("a.h5", None, -0.9, 2**32)), timeout=30)
+    assert process.returncode == -signal.SIGALRM
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "a.h5")
+    for read in (HDF5ClientData, check_hdf5):
+        with pytest.raises(fed.DataError, match="a.h5': must be a file. Got a pipe or a device"):
+            read(folder / "a.h5")
 
 
 def test_check_says_if_it_could_not_begin(folder, monkeypatch):

@@ -21,6 +21,7 @@ from fedsim_np.datasets.partition import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    assign_similarity,
     from_arrays,
     from_csv,
     from_leaf_json,
@@ -46,6 +47,7 @@ def assignments(labels, k, seed):
         "dirichlet": assign_dirichlet(labels, k, 0.3, seed),
         "shards": assign_shards(labels, k, 1, seed),
         "quantity": assign_quantity_skew(n, k, 0.5, seed),
+        "similarity": assign_similarity(labels, k, 0.4, seed),
     }
 
 
@@ -659,7 +661,7 @@ def test_leafs_files_and_folders(folder):
         (leaf({"ann": {"x": [float("nan")], "y": [0]}}), "field 'x': values must be finite as float32"),
         ({"users": ["ann"], "num_samples": [1], "user_data": {"ann": [1]}}, "must be an object of lists. Got list."),
         (leaf({}), "must have a user. Got none."),
-        (leaf({"ann": ANN, "bob": {"y": [1]}}), "all clients must have the structure"),
+        (leaf({"ann": ANN, "bob": {"y": [1]}}), "client 'bob': all clients must have the structure"),
     ],
 )
 def test_broken_leaf_files_are_refused(folder, content, message):
@@ -667,6 +669,7 @@ def test_broken_leaf_files_are_refused(folder, content, message):
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(fed.DataError) as caught:
         from_leaf_json(path)
+    assert str(caught.value).startswith(f"file '{path}'")
     assert message in str(caught.value)
 
 
@@ -689,6 +692,74 @@ def test_a_user_in_two_files_and_a_folder_without_any(folder):
         (folder / name).write_text(json.dumps(leaf({"ann": ANN})), encoding="utf-8")
     with pytest.raises(fed.DataError, match="client 'ann': a user must be in one file only"):
         from_leaf_json(folder)
+
+
+# --- similarity
+
+
+@given(labelled(), st.floats(0, 1), SEEDS)
+def test_similarity_deals_both_kinds_evenly(case, similarity, seed):
+    labels, k = case
+    assignment = assign_similarity(labels, k, similarity, seed)
+    assert np.ptp(np.bincount(assignment, minlength=k)) <= 1
+
+
+def test_at_similarity_zero_clients_have_runs_of_the_sorted_labels():
+    labels = np.random.RandomState(0).permutation(np.repeat(np.arange(10), 30))
+    counts = table_of(assign_similarity(labels, 20, 0.0, seed=4), labels, 20)
+    assert ((counts > 0).sum(axis=1) == 1).all()  # ten labels of 30, clients of 15
+    order = counts.argmax(axis=1)
+    assert sorted(order.tolist()) == [label for label in range(10) for _ in range(2)]
+
+
+def test_a_share_of_every_client_is_a_sample_of_all():
+    """Of 300 examples a client 10 %, so 3 a label, are of everybody's; the rest are of one label."""
+    labels = np.random.RandomState(1).permutation(np.repeat(np.arange(10), 300))
+    counts = table_of(assign_similarity(labels, 10, 0.1, seed=5), labels, 10)
+    assert ((counts.max(axis=1) > 200) & (counts.max(axis=1) < 290)).all()
+    assert np.delete(np.sort(counts, axis=1), [8, 9], axis=1).sum() == pytest.approx(10 * 8 / 9 * 27, rel=0.3)
+    even = table_of(assign_similarity(labels, 10, 1.0, seed=5), labels, 10)
+    assert even.min() > 10
+
+
+def test_a_similarity_above_one_is_refused():
+    with pytest.raises(ValueError, match="'similarity' must be a float from 0 to 1. Got 1.5"):
+        assign_similarity([0, 1], 2, 1.5)
+
+
+# --- Synthetic(alpha, beta)
+
+
+def all_of(data):
+    return {c: data.create_dataset_for_client(c).to_arrays() for c in data.client_ids}
+
+
+def test_synthetic_is_the_recipe():
+    """The authors' order of draws, with NumPy's own multivariate normal."""
+    rng = np.random.RandomState(7)
+    sizes = rng.lognormal(4, 2, 5).astype(int) + 50
+    u, b_mean = rng.normal(0, 0.5, 5), rng.normal(0, 2.0, 5)
+    v = np.stack([rng.normal(b_mean[i], 1, 60) for i in range(5)])
+    train, test = map(all_of, fed.datasets.fedprox_synthetic.load_data(0.5, 2.0, num_clients=5, seed=7))
+    for i, client in enumerate(train):
+        weights, bias = rng.normal(u[i], 1, (60, 10)), rng.normal(u[i], 1, 10)
+        x = rng.multivariate_normal(v[i], np.diag(np.arange(1, 61) ** -1.2), sizes[i])
+        got = {name: np.concatenate([train[client][name], test[client][name]]) for name in ("x", "y")}
+        np.testing.assert_array_equal(got["y"][:, 0], (got["x"].astype(np.float64) @ weights + bias).argmax(axis=1))
+        np.testing.assert_allclose(np.abs(got["x"] - v[i]), np.abs(x - v[i]), atol=1e-5)  # its axes may point back
+        assert len(train[client]["x"]) == int(0.9 * sizes[i])
+    assert {arrays["x"].dtype.name for arrays in train.values()} == {"float32"}
+
+
+def test_alpha_changes_no_label_and_iid_clients_share_one_rule():
+    load = fed.datasets.fedprox_synthetic.load_data
+    none, much = (all_of(load(alpha, 1.0, num_clients=4, seed=3)[0]) for alpha in (0.0, 5.0))
+    for client in none:
+        np.testing.assert_array_equal(none[client]["x"], much[client]["x"])
+        np.testing.assert_array_equal(none[client]["y"], much[client]["y"])
+    means = [arrays["x"].mean(axis=0) for arrays in all_of(load(iid=True, num_clients=4, seed=3)[0]).values()]
+    apart = [arrays["x"].mean(axis=0) for arrays in none.values()]
+    assert np.abs(means).max() < 0.5 < np.abs(apart).max()
 
 
 # --- what a first evening found: frames, labels and clients by whatever they are
@@ -777,6 +848,12 @@ def test_labels_that_were_known_before():
     assert (arrays_of(data)["south"]["y"], data.num_classes) == ([[2]], 3)
     data = from_arrays({"x": [1.0, 2.0], "digit": [7, 3]}, [0, 0], label="digit", label_names=["3", "7"])
     assert arrays_of(data) == {"0": {"x": [1, 2], "digit": [1, 0]}}
+    for floats in (Frame(who=[1, 2], kind=[1.0, 0.0]), Frame(who=[1, 2], kind=np.array([1.0, 0], object))):
+        data = partition.from_dataframe(floats, "who", "kind", label_names=["0", "1"])
+        assert (arrays_of(data)["1"]["y"], data.num_classes) == ([[1]], 2)
+        assert data.element_type_structure["y"].dtype == np.int32
+    with pytest.raises(fed.DataError, match="one of the 2 'label_names'. Got '0.5' at index 1"):
+        from_arrays({"x": [1, 2], "y": [1.0, 0.5]}, [0, 0], label_names=["0", "1"])
     measured = partition.from_dataframe(Frame(who=[1, 2], size=[1.5, 2.0], price=[10.0, 20.0]), "who", "price")
     assert arrays_of(measured)["1"] == {"x": [[1.5]], "y": [[10.0]]}
     assert measured.num_classes == 0

@@ -321,6 +321,25 @@ def test_client_updates_are_those_that_are_aggregated():
         fed.learning.client_updates(fed.learning.build_fed_eval(model), state, cohort)
 
 
+def test_suboptimality_curves():
+    (axes,) = plots.suboptimality_curves({"a$b$": [1.0, 0.0, 1e-9], "b": [2.0, 1.0, 0.5]}, [0, 5, 10]).axes
+    first, second = axes.lines
+    np.testing.assert_array_equal(first.get_ydata(), [1.0, np.nan, 1e-9])  # 0 has no place on a logarithmic axis
+    assert second.get_xdata().tolist() == [0, 5, 10]
+    assert axes.get_yscale() == "log"
+    plots.suboptimality_curves({"exact": [0.0, 0.0]}).savefig(os.devnull, format="png")
+    (axes,) = plots.suboptimality_curves({"now and then": [1.0, np.nan, 0.5]}).axes  # as a log has it
+    assert axes.lines[0].get_xydata().tolist() == [[1.0, 1.0], [3.0, 0.5]]
+
+
+def test_round_parts():
+    (axes,) = plots.round_parts([{"centralized": 1.0, "drift": 0.1}, {"centralized": 0.5, "drift": 0.2}]).axes
+    assert {line.get_label(): line.get_ydata().tolist() for line in axes.lines} == {
+        "centralized": [1.0, 0.5],
+        "drift": [0.1, 0.2],
+    }
+
+
 def test_client_drift():
     updates = -np.array([[3.0, 0, 4, 0], [3, 0, -4, 0]])
     (axes,) = plots.client_drift(updates, -np.array([3.0, 0, 0, 0]), ["ann", "bob"]).axes
@@ -454,6 +473,10 @@ def test_confusion_matrix():
         (lambda: plots.client_accuracy([[0.5]], [1, 2]), ValueError, "'rounds' must be 1 different round"),
         (lambda: plots.accuracy_of_clients({}), fed.DataError, "must have the column 'metrics'"),
         (lambda: plots.client_drift([[1.0, 2.0]] * 3, [1.0, 2.0]), fed.DataError, r"must be an array \(k, d\)"),
+        (lambda: plots.suboptimality_curves({}), ValueError, "'values' must be of at least one run"),
+        (lambda: plots.suboptimality_curves({"a": [1.0], "b": [1.0, 2.0]}), ValueError, "of equally many rounds"),
+        (lambda: plots.suboptimality_curves({"a": [np.inf]}), fed.DataError, "must be finite"),
+        (lambda: plots.round_parts([{"a": 1.0}, {"b": 1.0}]), ValueError, "'norms' must be mappings with the same"),
         (lambda: plots.client_drift(np.ones((2, 3)), np.ones(2)), fed.DataError, "as many weights as an update, 3"),
         (lambda: plots.client_drift(np.full((2, 3), np.nan), np.ones(3)), fed.DataError, "must be finite"),
         (lambda: plots.client_drift(np.ones((2, 3)), np.ones(3), ["a"]), ValueError, "'names' must be"),

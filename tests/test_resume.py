@@ -25,6 +25,7 @@ from fedsim_np.program import (
     JSONLinesLogger,
     MemoryLogger,
     build_uniform_sampling_fn,
+    log_files,
     run_training_process,
 )
 from fedsim_np.program.training import is_timing
@@ -447,6 +448,11 @@ def test_nothing_is_added_to_a_log_that_was_changed(folder, kind, content):
         ):
             logger.release({"a": 2, "b": 3}, 2)
         assert (folder / "log").read_bytes() == content
+
+
+def test_a_log_of_no_form_is_none(folder):
+    with pytest.raises(TypeError, match="abstract"):
+        log_files._FileLogger(folder / "log")
 
 
 def test_a_log_without_its_header_is_told(folder):

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedsim_np as fed
-from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.program import (
+    build_poisson_sampling_fn,
+    build_power_of_choice_sampling_fn,
+    build_size_weighted_sampling_fn,
+    build_sparse_sampling_fn,
+    build_uniform_sampling_fn,
+    client_losses_fn,
+)
 
 IDS = [f"f{i:04d}_{i % 50:02d}" for i in range(200)]
 
@@ -134,3 +141,114 @@ def test_a_mapping_is_no_sequence():
         for population in ({"a": 1}, np.array(3), np.zeros((2, 2))):
             with pytest.raises(TypeError, match="must be a sequence of clients' ids"):
                 build(population)
+
+
+# --- not evenly, or not so many every time
+
+
+def sized(sizes):
+    return fed.datasets.InMemoryClientData({name: {"x": np.zeros((n, 1), np.float32)} for name, n in sizes.items()})
+
+
+def test_poisson_sampling_is_a_coin_for_each():
+    sample = build_poisson_sampling_fn(range(50), 3)
+    cohorts = [sample(round_num, 10) for round_num in range(3000)]
+    sizes = np.array([len(cohort) for cohort in cohorts])
+    counts = np.bincount(np.concatenate(cohorts), minlength=50)
+    assert sizes.mean() == pytest.approx(10, abs=5 * np.sqrt(8 / 3000))
+    assert sizes.var() == pytest.approx(8, rel=0.15)  # of a binomial, and not of a fixed size
+    assert np.abs(counts - 600).max() < 5 * np.sqrt(3000 * 0.2 * 0.8)
+    assert all(cohort == sorted(set(cohort)) for cohort in cohorts)
+    assert sample(7, 10) == cohorts[7]
+    assert sample(1, 50) == list(range(50))
+    assert sample(1, 0) == []
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_sampling_by_size(replace):
+    """Of 6, 3 and 1 examples; without replacement the second of two is drawn of what is left."""
+    sample = build_size_weighted_sampling_fn(sized({"a": 6, "b": 3, "c": 1, "none": 0}), replace, 5)
+    drawn = [sample(round_num, 2) for round_num in range(4000)]
+    share = {name: sum(cohort.count(name) for cohort in drawn) / 4000 for name in ("a", "b", "c", "none")}
+    p = {"a": 0.6, "b": 0.3, "c": 0.1}
+    for name, of in p.items():
+        second = sum(other * of / (1 - other) for key, other in p.items() if key != name)
+        assert share[name] == pytest.approx(2 * of if replace else of + second, abs=0.04)
+    assert share["none"] == 0
+    assert any(len(set(cohort)) == 1 for cohort in drawn) is replace
+    assert sample(3, 2) == drawn[3]
+    if not replace:
+        with pytest.raises(ValueError, match="Failed to sample 4 clients from population of size 3"):
+            sample(0, 4)
+
+
+def choosing(num_candidates, random_seed=0):
+    """Clients whose loss is (w - y)^2 / 2: far ones are worse off."""
+    data = fed.datasets.InMemoryClientData(
+        {
+            f"c{y}": {"x": np.zeros((n, 1), np.float32), "y": np.full((n, 1), y, np.float32)}
+            for y, n in enumerate((5, 9, 1, 3, 2, 7))
+        }
+    )
+    model = fed.learning.models.LinearRegression(1)
+    process = fed.learning.build_weighted_fed_avg(model, fed.learning.optimizers.build_sgdm(0.5))
+    choose = build_power_of_choice_sampling_fn(
+        data, lambda dataset: dataset.batch(4), client_losses_fn(model), num_candidates, random_seed
+    )
+    return data, process, choose
+
+
+def test_the_worst_of_the_candidates_are_chosen():
+    _, process, choose = choosing(6)
+    state = process.initialize()
+    assert choose(1, 3, state) == ["c5", "c4", "c3"]
+    moved = process.set_model_weights(state, ((np.zeros((1, 1)), np.float32([4.4])), ()))
+    assert choose(1, 2, moved) == ["c0", "c1"]
+    _, _, choose = choosing(3)
+    chosen = [choose(round_num, 2, state) for round_num in range(200)]
+    assert all(sorted(pair, reverse=True) == pair for pair in chosen)
+    assert {name for pair in chosen for name in pair} == {f"c{y}" for y in range(6)} - {"c0"}
+    assert choose(7, 2, state) == chosen[7]
+    with pytest.raises(ValueError, match="'size' must be at most num_candidates, 3. Got 4"):
+        choose(1, 4, state)
+
+
+def test_a_selection_that_sees_the_state_is_resumed_to_the_bit(folder):
+    """A selection function with a second parameter is given the state."""
+    data, process, choose = choosing(4)
+
+    def select(round_num, state):
+        return [data.create_dataset_for_client(c).batch(4) for c in choose(round_num, 2, state)]
+
+    def run(rounds, manager=None):
+        return fed.program.run_training_process(
+            process, select, rounds, program_state_manager=manager, metrics_managers=[]
+        )
+
+    whole = run(6)
+    manager = fed.program.FileProgramStateManager(folder / "states")
+    run(3, manager)
+    for a, b in zip(run(6, manager).global_model_weights.trainable, whole.global_model_weights.trainable, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_parameter_with_a_default_is_not_for_the_state():
+    data, process, _ = choosing(4)
+    cohort = [data.create_dataset_for_client("c1").batch(4)]
+    seen = []
+
+    def select(round_num, rest="mine"):
+        seen.append(rest)
+        return cohort
+
+    fed.program.run_training_process(process, select, 1, metrics_managers=[])
+    assert seen == ["mine"]
+
+
+def test_samplers_name_wrong_arguments():
+    with pytest.raises(ValueError, match="'num_candidates' must be at most the number of clients, 6"):
+        choosing(7)
+    with pytest.raises(ValueError, match="'client_data' must be clients with examples"):
+        build_size_weighted_sampling_fn(sized({"a": 0}))
+    with pytest.raises(TypeError, match="'client_data' must be a ClientData"):
+        build_size_weighted_sampling_fn(["a"])

@@ -21,8 +21,9 @@ from conftest import digits
 import fedsim_np as fed
 from fedsim_np.cli import main
 from fedsim_np.commands.run_folder import exclusive_lock
-from fedsim_np.experiment import Experiment, RunConfig
+from fedsim_np.experiment import Experiment
 from fedsim_np.program import log_files
+from fedsim_np.run_config import RunConfig
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
 
@@ -282,7 +283,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(folder, monkeypatch, 
         (["--rounds", "x"], "--rounds: invalid int value: 'x'"),
         (["--rounds", "-1"], "'rounds' must be an integer >= 0. Got -1."),
         (["--client-lr", "nan"], "'client_lr' must be a finite float >= 0. Got nan."),
-        (["--algorithm", "fedavgg"], "'algorithm' must be one of fedavg, fedavg-unweighted, fedprox, fedsgd."),
+        (["--algorithm", "fedavgg"], "'algorithm' must be one of fedavg, fedavg-unweighted, fedprox,"),
         (["--client-optimizer", "adam", "--client-momentum", "0.9"], "'client_momentum' must be 0 unless"),
         (["--client-momentum", "1"], "'momentum' must be a finite float >= 0 and < 1. Got 1.0."),
         (["--clients", "31"], "there must be at least 31 train clients. Got 30."),
@@ -373,7 +374,7 @@ def disturbing(monkeypatch, rounds, disturb):
 
 @pytest.mark.skipif(os.name == "nt", reason="what is removed cannot be read any more on Windows")
 def test_what_is_removed_in_mid_run_is_written_again(whole, folder, monkeypatch, caplog):
-    names = ["metrics.csv", "metrics.jsonl", "timings.csv", "checkpoints"]
+    names = ["config.json", "metrics.csv", "metrics.jsonl", "timings.csv", "checkpoints"]
 
     def remove():
         for name in names:
@@ -387,11 +388,31 @@ def test_what_is_removed_in_mid_run_is_written_again(whole, folder, monkeypatch,
     assert (folder / "run" / "checkpoints" / "program_state_30").exists()
 
 
+@pytest.mark.parametrize("disturb", [Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("round_num", [0, 3, 4])
+def test_a_configuration_that_is_lost_in_mid_run_is_written_again(disturb, round_num, folder, monkeypatch, caplog):
+    choices = ["--rounds", "4", "--clients", "2", "--epochs", "1", "--checkpoint-every", "2"]
+    before = []
+
+    def remove():
+        before.append((folder / "run" / "config.json").read_bytes())
+        disturb(folder / "run" / "config.json")
+
+    disturbing(monkeypatch, [round_num], remove)
+    assert main(train(folder / "run", *choices)) == 0
+    assert [(folder / "run" / "config.json").read_bytes()] == before
+    assert "config.json' was removed or changed in mid-run: it was written again" in caplog.text
+    monkeypatch.undo()
+    assert main(train(folder / "run", "--resume")) == 0
+
+
 @pytest.mark.skipif(os.name == "nt", reason="open folders are not moved on Windows")
 def test_a_run_whose_folder_is_moved_away_ends_and_is_gone_on_with_there(whole, folder, monkeypatch, capsys):
     disturbing(monkeypatch, [7], lambda: os.rename(folder / "run", folder / "moved"))
     assert main(train(folder / "run", *CHOICES)) == 2
-    assert "run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"error: the run's folder '{folder / 'run'}' was moved or removed in mid-run, and must stay" in said
+    assert said.count("\n") == 1
     assert not (folder / "run").exists()
     monkeypatch.undo()
     assert main(train(folder / "moved", "--resume")) == 0
@@ -869,6 +890,62 @@ def test_a_log_with_another_name_is_not_added_to(folder, capsys):
     assert "metrics.csv': must be a file of the run's own. Got a file that has another name" in capsys.readouterr().err
     assert main(train(folder / "run", *SMALL, "--seed", "1", "--overwrite")) == 0  # which removes a name
     assert (folder / "other.csv").read_bytes() == before
+
+
+def link_weights(run, outside):
+    (run / "weights.npz").symlink_to(outside / "mine")
+
+
+def link_states(run, outside):
+    deadline = time.monotonic() + 10
+    while len(list((run / "checkpoints").glob("program_state_[036]"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.rename(run / "checkpoints", run / "old")
+    (run / "checkpoints").symlink_to(outside)
+
+
+def edit_log(run, outside):
+    with open(run / "metrics.csv", "r+b") as file:
+        file.seek(60)
+        file.write(b"77")
+
+
+def move_log_and_link_it(run, outside):
+    os.rename(run / "metrics.csv", outside / "metrics.csv")
+    (run / "metrics.csv").symlink_to(outside / "metrics.csv")
+
+
+def name_log_twice(run, outside):
+    os.link(run / "metrics.csv", outside / "metrics.csv")
+
+
+@NO_LINKS
+@pytest.mark.parametrize(
+    ("disturb", "said"),
+    [
+        (link_weights, "weights.npz': must be a file of the run's own. Got a link"),
+        (link_states, "checkpoints': must be the folder that it was at first. Got another one"),
+        (edit_log, "metrics.csv': must stay as this run writes it"),
+        (move_log_and_link_it, ""),
+        (name_log_twice, ""),
+    ],
+)
+def test_nothing_of_a_run_becomes_a_link_in_mid_run(disturb, said, whole, folder, monkeypatch, capsys):
+    run, outside, after = folder / "run", folder / "outside", []
+    outside.mkdir()
+    for name in ("mine", "program_state_1", "program_state_99"):
+        (outside / name).write_bytes(b"mine")
+
+    def once():
+        disturb(run, outside)
+        after.append(everything(outside))
+
+    disturbing(monkeypatch, [8], once)  # round 6's state has been written by then
+    assert main(train(run, *CHOICES)) == (2 if said else 0)
+    assert said in capsys.readouterr().err
+    assert [everything(outside)] == after
+    if not said:
+        assert result(run) == whole
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")

@@ -28,7 +28,9 @@ def test_the_methods_of_a_process_are_methods(kind):
     assert not inspect.signature(process.initialize).parameters
     assert list(inspect.signature(type(process).next).parameters) == ["self", "state", "data", "iteration"]
     text = pydoc.render_doc(process.next, renderer=pydoc.plaintext)
-    assert "next(state: 'LearningAlgorithmState', data: 'Sequence[ClientBatches]', iteration: 'int' = 0)" in text
+    assert "next(" in text
+    data = "data: 'Sequence[ClientBatches] | Sequence[Attendance]'"
+    assert all(part in text for part in ("state: 'LearningAlgorithmState'", data, "iteration: 'int' = 0"))
     for part in ("Parameters", "iteration : int", "Which of tf.data's orders", "Returns", "LearningProcessOutput"):
         assert part in text
         assert part in process.next.__doc__

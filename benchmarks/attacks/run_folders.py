@@ -85,7 +85,7 @@ def links(folder, quick):
     for kind, run in runs.items():
         names = [str(path.relative_to(run)) for path in sorted(run.rglob("*"))] + extra
         for name in rng.sample(names, 6) if quick else names:
-            for how in rng.sample(kinds, 1 if quick else 4):
+            for how in rng.sample(kinds, 1 if quick else len(kinds)):
                 for path in (outside, target):
                     shutil.rmtree(path, ignore_errors=True)
                 shutil.copytree(run, target)

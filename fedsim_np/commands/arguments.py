@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 
 class CommandError(Exception):
@@ -16,6 +19,18 @@ def add_output(action: argparse.ArgumentParser) -> None:
     action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
+def folder_of(flag: str, name: str) -> Path:
+    """Return a folder that is there or can be made; refuse a name of something else, or below something else."""
+    path = Path(name)
+    if not name:
+        raise CommandError(f"{flag} must be a folder. Got ''.")
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        found = "file" if os.path.exists(there) else "link that leads nowhere,"
+        raise CommandError(f"{flag} must be a folder. Got the {found} '{there}'.")
+    return path
+
+
 def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Print what a command takes: what a command does that was given nothing to do."""
     parser.print_help()
@@ -25,6 +40,17 @@ def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
 def positive(text: str) -> int:
     """Return an argument as a count, from 1."""
     return _integer(text, 1)
+
+
+def writers(most: int, costs: str) -> Callable[[str], int]:
+    """Return what takes an argument as a count of simulated writers, and says what more than so many would cost."""
+
+    def count(text: str) -> int:
+        if (number := _integer(text, 1)) > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, which {costs}. Got {number}.")
+        return number
+
+    return count
 
 
 def seed(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed
+from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed, writers
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
@@ -20,6 +20,7 @@ from fedsim_np.datasets.named import NAMED_DATA, data_paths, open_data, prefix_p
 from fedsim_np.datasets.schema import CHARACTERS, label_field
 from fedsim_np.datasets.sources import ElementSpec
 from fedsim_np.errors import DataError, data_error, did_you_mean, no_such_file
+from fedsim_np.files import check_ends
 
 _CSV_FLAGS = "client", "label", "features", "delimiter", "decimal", "label_names"
 _POPULATION = 100
@@ -47,7 +48,10 @@ def add_parsers(actions: Any) -> None:
     deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
     deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
     deal.add_argument(
-        "--population", metavar="N", type=positive, help=f"of synthetic: simulated writers (default: {_POPULATION})"
+        "--population",
+        metavar="N",
+        type=writers(10**4, "take two minutes and 11 GB of memory"),
+        help=f"of synthetic: simulated writers (default: {_POPULATION})",
     )
     deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
@@ -100,6 +104,7 @@ def chosen_label(fields: Mapping[str, Any], wanted: str | None) -> str:
 
 def _naming_input(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run an action; a `DataError` that knows no file gets the one that is read."""
+    check_ends(arguments.input)
     try:
         return run(arguments)
     except DataError as error:

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from fedsim_np.commands import convert
-from fedsim_np.commands.arguments import above_zero, add_output, positive, print_help, seed
+from fedsim_np.commands.arguments import above_zero, add_output, positive, print_help, seed, writers
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import SyntheticClientData, check_hdf5, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
@@ -78,9 +78,11 @@ def add_parser(commands: Any) -> None:
     )
     add_output(synthesize)
     synthesize.set_defaults(run=_synthesize)
+    # Drawing one takes 10 ms, and its images 45 kB of a file.
+    limited = writers(10**5, "take twenty minutes, and in files 5 GB")
     for action, clients in ((info, 100), (synthesize, synthetic.EMNIST_CLIENTS)):
         action.add_argument(
-            "--clients", metavar="N", type=positive, default=clients, help=f"simulated writers (default: {clients})"
+            "--clients", metavar="N", type=limited, default=clients, help=f"simulated writers (default: {clients})"
         )
         action.add_argument("--seed", metavar="S", type=seed, default=0, help="of the population (default: 0)")
         action.add_argument(

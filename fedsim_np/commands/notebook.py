@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import os
-from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError
+from fedsim_np.commands.arguments import CommandError, folder_of
 from fedsim_np.files import write_text
 
 NAMES = {
@@ -37,10 +36,8 @@ def read(language: str) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    folder = Path(arguments.to)
+    folder = folder_of("--to", arguments.to)
     path = folder / NAMES[arguments.lang]
-    if not arguments.to or (folder.exists() and not folder.is_dir()):
-        raise CommandError(f"--to must be a folder. Got '{arguments.to}'.")
     if path.is_dir():
         raise CommandError(f"'{path}' is a folder.")
     if os.path.lexists(path) and not arguments.overwrite:

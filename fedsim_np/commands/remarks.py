@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 import sys
 from pathlib import Path
 
 from fedsim_np.experiment import Experiment
 from fedsim_np.program.training import EVALUATION_METRICS_PREFIX
+from fedsim_np.report.stored import read_table
 
 _NON_FINITE = "finalizer/update_non_finite"
+_ABSENT, _THERE = "participation/absent", ("participation/full", "participation/partial")
 _EVALUATED, _TRAINED = f"{EVALUATION_METRICS_PREFIX}loss", "client_work/train/loss"
 
 
@@ -26,9 +27,12 @@ def remark_on_loss(log: Path, experiment: Experiment) -> None:
     """
     losses: list[float] = []
     rows: list[dict[str, str]] = []
-    with contextlib.suppress(OSError, ValueError, csv.Error), open(log, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with the file is said elsewhere
+        rows = read_table(log)[1]
         losses = [float(text) for row in rows[:1] + rows[1:][-1:] if (text := row.get(_EVALUATED) or row.get(_TRAINED))]
+    if rows and (rows[-1].get(_ABSENT) or "0") != "0" and all(rows[-1].get(there) == "0" for there in _THERE):
+        print("note: nobody took part in the last round", file=sys.stderr)
+        return
     if len(losses) < 2 or losses[1] < losses[0]:
         return
     config = experiment.config

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError
+from fedsim_np.commands.arguments import CommandError, folder_of
 from fedsim_np.errors import data_error
-from fedsim_np.experiment import RunConfig, read_config_file
-from fedsim_np.files import check_own, kind_at
+from fedsim_np.files import check_own, kind_at, write_text
 from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS, check_run_folder
+from fedsim_np.run_config import RunConfig, read_config_file
 
+_LOGGER = logging.getLogger(__name__)
 FILES = (CONFIG, *LOGS, WEIGHTS)
 _STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
 _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}
@@ -38,11 +40,7 @@ def read_stored(folder: Path) -> dict[str, Any]:
 
 def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[str, Any] | None]:
     """Refuse a folder that a run cannot be in; return it, and what is stored of the run to go on with."""
-    if not name:
-        raise CommandError("--out must be a folder. Got ''.")
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--out must be a folder. Got the file '{folder}'.")
+    folder = folder_of("--out", name)
     check_run_folder(folder)
     there = [file for file in FILES if (folder / file).exists()]
     states = [CHECKPOINTS] * any((folder / CHECKPOINTS).glob(_STATES))
@@ -62,6 +60,48 @@ def check_folder(name: str, resume: bool, overwrite: bool) -> tuple[Path, dict[s
             raise CommandError(f"{error} --overwrite removes runs alone: remove that file by hand.") from error
         raise
     return folder, stored if resume else None
+
+
+class KeptConfig:
+    """A run's ``config.json``: a logger that is told no metrics, but looks every round whether it is still there.
+
+    Parameters
+    ----------
+    folder : Path
+    text : str or None
+        What to write; None: what is there is it.
+    """
+
+    def __init__(self, folder: Path, text: str | None) -> None:
+        self._path = folder / CONFIG
+        if text is not None:
+            write_text(self._path, text, durable=True)
+        self._content = self._path.read_bytes()
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write it again if it is not there."""
+        self.restore()
+
+    def restore(self) -> None:
+        """Write it again, the same, if it was removed, or changed: without it nobody could go on with the run."""
+        with contextlib.suppress(OSError):
+            if kind_at(self._path).startswith("a file") and self._path.read_bytes() == self._content:
+                return
+        write_text(self._path, self._content.decode(), durable=True)
+        _LOGGER.warning("The file '%s' was removed or changed in mid-run: it was written again.", self._path)
+
+
+@contextlib.contextmanager
+def staying(folder: Path) -> Iterator[None]:
+    """Have what goes wrong because a run's folder is no longer there say so: the run does not follow it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if folder.is_dir():
+            raise
+        gone = f"the run's folder '{folder}' was moved or removed in mid-run, and must stay where it is"
+        how = "the run has ended there, and goes on with --resume and the folder's place now"
+        raise CommandError(f"{gone}: {how}.") from error
 
 
 @contextlib.contextmanager

@@ -22,36 +22,59 @@ import numpy as np
 
 from fedsim_np import program
 from fedsim_np._version import versions
+from fedsim_np.algorithms import ALGORITHMS, is_dotted
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.run_folder import FILES, check_files, check_folder, exclusive_lock, read_stored, remove_run
+from fedsim_np.commands.run_folder import (
+    FILES,
+    KeptConfig,
+    check_files,
+    check_folder,
+    exclusive_lock,
+    read_stored,
+    remove_run,
+    staying,
+)
 from fedsim_np.commands.signals import handling
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
-from fedsim_np.experiment import ALGORITHMS, MODELS, OPTIMIZERS, Experiment, RunConfig, read_config_file
-from fedsim_np.files import as_json, write_text
+from fedsim_np.experiment import Experiment
+from fedsim_np.files import as_json, check_own
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
-from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig, read_config_file
 
 _INTERRUPTED = 130
+
+
+def _takers(parameter: str) -> str:
+    return ", ".join(name for name, of in ALGORITHMS.items() if parameter in of.takes)
+
+
 _HELP = {
-    "data": "sample, synthetic, emnist, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
-    "population": "simulated writers, with --data synthetic",
+    "data": f"{', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
+    "population": "clients of synthetic and fedprox-synthetic; 0: 3383 and 30",
     "clients": "clients a round",
     "rounds": "how many",
     "epochs": "of each client in a round",
     "batch_size": "examples",
-    "algorithm": ", ".join(ALGORITHMS),
-    "proximal_strength": "of fedprox",
+    "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
+    + "; or package.module:name of your own, see fedsim_np.algorithms",
+    "proximal_strength": "of " + _takers("proximal_strength"),
+    "scaffold_option": "ii or i, of " + _takers("scaffold_option"),
+    "alpha": "of " + _takers("alpha"),
+    "q": "of " + _takers("q"),
+    "lipschitz": f"of {_takers('lipschitz')}; 0: 1 over --client-lr",
     "client_optimizer": ", ".join(OPTIMIZERS),
     "client_lr": "learning rate of the clients",
     "client_momentum": "of sgdm on the clients",
     "server_optimizer": "as --client-optimizer",
     "server_lr": "learning rate of the server",
     "server_momentum": "of sgdm at the server",
+    "personal_lr": f"learning rate of the personal models of {_takers('personal_lr')}, by sgdm; 0: --client-lr",
     "model": ", ".join(MODELS),
     "hidden": "units of the hidden layers of mlp",
     "l2": "regularisation of the other models",
@@ -62,6 +85,10 @@ _HELP = {
     "evaluate_every": "rounds from one evaluation to the next",
     "evaluation_clients": "whose test examples are evaluated, at most",
     "checkpoint_every": "rounds from one checkpoint to the next",
+    "dropout": "probability that a client is absent from a round",
+    "stragglers": "probability that a client does fewer epochs",
+    "min_epochs": "that stragglers do",
+    "drop_stragglers": "stragglers are absent, too",
 }
 
 
@@ -138,6 +165,11 @@ def _run_config(arguments: argparse.Namespace, stored: dict[str, Any] | None) ->
         config = RunConfig(**{**there, **given})
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if is_dotted(config.algorithm):
+        if arguments.algorithm is None:  # no file runs code
+            raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     if stored is not None:
         differing = [
             f"{key} ({there.get(key)!r} there, {value!r} here)"
@@ -166,6 +198,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if stored is None:
             experiment.dry_run(process)
         folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(staying(folder))
         stack.enter_context(exclusive_lock(folder))
         if check_folder(arguments.out, arguments.resume, arguments.overwrite)[1] != stored:
             raise CommandError(f"another process has begun a run in '{folder}'.")
@@ -175,10 +208,7 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        if stored is None or stored["choices"]["data"] != config.data:  # new, or its files have moved
-            began = versions("numpy", "h5py") if stored is None else stored["versions"]
-            about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
-            write_text(folder / CONFIG, json.dumps(about, indent=2) + "\n", durable=True)
+        kept = _kept_config(folder, config, files, stored)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -200,7 +230,7 @@ def _train(arguments: argparse.Namespace) -> int:
             config.evaluate_every,
             manager,
             config.checkpoint_every,
-            [*loggers, program.ConsoleLogger(config.rounds)],
+            [*loggers, kept, program.ConsoleLogger(config.rounds)],
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
             loaded=(saved, start),
@@ -209,6 +239,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if profile is not None:
             print(profile)
         reached = _last_round(loggers[: len(LOGS)])
+        kept.restore()
         if reached < config.rounds:
             print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
             return _INTERRUPTED
@@ -216,6 +247,15 @@ def _train(arguments: argparse.Namespace) -> int:
         remark_on_loss(folder / LOGS[0], experiment)
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
+
+
+def _kept_config(folder: Path, config: RunConfig, files: dict[str, Any], stored: dict[str, Any] | None) -> KeptConfig:
+    if stored is not None and stored["choices"]["data"] == config.data:
+        return KeptConfig(folder, None)
+    # The run is new, or its files have moved.
+    began = versions("numpy", "h5py") if stored is None else stored["versions"]
+    about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+    return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 
 def _loggers(folder: Path) -> list[Any]:
@@ -253,6 +293,7 @@ def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) 
         there = load_weights(folder / WEIGHTS, experiment.model_fn()).trainable
         if len(there) == len(weights.trainable) and all(map(np.array_equal, there, weights.trainable)):
             return
+    check_own(folder / WEIGHTS)
     save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
 
 
@@ -261,7 +302,7 @@ def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    later = {"l2": 0.0, "invert": False}
+    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1, "drop_stragglers": False}
     return {
         name: value
         for name, value in chosen.items()
@@ -273,6 +314,7 @@ def _again(arguments: argparse.Namespace) -> str:
     """Return the command that goes on with a run, as one types it here."""
     words = ["fedsim-np", "train", "--out", arguments.out, "--resume"]
     words += ["--workers", str(arguments.workers)] * (arguments.workers is not None)
+    words += ["--algorithm", str(arguments.algorithm)] * is_dotted(arguments.algorithm or "")
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
-from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.arguments import CommandError, folder_of, positive
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import data_error
-from fedsim_np.files import as_json, sha256, write_text
+from fedsim_np.files import as_json, check_own, sha256, write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
@@ -60,9 +60,7 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     """Make the folder for a run, or refuse one that has a run already."""
     if name is None:
         return None
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--out must be a folder. Got the file '{name}'.")
+    folder = folder_of("--out", name)
     figures = folder / FOLDER
     if figures.is_file():
         raise CommandError(f"--out must have a folder for figures. Got the file '{figures}'.")
@@ -194,6 +192,7 @@ def _write_run(folder: Path, config: Mapping[str, Any], result: tutorial.Result)
     write_text(folder / "clients.csv", _csv(_clients(result)))
     write_text(folder / "timings.csv", _csv({"round_num": rounds, "seconds": result.seconds}))
     write_text(folder / "evaluation.json", as_json(result.evaluation, indent=2) + "\n")
+    check_own(folder / WEIGHTS)
     save_weights(folder / WEIGHTS, result.weights, SoftmaxRegression.weight_names)
 
 

@@ -1,6 +1,6 @@
 """From client ids to batches: client id -> arrays -> `Dataset`."""
 
-from fedsim_np.datasets import emnist, partition, synthetic
+from fedsim_np.datasets import emnist, fedprox_synthetic, partition, synthetic
 from fedsim_np.datasets.client_data import ClientData, InMemoryClientData
 from fedsim_np.datasets.dataset import Dataset
 from fedsim_np.datasets.describe import Description, describe
@@ -26,6 +26,7 @@ __all__ = [
     "check_hdf5",
     "describe",
     "emnist",
+    "fedprox_synthetic",
     "load_sample",
     "partition",
     "synthetic",

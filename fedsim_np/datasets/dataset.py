@@ -525,16 +525,27 @@ class Dataset:
         """Number of examples that are there to be read, each counted once, whatever the order makes of them.
 
         Ready batches are counted by their lengths, a stream by reading it once. What `cache` keeps is there as often as
-        it was read.
+        it was read, and what a `take` before all repetitions leaves out is not there.
 
         Examples
         --------
         >>> dataset = Dataset.from_arrays({"x": range(3)}).repeat(2).take(4)
         >>> dataset.num_own_examples, dataset.num_examples
         (3, 4)
+        >>> Dataset.from_arrays({"x": range(9)}).take(5).repeat(2).num_own_examples
+        5
         """
-        source = self._source
-        return sum(self._lengths()) if isinstance(source, ElementSource) else source.num_rows
+        source, per_element = self._source, 1
+        lengths = list(self._lengths()) if isinstance(source, ElementSource) else None
+        found = source.num_rows if lengths is None else sum(lengths)  # type: ignore[union-attr]
+        for stage in self._recipe:
+            if isinstance(stage, Repeat | Shuffle) and stage.times != 1:
+                break
+            if isinstance(stage, Batch):
+                per_element, lengths = per_element * stage.batch_size, None
+            elif isinstance(stage, Take):
+                found = min(found, stage.num * per_element if lengths is None else sum(lengths[: stage.num]))
+        return found
 
     @property
     def is_infinite(self) -> bool:

@@ -102,8 +102,8 @@ def download(
     except (DownloadError, DataError) as error:
         instead = (
             "Instead, fed.datasets.synthetic.load_data() gives as many simulated writers (in a shell: fedsim-np train "
-            "--data synthetic); or have fedsim-np data download fetch the files where there is a network, and put "
-            f"{' and '.join(release.files)} into '{folder}'."
+            "--data synthetic --out run); or have fedsim-np data download fetch the files where there is a network, "
+            f"and put {' and '.join(release.files)} into '{folder}'."
         )
         raise type(error)(f"{error} {instead}") from error
     return train, test

@@ -15,6 +15,8 @@ process of its own first.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import weakref
 from collections import OrderedDict
@@ -33,7 +35,8 @@ from fedsim_np.datasets.hdf5_arrays import StoredArray, check_stored, reader, re
 from fedsim_np.datasets.hdf5_file import HDF5File
 from fedsim_np.datasets.schema import CHARACTERS, Schema
 from fedsim_np.datasets.sources import Columns, ElementSpec, sealed
-from fedsim_np.errors import argument_type_error, check_int, data_error
+from fedsim_np.errors import DataError, argument_type_error, check_int, data_error
+from fedsim_np.forking import ProcessLock
 from fedsim_np.lru import LRU
 
 _MOST_DECODED = 250
@@ -128,8 +131,10 @@ class HDF5ClientData(ClientData):
     Notes
     -----
     Arrays are contiguous, compact, or in pieces with no filters but gzip, shuffle and fletcher32. A small file can
-    claim much: what the clients that were looked at take, decoded, must not be more than the largest of `cache_bytes`,
-    1.25 GiB, and 250 times the file's bytes. Arrays that several clients share (hard links) count for each of them.
+    claim much: the bound for what all clients take, decoded, is the largest of `cache_bytes`, 1.25 GiB, and 250 times
+    the file's bytes. A client that takes more than its share of it (divided by the number of clients) is refused if it
+    takes more than the bound together with all clients that sort before it. Arrays that several clients share (hard
+    links) count for each of them.
 
     The file must stay as it is while it is read. One that was replaced, changed or removed is an error, here and in the
     processes to which datasets are sent; those take a copy with the same content.
@@ -164,12 +169,12 @@ class HDF5ClientData(ClientData):
 
     def _begin(self, file: HDF5File, schema: Schema | None, cache_bytes: int) -> None:
         self._file, self._kept, self._checked = file, LRU(cache_bytes), dict[str, int]()
-        self._claimed = 0  # bytes, by the clients that were looked at
+        self._lock, self._claims = ProcessLock(), list[int]()  # bytes, of the first client, the first two, ...
         try:
             client_ids = self._file.client_ids()
             if not client_ids:
                 raise data_error("must have at least one client", "none", path=self._file.path)
-            self._client_ids = dict.fromkeys(client_ids)  # a dict finds an id at once, and keeps the order
+            self._client_ids = {client_id: i for i, client_id in enumerate(client_ids)}  # in order
             self._schema = schema or self._default_schema(client_ids)
         except BaseException:
             self._file.close()
@@ -236,6 +241,18 @@ class HDF5ClientData(ClientData):
         parts = self._file, self._schema, client_id
         if client_id in self._checked:
             return _ClientSource(*parts, self._checked[client_id], None, self._kept)
+        fields, num_rows, claimed = self._headers(client_id)
+        most = max(_MOST_DECODED * self._file.size, DEFAULT_CACHE_BYTES, self._kept.budget)
+        # Clients within their share take no more than that in all, whoever is read; of others all before are looked at.
+        if claimed > most // len(self._client_ids) and self._claimed_up_to(client_id, most) > most:
+            rule = f"all clients' values must take at most {_MOST_DECODED} times the file's bytes, or 'cache_bytes'"
+            found = f"more than {most} bytes with those of this client and of those before it"
+            raise data_error(rule, found, path=self._file.path, client_id=client_id)
+        self._checked[client_id] = num_rows
+        return _ClientSource(*parts, num_rows, fields, self._kept)
+
+    def _headers(self, client_id: str) -> tuple[dict[str, StoredArray], int, int]:
+        """Return a client's arrays, the number of its rows, and the bytes that it takes, its structure checked."""
         place = {"path": self._file.path, "client_id": client_id}
         with reading("must have readable arrays", **place):
             fields = self._file.fields(client_id, self._schema.fields)
@@ -244,13 +261,21 @@ class HDF5ClientData(ClientData):
             num_rows = self._schema.check_structure(fields, **place)
             size = self._file.size
             claimed = sum(check_stored(fields[name], size, field=name, **place) for name in self._schema.fields)
-            most = max(_MOST_DECODED * size, DEFAULT_CACHE_BYTES, self._kept.budget)
-            if self._claimed + claimed > most:
-                rule = f"all clients' values must take at most {_MOST_DECODED} times the file's bytes, or 'cache_bytes'"
-                raise data_error(rule, f"more than {most} bytes with those of this client", **place)
-        self._claimed += claimed
-        self._checked[client_id] = num_rows
-        return _ClientSource(*parts, num_rows, fields, self._kept)
+        return fields, num_rows, claimed
+
+    def _claimed_up_to(self, client_id: str, most: int) -> int:
+        """Return the bytes that a client takes with all before it, or more than `most` as soon as these are so many."""
+        place = self._client_ids[client_id]
+        with self._lock():
+            for other in itertools.islice(self._client_ids, len(self._claims), place + 1):
+                before = self._claims[-1] if self._claims else 0
+                if before > most:
+                    return before
+                claimed = 0
+                with contextlib.suppress(DataError):  # whoever is refused takes nothing
+                    claimed = self._headers(other)[2]
+                self._claims.append(before + claimed)
+            return self._claims[place]
 
     def close(self) -> None:
         """Close the file; datasets that have been read stay usable."""

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -53,11 +54,14 @@ def _set_limits(memory: int, timeout: float) -> float:
     """Limit this process, where the system can; return how many bytes it may have in all."""
     if resource is None:
         return math.inf
+    # The parent ends this process in time, unless it was killed: then the system does, even while HDF5 waits.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, timeout + 1)
     limit = _status("VmSize") + memory
-    for kind, most in ((resource.RLIMIT_AS, limit), (resource.RLIMIT_CPU, math.ceil(timeout) + 1)):
-        hard = resource.getrlimit(kind)[1]
-        with contextlib.suppress(ValueError, OverflowError, OSError):
-            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     return limit
 
 

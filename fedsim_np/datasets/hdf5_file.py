@@ -12,7 +12,7 @@ import h5py
 
 from fedsim_np.datasets.hdf5_arrays import DAMAGED, StoredArray, reading
 from fedsim_np.errors import data_error, no_such_file
-from fedsim_np.files import sha256
+from fedsim_np.files import check_ends, sha256
 from fedsim_np.forking import ProcessLock
 
 GROUP = "examples"
@@ -97,6 +97,7 @@ class HDF5File:
                     self.check_unchanged()
                 elif stat is None:
                     raise no_such_file(self.path)
+                check_ends(self.path)
                 with reading("must be a whole HDF5 file", path=self.path):
                     self._handle = h5py.File(self.path, "r")
                 self._process, self._stat = os.getpid(), self._stat or stat

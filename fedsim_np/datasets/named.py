@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from fedsim_np.datasets import emnist, synthetic
+from fedsim_np.datasets import emnist, fedprox_synthetic, synthetic
 from fedsim_np.datasets.client_data import ClientData
 from fedsim_np.datasets.hdf5 import HDF5ClientData
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import did_you_mean, no_such_file
 
-NAMED_DATA = ("sample", "synthetic", "emnist")
+NAMED_DATA = ("sample", "synthetic", "fedprox-synthetic", "emnist")
 _SUFFIXES = "_train.h5", "_test.h5"
 
 
@@ -21,7 +21,7 @@ def prefix_paths(prefix: str) -> tuple[str, str]:
 
 
 def data_paths(name: str) -> tuple[str, str]:
-    """Return the paths of the train and the test file that a name other than "synthetic" stands for.
+    """Return the paths of the train and the test file that a name stands for, unless its data are made up.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def data_paths(name: str) -> tuple[str, str]:
     >>> data_paths("mnist")
     Traceback (most recent call last):
     ...
-    fedsim_np.errors.DataError: file 'mnist_train.h5' does not exist. Data are sample, synthetic, emnist, or PREFIX of
-    PREFIX_train.h5 and PREFIX_test.h5. Did you mean 'emnist'?
+    fedsim_np.errors.DataError: file 'mnist_train.h5' does not exist. Data are sample, synthetic,
+    fedprox-synthetic, emnist, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5. Did you mean 'emnist'?
     """
     if name in ("sample", "emnist"):
         train, test = map(str, sample_paths() if name == "sample" else emnist.download())
@@ -55,9 +55,10 @@ def open_data(name: str, population: int, seed: int) -> tuple[ClientData, Client
     Parameters
     ----------
     name : str
-        "sample", "synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
+        "sample", "synthetic", "fedprox-synthetic", "emnist", or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.
     population, seed : int
-        Of "synthetic", see `synthetic.load_data`.
+        Of those that are made up, see `synthetic.load_data` and `fedprox_synthetic.load_data`; a population of 0 stands
+        for 3,383 and 30.
 
     Raises
     ------
@@ -71,7 +72,9 @@ def open_data(name: str, population: int, seed: int) -> tuple[ClientData, Client
     4
     """
     if name == "synthetic":
-        return synthetic.load_data(population, seed)
+        return synthetic.load_data(population or synthetic.EMNIST_CLIENTS, seed)
+    if name == "fedprox-synthetic":
+        return fedprox_synthetic.load_data(num_clients=population or 30, seed=seed)
     if name == "emnist":
         return emnist.load_data()
     train, test = data_paths(name)

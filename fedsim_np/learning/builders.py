@@ -7,20 +7,20 @@ from fedsim_np.learning.aggregators import Aggregator, MeanFactory, UnweightedMe
 from fedsim_np.learning.optimizers import Optimizer, OptimizerFn, as_optimizer, build_sgdm
 
 
-def aggregator_or_mean(model_aggregator: Aggregator | None, *, weighted: bool) -> Aggregator:
-    """Return the aggregator that a builder is given, by default the mean.
+def aggregator_or_mean(aggregator: Aggregator | None, *, weighted: bool, name: str = "model_aggregator") -> Aggregator:
+    """Return the aggregator that a builder is given by this name, by default the mean.
 
     Raises
     ------
     TypeError
         If it is none, or one for unweighted clients where they are weighted, or the reverse.
     """
-    if model_aggregator is None:
+    if aggregator is None:
         return MeanFactory() if weighted else UnweightedMeanFactory()
-    if not isinstance(model_aggregator, Aggregator) or model_aggregator.is_weighted is (not weighted):
+    if not isinstance(aggregator, Aggregator) or aggregator.is_weighted is (not weighted):
         kind = "a weighted Aggregator" if weighted else "an unweighted Aggregator"
-        raise argument_type_error("model_aggregator", f"{kind} (is_weighted not {not weighted})", model_aggregator)
-    return model_aggregator
+        raise argument_type_error(name, f"{kind} (is_weighted not {not weighted})", aggregator)
+    return aggregator
 
 
 def server_optimizer(server_optimizer_fn: OptimizerFn | None, learning_rate: float = 1.0) -> Optimizer:

@@ -6,7 +6,7 @@ import enum
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,31 @@ class ClientWeighting(enum.Enum):
     def of(self, num_examples: Any) -> Any:
         """Return the weight of a client with so many examples, or of each of k clients."""
         return num_examples if self is ClientWeighting.NUM_EXAMPLES else np.ones_like(num_examples)
+
+
+STATUSES = ("full", "partial", "absent")
+
+
+class Attendance(NamedTuple):
+    """What became of a client that was asked to take part: an entry of a cohort, in the place of its data.
+
+    Attributes
+    ----------
+    client_id : str
+    data : Dataset or list of batches, or None
+        What the client reads; None of one that is absent.
+    status : {"full", "partial", "absent"}
+        "partial" if it does less than it was asked to.
+    """
+
+    client_id: str
+    data: Any
+    status: Literal["full", "partial", "absent"] = "full"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has anything to do."""
+        return self.status != "absent"
 
 
 class Broadcast(NamedTuple):
@@ -99,7 +124,7 @@ class Client:
         """
         if None in self.ids:
             raise argument_error("data", "of clients with ids, since they draw random numbers of their own", None)
-        drawn = [function(client_stream(client_id, self.round_num or 0, seed)) for client_id in self.ids]
+        drawn = [function(client_stream(str(i), self.round_num or 0, seed)) for i in self.ids]
         return np.stack(drawn) if self.is_many else drawn[0]
 
 

@@ -118,10 +118,13 @@ class LocalTraining(_ServerHalf, WithShortcuts, abc.ABC):
         is the work's own alone, as that of TFF's algorithms.
     reads_all_data : bool
         Whether `begin` or `end` asks for ``client.objective``.
+    first_iteration : int
+        Which of a dataset's iterations is read, counted from the round's own: 1 if there was a pass before it.
     """
 
     counts_rounds: bool = True
     reads_all_data: bool = False
+    first_iteration: int = 0
     _computed_by = ("begin", "step")
 
     def initialize(self, weights: Arrays) -> Any:

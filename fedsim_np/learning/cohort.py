@@ -15,10 +15,10 @@ from fedsim_np.forking import cached_property
 from fedsim_np.trees import Array
 
 
-def client_stream(client_id: str | None, round_num: int, seed: int) -> np.random.Generator:
-    """Return a client's own random stream of a round, one of (seed, round, client id)."""
-    words = np.frombuffer(hashlib.sha256(str(client_id).encode()).digest()[:16], "<u4").tolist()
-    return np.random.default_rng([*words, round_num, seed])
+def client_stream(client_id: str, *words: int) -> np.random.Generator:
+    """Return a client's own stream of random numbers, one of its id and some numbers >= 0."""
+    of_client = np.frombuffer(hashlib.sha256(client_id.encode()).digest()[:16], "<u4").tolist()
+    return np.random.default_rng([*of_client, *words])
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,11 @@ class Cohort:
         """Yield each client's own random stream of a round; of one without an id, that of its place."""
         for place, client_id in enumerate(self.ids):
             yield client_stream(str(place) if client_id is None else client_id, round_num, seed)
+
+    def check_at_most(self, num_clients: int) -> None:
+        """Raise a `ValueError` if these are more than all the clients that there are said to be."""
+        if len(self) > num_clients:
+            raise argument_error("num_clients", f"all there are, at least the {len(self)} of this round", num_clients)
 
     @cached_property
     def num_examples(self) -> Array:

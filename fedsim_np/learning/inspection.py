@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.errors import argument_type_error, data_error
+from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.engines import LoopEngine, Runner
 from fedsim_np.learning.engines.engine import check_shapes
 from fedsim_np.learning.learning_process import LearningProcess, as_datasets
@@ -24,7 +25,10 @@ from fedsim_np.trees import Arrays
 
 
 def client_updates(
-    process: LearningProcess, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
+    process: LearningProcess,
+    state: LearningAlgorithmState,
+    data: Sequence[ClientBatches | Attendance],
+    iteration: int = 0,
 ) -> Arrays:
     """Return what each client would send in a round: the updates before they are aggregated.
 
@@ -40,8 +44,9 @@ def client_updates(
     Returns
     -------
     tuple of ndarray, each (k, ...) float32
-        Initial minus final weights, an array for each trainable tensor, k clients in cohort order: what an
-        `Aggregator` is given, to rounding (engines differ in it). An update that is not finite is there as it is.
+        Initial minus final weights, an array for each trainable tensor, k clients in cohort order, those who are there:
+        what an `Aggregator` is given, to rounding (engines differ in it). An update that is not finite is there as it
+        is.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_int
+from fedsim_np.errors import argument_error, argument_type_error, check_int, unknown_name
 from fedsim_np.forking import cached_property
+from fedsim_np.learning.client import STATUSES, Attendance
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
@@ -47,7 +48,8 @@ class LearningProcessOutput(_StateAndMetrics):
         Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
     clients : OrderedDict of str to list or ndarray
         A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
-        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update") and ``metrics`` (unfinalized).
+        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update"; of an `Attendance` also "partial"
+        and "absent") and ``metrics`` (unfinalized).
         It is made when it is asked for.
     """
 
@@ -129,6 +131,10 @@ class LearningProcess(abc.ABC):
     def metrics_example(self) -> Metrics:
         """Return metrics of the types that a round's have, for type signatures."""
 
+    def metrics_of_nothing(self) -> Unfinalized:
+        """Return the unfinalized metrics of a client that has read nothing."""
+        return self.model.initial_metrics()
+
     def state_example(self) -> LearningAlgorithmState:
         """Return a state of the types that all states have, for type signatures."""
         return self.initialize()
@@ -140,7 +146,7 @@ class LearningProcess(abc.ABC):
 
     @typed_method(lambda self: type_of_next(self.model.input_spec, self.state_example(), self.metrics_example()))
     def next(
-        self, state: LearningAlgorithmState, data: Sequence[ClientBatches], iteration: int = 0
+        self, state: LearningAlgorithmState, data: Sequence[ClientBatches] | Sequence[Attendance], iteration: int = 0
     ) -> LearningProcessOutput:
         """Run one round: of training, or of evaluation, whose totals in the state add up over the calls.
 
@@ -148,8 +154,9 @@ class LearningProcess(abc.ABC):
         ----------
         state : LearningAlgorithmState
             From `initialize` or the round before; it is not changed.
-        data : sequence of Dataset or of lists of batches
-            One entry per client of the cohort. Without any the model stays, and all sums of metrics are 0.
+        data : sequence of Dataset, of lists of batches or of Attendance
+            One entry per client of the cohort; a client that is absent counts for nothing, and is in the table. Without
+            any who is there the model stays, and all sums of metrics are 0.
         iteration : int
             Which of tf.data's orders the datasets are read in. TFF reads a dataset handed to `next` in its first
             iteration's order, every round, and so does the default. For another order every round pass the round.
@@ -166,15 +173,20 @@ class LearningProcess(abc.ABC):
         DataError
             If a client's batches are not what the model takes.
         """
+        entries = _as_list(data)
         # Numbers near 0 may become 0, whatever numpy.seterr says. The state that is given is frozen as well: an
         # unpickled one is writable.
         with np.errstate(under="ignore"):
-            datasets = as_datasets(data, iteration)
+            datasets, attendance = as_datasets(entries, iteration), attendance_of(entries)
             new_state, metrics, clients = self.run_round(frozen(state), datasets)
+        if attendance:
+            counts = Counter[str](entry.status for entry in attendance)
+            metrics["participation"] = OrderedDict((word, counts[word]) for word in STATUSES)
+            clients = functools.partial(with_absent, clients, attendance, self.metrics_of_nothing())
         return LearningProcessOutput(frozen(new_state), metrics, clients)
 
     def profile(
-        self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches]]
+        self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches] | Sequence[Attendance]]
     ) -> tuple[LearningAlgorithmState, Profile]:
         """Run a round on each of some cohorts; return the last state, and where the time went.
 
@@ -235,19 +247,70 @@ class LearningProcess(abc.ABC):
         return state
 
 
-def as_datasets(data: Sequence[ClientBatches], iteration: int) -> list[Dataset]:
-    """Return the clients' datasets, set to be read in the order of an iteration.
+def attendance_of(data: Sequence[Any]) -> list[Attendance]:
+    """Return what became of the clients of a cohort, if that is said; an empty list if not.
+
+    Raises
+    ------
+    TypeError
+        If it is said of some and not of others.
+    """
+    attendance = [entry for entry in data if isinstance(entry, Attendance)]
+    if attendance and len(attendance) < len(data):
+        raise argument_type_error("data", "an Attendance of each client, or of none", data)
+    for entry in attendance:
+        if entry.status not in STATUSES:
+            raise unknown_name("status", STATUSES, entry.status)
+    return attendance
+
+
+def with_absent(
+    make: Callable[[], OrderedDict[str, Any]], attendance: Sequence[Attendance], nothing: Unfinalized
+) -> OrderedDict[str, Any]:
+    """Return the table of the clients with rows of those who are absent, in cohort order."""
+    table, is_there = make(), np.array([entry.is_there for entry in attendance])
+    of_absent = {"status": "absent", "metrics": nothing}
+    whole: OrderedDict[str, Any] = OrderedDict()
+    for name, column in table.items():
+        values = iter(column)
+        if isinstance(column, np.ndarray):
+            whole[name] = np.zeros(len(attendance), column.dtype)
+            whole[name][is_there] = column
+        else:
+            whole[name] = [next(values) if there else of_absent.get(name) for there in is_there.tolist()]
+    whole["client_id"] = [entry.client_id for entry in attendance]
+    whole["status"] = [
+        "partial" if entry.status == "partial" and said == "ok" else said
+        for entry, said in zip(attendance, whole["status"], strict=True)
+    ]
+    return whole
+
+
+def as_datasets(data: Iterable[ClientBatches | Attendance], iteration: int) -> list[Dataset]:
+    """Return the datasets of those clients who are there, set to be read in the order of an iteration.
 
     Raises
     ------
     TypeError, ValueError
         If `data` is not a list with an entry per client, or `iteration` no integer >= 0.
     """
-    if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
-        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
-    datasets = [as_dataset(client) for client in data]
+    datasets = [
+        _dataset_of(client) for client in _as_list(data) if not isinstance(client, Attendance) or client.is_there
+    ]
     iteration = check_int("iteration", iteration, minimum=0)
     return [dataset.skip_iterations(iteration) for dataset in datasets] if iteration else datasets
+
+
+def _as_list(data: Iterable[ClientBatches | Attendance]) -> list[ClientBatches | Attendance]:
+    if isinstance(data, Dataset | Mapping) or not isinstance(data, Iterable):
+        raise argument_type_error("data", "a list with one Dataset or list of batches per client", data)
+    return list(data)
+
+
+def _dataset_of(client: ClientBatches | Attendance) -> Dataset:
+    if isinstance(client, Attendance):
+        return as_dataset(client.data).with_client_id(client.client_id)
+    return as_dataset(client)
 
 
 def cohort_of(datasets: Sequence[Dataset], results: ChunkResult, round_num: int | None = None) -> Cohort:

@@ -118,6 +118,8 @@ class TrainingProcess(LearningProcess):
         work, of_work = self.client_work, ClientWorkState.of(state)
         round_num = None if of_work.round_num is None else of_work.round_num + 1
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
+        if isinstance(work, LocalTraining) and work.first_iteration:
+            datasets = [dataset.skip_iterations(work.first_iteration) for dataset in datasets]
         if isinstance(work, LocalTraining) and work.counts_rounds:
             first = work.initialize_client(sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
@@ -141,16 +143,17 @@ class TrainingProcess(LearningProcess):
         """Return the cohort and its metrics, those of nothing for a client whose update is not finite."""
         bad, unfinalized = ~np.isfinite(results.norms), results.metrics.tolist()
         if bad.any():
-            nothing = self._metrics_of_nothing()
+            nothing = self.metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
         return cohort_of(datasets, results, sent.round_num), unfinalized
 
-    def _metrics_of_nothing(self) -> Unfinalized:
+    def metrics_of_nothing(self) -> Unfinalized:
+        """Return the model's and the work's."""
         return OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
 
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
         finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
-        return self.metrics_aggregator(finalizers)(unfinalized or Nobody(self._metrics_of_nothing()))
+        return self.metrics_aggregator(finalizers)(unfinalized or Nobody(self.metrics_of_nothing()))
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.
@@ -188,7 +191,7 @@ class TrainingProcess(LearningProcess):
     def metrics_example(self) -> Metrics:
         """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
         # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
-        few, many = (self._aggregated([self._metrics_of_nothing()] * k) for k in (1, 11))
+        few, many = (self._aggregated([self.metrics_of_nothing()] * k) for k in (1, 11))
         return OrderedDict(
             distributor=(),
             client_work=OrderedDict(train=with_int64(varying(few, many)), **self.client_work.round_metrics),

@@ -15,7 +15,8 @@ scales of pictures run evenly from dark to light. No text is smaller than 9 poin
 the data                        `image`, `client_images`, `label_counts`, `mean_images`, `label_distribution`,
                                 `client_sizes`
 a run                           `learning_curves` (`legend_from_configs`, `histories_by_config`), `client_accuracy`
-                                (`accuracy_of_clients`), `round_costs` (`bytes_of_round`)
+                                (`accuracy_of_clients`), `round_costs` (`bytes_of_round`); of what `fedsim_np.analysis`
+                                knows, `suboptimality_curves` and `round_parts`
 one round                       `client_drift`, of the updates that `fedsim_np.learning.client_updates` gives
 a model                         `class_weights`; `confusion_matrix`, of what `fedsim_np.learning.confusion_counts` gives
 ==============================  ==================================================================================
@@ -32,6 +33,7 @@ Examples
 from fedsim_np.plots.accuracy import accuracy_of_clients, client_accuracy
 from fedsim_np.plots.canvas import NotebookFigure
 from fedsim_np.plots.confusion import confusion_matrix
+from fedsim_np.plots.convergence import round_parts, suboptimality_curves
 from fedsim_np.plots.costs import RoundBytes, bytes_of_round, round_costs
 from fedsim_np.plots.curves import learning_curves
 from fedsim_np.plots.drift import client_drift
@@ -59,4 +61,6 @@ __all__ = [
     "legend_from_configs",
     "mean_images",
     "round_costs",
+    "round_parts",
+    "suboptimality_curves",
 ]

@@ -16,8 +16,11 @@ from fedsim_np.errors import argument_error, argument_type_error, check_type, da
 Array = npt.NDArray[Any]
 
 
-def finite_array(name: str, values: Any, ndim: int, shape: str) -> npt.NDArray[np.float64]:
-    """Return finite numbers as float64, or raise a `DataError`; `shape` is how to say the number of axes."""
+def finite_array(name: str, values: Any, ndim: int, shape: str, *, nan: bool = False) -> npt.NDArray[np.float64]:
+    """Return finite numbers as float64, or raise a `DataError`; `shape` is how to say the number of axes.
+
+    With `nan` a number may be missing.
+    """
     try:
         given = np.asarray(values)
         if given.dtype.kind not in "biufO":  # texts that look like numbers, or complex ones
@@ -28,8 +31,9 @@ def finite_array(name: str, values: Any, ndim: int, shape: str) -> npt.NDArray[n
         raise data_error(f"'{name}' must be numbers of shape {shape}", found) from error
     if array.ndim != ndim or not array.size:
         raise data_error(f"'{name}' must have the shape {shape}, not empty", array.shape)
-    if not np.isfinite(array).all():
-        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+    is_good = np.isfinite(array) | (nan & np.isnan(array))
+    if not is_good.all():
+        place = tuple(np.argwhere(~is_good)[0].tolist())
         raise data_error(f"'{name}' must be finite", f"{array[place]} at index {place}")
     return array
 

@@ -34,7 +34,7 @@ class RoundBytes(NamedTuple):
     up: int
 
 
-def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
+def bytes_of_round(weights: ModelWeights, num_clients: int, num_absent: int = 0) -> RoundBytes:
     """Return the bytes that a round of federated averaging would move over a network.
 
     Every client gets all weights and sends back an update of the trainable ones. Its weight and its metrics, a few
@@ -45,6 +45,8 @@ def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
     weights : ModelWeights
     num_clients : int
         Clients of the round, >= 0.
+    num_absent : int
+        How many of them got the weights and sent nothing back.
 
     Returns
     -------
@@ -55,11 +57,15 @@ def bytes_of_round(weights: ModelWeights, num_clients: int) -> RoundBytes:
     >>> from fedsim_np.learning.models import SoftmaxRegression
     >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10)
     RoundBytes(down=314000, up=314000)
+    >>> bytes_of_round(SoftmaxRegression().initial_weights(), num_clients=10, num_absent=2)
+    RoundBytes(down=314000, up=251200)
     """
     check_type("weights", weights, ModelWeights, "ModelWeights")
     k = check_int("num_clients", num_clients, minimum=0)
     trainable, fixed = (sum(np.asarray(array).nbytes for array in part) for part in weights)
-    return RoundBytes(k * (trainable + fixed), k * trainable)
+    if check_int("num_absent", num_absent, minimum=0) > k:
+        raise argument_error("num_absent", f"at most num_clients, {k}", num_absent)
+    return RoundBytes(k * (trainable + fixed), (k - num_absent) * trainable)
 
 
 def round_costs(

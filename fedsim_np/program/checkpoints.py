@@ -88,6 +88,7 @@ class FileProgramStateManager:
         self._structure: list[Any] = []  # the one that was asked for, if any
         self._loadable: Any = None  # the form of a state that fits it
         self._root.mkdir(parents=True, exist_ok=True)
+        self._folder = self._root.stat()
 
     def path(self, version: int) -> Path:
         """Return where a version is, or would be."""
@@ -140,13 +141,22 @@ class FileProgramStateManager:
             digest.update(part)
         whole = [_MAGIC, digest.hexdigest().encode(), b"\n", *parts]
         try:
+            self._check_folder()
             _write_whole(path, whole)
         except FileNotFoundError:
             with naming_file(self._root):  # and no folder above it: a run's that was moved is not made again
                 self._root.mkdir(exist_ok=True)
+                self._folder = self._root.stat()
             _LOGGER.warning("The folder '%s' was removed in mid-run, with its states: it was made again.", self._root)
             _write_whole(path, whole)
-        self._remove_old(version)
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed at this moment
+            self._check_folder()
+            self._remove_old(version)
+
+    def _check_folder(self) -> None:
+        """Neither write to nor remove from another folder that has come in this one's place."""
+        if not os.path.samestat(self._root.stat(), self._folder):
+            raise data_error("must be the folder that it was at first", "another one", path=self._root)
 
     def load(self, version: int, structure: T) -> T:
         """Return the state of a version, in the structure of another state.
@@ -196,7 +206,7 @@ class FileProgramStateManager:
                 # The run went on from before it: it is of no use, and would count as the latest.
                 self.path(version).unlink(missing_ok=True)
                 versions.remove(version)
-        if not versions:  # the folder was removed at this moment
+        if not versions:
             return
         first, last = versions[0], versions[-1]
         kept = [

@@ -7,6 +7,7 @@ was interrupted and resumed leaves the same bytes as one that was not.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import csv
 import io
@@ -40,7 +41,7 @@ def _clean(text: str) -> str:
     return " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()[:10_000]
 
 
-class _FileLogger:
+class _FileLogger(abc.ABC):
     """What both kinds of file have in common: lines that belong to rounds, after a header or none."""
 
     _form: str
@@ -52,13 +53,13 @@ class _FileLogger:
         self._last: int | None = None
         self._held: HeldFile | None = None  # what was written
 
+    @abc.abstractmethod
     def _line(self, row: Mapping[str, Any]) -> str:
         """Return the line of a row."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _rounds_of(self, lines: list[str]) -> list[int]:
         """Return the rounds of lines, or raise if they are no such file's."""
-        raise NotImplementedError
 
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Write a round's metrics."""
@@ -111,7 +112,7 @@ class _FileLogger:
             with naming_file(self._path), open(self._path, "ab") as file:
                 size = file.tell()
                 file.write(line.encode())
-            self._hold()
+            self._hold(line.encode())
         except BaseException:
             if size is not None:
                 with contextlib.suppress(OSError):  # a part of a line would be taken for the start of the next
@@ -119,12 +120,12 @@ class _FileLogger:
             raise
         self._last = round_num
 
-    def _hold(self) -> None:
+    def _hold(self, added: bytes = b"") -> None:
         if self._held is None:
             with naming_file(self._path):
                 self._held = HeldFile(self._path)
         else:
-            self._held.grow(self._path)
+            self._held.grow(self._path, added)
 
     def sync(self) -> None:
         """Have the disk confirm what was written; an error if the file is there and not this logger's."""

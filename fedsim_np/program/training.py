@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
+from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models import ModelWeights
@@ -37,7 +39,9 @@ def is_timing(name: str) -> bool:
     return name in _TIMING_KEYS
 
 
-SelectionFn = Callable[[int], Sequence[ClientBatches]]
+_Cohort = Sequence[ClientBatches] | Sequence[Attendance]
+SelectionFn = Callable[[int], _Cohort] | Callable[[int, LearningAlgorithmState], _Cohort]
+"""Round number, and the state before the round if it has a second parameter without a default -> a cohort's data."""
 EvaluationFn = Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Mapping[str, Any]]
 
 
@@ -46,7 +50,7 @@ def run_training_process(
     training_selection_fn: SelectionFn,
     total_rounds: int,
     evaluation_fn: EvaluationFn | None = None,
-    evaluation_selection_fn: SelectionFn | None = None,
+    evaluation_selection_fn: Callable[[int], Sequence[ClientBatches]] | None = None,
     rounds_per_evaluation: int = 1,
     program_state_manager: FileProgramStateManager | None = None,
     rounds_per_saving_program_state: int = 1,
@@ -69,7 +73,8 @@ def run_training_process(
     ----------
     training_process : LearningProcess
     training_selection_fn : callable
-        Round number -> the cohort's datasets.
+        Round number -> the cohort's datasets; or round number and the state before the round, if the choice depends on
+        it: a function with two parameters that have no defaults.
     total_rounds : int
     evaluation_fn : callable, optional
         ``(state, datasets) -> metrics``; they are logged under "evaluation/".
@@ -127,6 +132,8 @@ def run_training_process(
         program_state_manager=program_state_manager,
     )
     loggers = _checked_loggers(metrics_managers, total_rounds)
+    sees_state = _takes_two(training_selection_fn)
+    select: Callable[..., _Cohort] = training_selection_fn
 
     def release(metrics: Mapping[str, Any], round_num: int) -> None:
         for logger in loggers:
@@ -157,7 +164,7 @@ def run_training_process(
                 release(first_metrics, 0)
         for round_num in range(start + 1, total_rounds + 1):
             started = time.perf_counter()
-            cohort = training_selection_fn(round_num)
+            cohort = select(round_num, state) if sees_state else select(round_num)
             with unchanged(parts, program_state_manager is not None):
                 state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
             metrics = OrderedDict(round_metrics)
@@ -205,6 +212,16 @@ def _check_parts(**parts: Any) -> None:
     if (parts["evaluation_fn"] is None) != (parts["evaluation_selection_fn"] is None):
         rule = "given together with evaluation_selection_fn"
         raise argument_type_error("evaluation_fn", rule, parts["evaluation_fn"])
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    """Return whether a function wants two arguments: parameters with defaults are its own business."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a built-in that does not say
+        return False
+    wanted = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    return len(wanted) == 2
 
 
 def _checked_loggers(metrics_managers: Iterable[Logger] | None, total_rounds: int) -> list[Logger]:

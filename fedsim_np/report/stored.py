@@ -117,19 +117,19 @@ def read_run(folder: Path) -> Run:
     if not (folder / "config.json").is_file() or not (folder / "metrics.csv").is_file():
         raise data_error("must be a run's folder, with config.json and metrics.csv", "none", path=folder)
     path = folder / "metrics.csv"
-    header, rows = _table(path)
+    header, rows = read_table(path)
     if "round_num" not in header:
         raise data_error("must have a column 'round_num'", header, path=path)
     history = OrderedDict((name, [_float(path, name, row[name]) for row in rows]) for name in header)
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
         raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
     path = folder / "timings.csv"
-    names, timings = _table(path)
+    names, timings = read_table(path)
     seconds = [_float(path, "seconds", row["seconds"]) for row in timings if "seconds" in names]
     if "seconds" in names and (len(seconds) != len(rows) or not all(0 <= value < 1e9 for value in seconds)):
         raise data_error("must hold the seconds of each round", "others", path=path)
     path = folder / "clients.csv"
-    _, clients = _table(path)
+    _, clients = read_table(path)
     for size in (row.get("num_examples", "") for row in clients):
         if not (size.isascii() and size.isdecimal() and len(size) < 19):
             raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=path)
@@ -151,7 +151,7 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return a CSV file's header and its rows by its names; none if there is no such file."""
     if not path.is_file():
         return [], []

@@ -2,9 +2,12 @@
 
 Where the data say whose each example is, `from_arrays`, `from_csv`, `from_dataframe` and `from_leaf_json` make the
 clients. Where nobody owns anything yet, examples are dealt out to clients that differ in a way that is stated and
-seeded: `iid` (not at all), `dirichlet` and `shards` (in their labels), `quantity_skew` (in their sizes). A partition is
-at heart an array of one client number per example (`assign_iid` and its siblings), so an example cannot be lost, nor
-dealt out twice.
+seeded: `iid` (not at all), `dirichlet`, `shards` and `similarity` (in their labels), `quantity_skew` (in their sizes).
+A partition is at heart an array of one client number per example (`assign_iid` and its siblings), so an example cannot
+be lost, nor dealt out twice.
+
+In flwr-datasets `from_arrays` is called NaturalIdPartitioner, `iid` IidPartitioner, `dirichlet` DirichletPartitioner,
+`shards` ShardPartitioner: the same rules, with other draws.
 """
 
 from fedsim_np.datasets.partition.arrays import (
@@ -15,6 +18,7 @@ from fedsim_np.datasets.partition.arrays import (
     pool,
     quantity_skew,
     shards,
+    similarity,
     split_examples,
 )
 from fedsim_np.datasets.partition.assignments import (
@@ -22,6 +26,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    assign_similarity,
 )
 from fedsim_np.datasets.partition.frames import from_dataframe, read_dataframe
 from fedsim_np.datasets.partition.leaf import from_leaf_json
@@ -34,6 +39,7 @@ __all__ = [
     "assign_iid",
     "assign_quantity_skew",
     "assign_shards",
+    "assign_similarity",
     "dirichlet",
     "from_arrays",
     "from_csv",
@@ -45,5 +51,6 @@ __all__ = [
     "read_csv",
     "read_dataframe",
     "shards",
+    "similarity",
     "split_examples",
 ]

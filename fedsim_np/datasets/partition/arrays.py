@@ -17,6 +17,7 @@ from fedsim_np.datasets.partition.assignments import (
     assign_iid,
     assign_quantity_skew,
     assign_shards,
+    assign_similarity,
     even_array,
 )
 from fedsim_np.datasets.partition.cells import number_labels
@@ -56,7 +57,8 @@ class LabelledClientData(InMemoryClientData):
     label_names : tuple of str
         What labels 0, 1, ... stand for where they were texts; empty where they were numbers.
     num_classes : int
-        c: as many as there are names, or one more than the greatest number; 0 without labels.
+        c: as many as there are names, or one more than the greatest number; 0 without labels, and where these are
+        floats, which are measured: ``astype(int)``, or `label_names`, makes classes of 0.0 and 1.0.
     """
 
     def __init__(
@@ -101,7 +103,8 @@ def from_arrays(
         The field of labels, by default `label`, or `y` if there is no such field. Labels may be texts, which are
         numbered in sorted order.
     label_names : sequence of str, optional
-        All labels, in the order of their numbers; another one is an error.
+        All labels, in the order of their numbers; another one is an error. Whole floats are labels as integers are:
+        1.0 is "1".
 
     Returns
     -------
@@ -197,7 +200,7 @@ def count_classes(labels: npt.NDArray[Any] | None, names: Sequence[str] = ()) ->
     """
     if names or labels is None or labels.dtype.kind not in "iu" or labels.size != len(labels):
         return len(names)
-    return int(labels.max(initial=-1)) + 1
+    return int(labels.max()) + 1 if labels.size else 0
 
 
 def texts_of(values: npt.ArrayLike, field: str | None = None) -> list[str] | None:
@@ -233,7 +236,8 @@ def labels_of_array(
             return array, ()
         if array.size != len(array):
             raise data_error("labels must be one number an example", f"shape {array.shape}", field=name)
-        texts = list(map(str, array.ravel().tolist()))
+        listed = array.ravel().tolist()
+        texts = [str(int(value) if isinstance(value, float) and value.is_integer() else value) for value in listed]
     different = dict.fromkeys(texts)
 
     def refuse(rule: str, is_bad: Callable[[str], bool]) -> None:
@@ -430,6 +434,38 @@ def quantity_skew(arrays: Arrays, num_clients: int, beta: float, seed: int = 0) 
     """
     examples = _examples(arrays)
     return _dealt(examples, assign_quantity_skew(len(examples), num_clients, beta, seed), num_clients)
+
+
+def similarity(
+    arrays: Arrays, num_clients: int, similarity: float, seed: int = 0, label: str | None = None
+) -> LabelledClientData:
+    """Deal a share of the examples out evenly and the rest sorted by label, see `assign_similarity`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array-like, each of shape (n, ...)
+        As for `from_arrays`.
+    num_clients : int
+        k.
+    similarity : float
+        The share, from 0 to 1.
+    seed : int
+    label : str, optional
+        The field with the labels: ``label`` or ``y`` by default.
+
+    Returns
+    -------
+    LabelledClientData
+
+    Examples
+    --------
+    >>> data = similarity({"x": np.zeros((60, 2)), "y": np.arange(60) % 3}, num_clients=3, similarity=0.0)
+    >>> [np.unique(data.create_dataset_for_client(id).to_arrays()["y"]).tolist() for id in data.client_ids]
+    [[2], [0], [1]]
+    """
+    examples = _examples(arrays, label)
+    assignment = assign_similarity(_labels(examples.columns, label), num_clients, similarity, seed)
+    return _dealt(examples, assignment, num_clients)
 
 
 def pool(client_data: ClientData) -> Columns:

@@ -82,7 +82,7 @@ def read_dataframe(
     frame : DataFrame
     label : hashable, optional
         The column of labels, which becomes the field ``y``: integers, which stay as they are, texts, which are numbered
-        in sorted order, or floats, for a regression.
+        in sorted order, or floats, for a regression: of 0.0 and 1.0, ``astype(int)`` or `label_names` makes classes.
     client : hashable, optional
         The column of clients' ids, to be left out of the features.
     features : sequence of hashable, optional

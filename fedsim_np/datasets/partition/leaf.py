@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim_np.datasets.partition.arrays import LabelledClientData, count_classes, labels_of_array, numbers_of, texts_of
-from fedsim_np.errors import DataError, data_error, no_such_file
+from fedsim_np.errors import NamingClient, NamingDataFile, data_error, no_such_file
 from fedsim_np.files import parse_json
 
 
@@ -82,7 +82,8 @@ def from_leaf_json(path: str | os.PathLike[str]) -> LabelledClientData:
             else:  # an empty list says nothing of its examples' shape
                 arrays[name] = np.empty((0, *filled[0].shape[1:]), dtype)
     num_classes = max(count_classes(arrays.get("y"), label_names) for arrays in clients.values())
-    return LabelledClientData(clients, label_names, num_classes)
+    with NamingDataFile(path):
+        return LabelledClientData(clients, label_names, num_classes)
 
 
 def _number_texts(clients: Mapping[str, dict[str, npt.NDArray[Any]]], path: Path) -> tuple[str, ...]:
@@ -93,10 +94,8 @@ def _number_texts(clients: Mapping[str, dict[str, npt.NDArray[Any]]], path: Path
         return ()
     if len(texts) < len(having):
         raise data_error("labels must be texts with all users, or with none", "both", path=path, field="y")
-    try:
+    with NamingDataFile(path):
         numbers, names = labels_of_array("y", np.concatenate([arrays["y"] for arrays in texts]))
-    except DataError as error:
-        raise DataError(f"file '{path}', {error}") from error
     ends = np.cumsum([len(arrays["y"]) for arrays in texts])[:-1]
     for arrays, labels in zip(texts, np.split(numbers[:, np.newaxis], ends), strict=True):
         arrays["y"] = labels
@@ -128,11 +127,9 @@ def _client(path: Path, user: str, size: object, fields: object) -> dict[str, np
         raise data_error("a user's data must be an object of lists", type(fields).__name__, **place)
     arrays = {}
     for name, values in fields.items():
-        try:
+        with NamingDataFile(path), NamingClient(user):
             texts = texts_of(values, name) if name == "y" else None
             array = numbers_of(name, values) if texts is None else np.array(texts, object)
-        except DataError as error:
-            raise DataError(f"file '{path}', client '{user}', {error}") from error
         if len(array) != size:
             raise data_error(f"must have {size!r} examples, as num_samples says", len(array), field=name, **place)
         arrays[name] = array[:, np.newaxis] if name == "y" and array.ndim == 1 else array

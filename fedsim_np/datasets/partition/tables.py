@@ -20,7 +20,7 @@ from fedsim_np.datasets.partition.arrays import DataFrame, LabelledClientData, c
 from fedsim_np.datasets.partition.cells import Texts, check_texts, labels_of, parsed
 from fedsim_np.datasets.sources import Columns
 from fedsim_np.errors import (
-    DataError,
+    NamingDataFile,
     argument_error,
     argument_type_error,
     check_path,
@@ -46,7 +46,8 @@ class Table(NamedTuple):
     label_names : tuple of str
         What labels 0, 1, ... stand for where they are texts; empty where they are numbers.
     num_classes : int
-        c: as many as there are names, or one more than the greatest number; 0 without labels.
+        c: as many as there are names, or one more than the greatest number; 0 without labels, and where those of a
+        frame are floats.
     """
 
     arrays: Columns
@@ -108,10 +109,8 @@ def from_csv(
     """
     check_type("client", client, str, "a column's name (ids, one an example, are for from_arrays)")
     table = read_csv(path, label, client, features, types, delimiter, decimal, label_names)
-    try:
+    with NamingDataFile(path):
         return table.to_clients()
-    except DataError as error:
-        raise DataError(f"file '{os.fspath(path)}', {error}") from error
 
 
 def read_csv(
@@ -131,8 +130,8 @@ def read_csv(
     path : path-like
         UTF-8 text, its first line the columns' names.
     label : str, optional
-        The column of labels: integers, which stay as they are, or texts, which are numbered in sorted order; not both,
-        unless there are `label_names`. It becomes the field ``y``.
+        The column of labels: integers ("1", also "1.0": a file says no types), which stay as they are, or texts, which
+        are numbered in sorted order; not both, unless there are `label_names`. It becomes the field ``y``.
     client : str, optional
         The column of clients' ids: texts.
     features : sequence of str, optional

@@ -15,6 +15,7 @@ subtracts the batch's mean, or draws random numbers), every row of every batch i
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from fedsim_np.datasets import Dataset
 from fedsim_np.datasets.reading import RowBatches, applied
 from fedsim_np.errors import DataError, NamingClient
 from fedsim_np.learning.engines.cache import Cache, WeakKey
-from fedsim_np.learning.engines.maps import Renaming, function_key, renaming
+from fedsim_np.learning.engines.maps import Renaming, function_key, referents, renaming
 from fedsim_np.learning.models.checks import check_batch, in_rows, read_batches
 from fedsim_np.learning.models.model import Model
 from fedsim_np.trees import Array
@@ -92,15 +93,28 @@ def read_columns(model: Model, dataset: Dataset, cache: Cache) -> ClientColumns:
     ([[1.0], [2.0], [3.0]], [1, 2, 1, 2, 0, 0], [4, 2])
     """
     comes_again = not dataset.starts_later  # a copy for one round does not
-    client: ClientColumns | None = cache.find_of(dataset) if comes_again else None
-    if client is None:
+    found: tuple[ClientColumns, list[Any]] | None = cache.find_of(dataset) if comes_again else None
+    if found is not None and not _are_same(found[1], dataset):
+        found = None
+    if found is not None:
+        client = found[0]
+    else:
         with NamingClient(dataset.client_id):
             client = _read(model, dataset, cache)
         if comes_again and client.order_key is not None and _are_views(client, dataset):
-            cache.put_of(dataset, client)
+            cache.put_of(dataset, (client, [referents(fn) for fn in dataset.maps]))
     # What is remembered are the data's own arrays, which may change; a copy would not change with them.
     x, y = (_as_model(model, name, array) for name, array in (("x", client.x), ("y", client.y)))
     return client if x is client.x and y is client.y else client._replace(x=x, y=y)
+
+
+def _are_same(known: list[Any], dataset: Dataset) -> bool:
+    """Return whether a dataset's maps refer to what they did."""
+    try:
+        now = [referents(fn) for fn in dataset.maps]
+    except (RecursionError, ValueError):  # a function that refers to itself now, a name without a value
+        return False
+    return all(len(a) == len(b) and all(map(operator.is_, a, b)) for a, b in zip(known, now, strict=True))
 
 
 def _are_views(client: ClientColumns, dataset: Dataset) -> bool:

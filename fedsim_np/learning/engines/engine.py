@@ -92,7 +92,7 @@ def chunk_result(
     norms = update_norms(updates, len(tasks))
     for _, leaf in trees.leaves((result.kept, result.message)):
         if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":  # it would be passed on with a good update
-            norms[~np.isfinite(leaf).reshape(len(tasks), -1).all(axis=1)] = np.nan
+            norms[~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))] = np.nan
     weights, finite = np.broadcast_to(result.weight, len(tasks)), np.isfinite(norms)
     if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0) | ~finite).all():
         for i in np.flatnonzero(finite).tolist():

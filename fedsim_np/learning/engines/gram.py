@@ -44,10 +44,10 @@ def train(descent: Descent, cache: Cache) -> tuple[Arrays, list[Unfinalized]] | 
     None if a logit has left float32's range: the weights need not have. The cache keeps Gram matrices, and plans of
     chunks that come again.
     """
-    head, metrics, steps, (kernel, bias), drift, columns = descent
-    xs = [client.x.reshape(len(client.x), len(kernel)) for client in columns]
-    first = _first_logits(kernel, bias, xs)
-    plan, movement = _plan(head, columns, xs, cache), _movement(steps, drift, xs)
+    head, metrics, steps, server, drift, columns = descent
+    xs = [client.x.reshape(len(client.x), len(server[0])) for client in columns]
+    first, movement = _at_first(steps, server, drift, xs)
+    plan = _plan(head, columns, xs, cache)
     is_right = False
     if head.may_be_plain:
         logits = first.copy()
@@ -65,33 +65,26 @@ def _in_fours(rows: int) -> int:
     return -(-rows // 4) * 4
 
 
-def _of_rows(xs: Sequence[Array], matrices: Sequence[Array] | Array) -> Array:
-    """Return M X^T for a matrix M (m, d) of each client: (m, k, N), of all rows, padded with zeros."""
-    products = np.zeros((len(matrices[0]), len(xs), max(1, *map(len, xs))), np.float32)
-    for i, (x, matrix) in enumerate(zip(xs, matrices, strict=True)):
-        np.matmul(matrix, x.T, out=products[:, i, : len(x)])
-    return products
-
-
-def _first_logits(kernel: Array, bias: Array, xs: Sequence[Array]) -> Array:
-    """Return the logits of all rows, (c, k, N)."""
-    d, c = kernel.shape
-    matrix = np.zeros((_in_fours(c), d), np.float32)
+def _at_first(steps: SGDSteps, server: Arrays, drift: Arrays | None, xs: Sequence[Array]) -> tuple[Array, Array | None]:
+    """Return the logits of all rows at the server's weights, (c, k, N), and how the drift moves them in a step."""
+    kernel, bias = server
+    c, size = len(bias), (len(xs), max(1, *map(len, xs)))
+    of_drift = None if drift is None else drift[0].swapaxes(1, 2)
+    # One product for both: a client's rows are read once.
+    matrix = np.zeros((_in_fours(c if of_drift is None else 2 * c), len(kernel)), np.float32)
     matrix[:c] = kernel.T
-    logits = _of_rows(xs, [matrix] * len(xs))[:c]
+    products = np.zeros((len(matrix), *size), np.float32)
+    for i, x in enumerate(xs):
+        if of_drift is not None:
+            matrix[c : 2 * c] = of_drift[i]
+        np.matmul(matrix, x.T, out=products[:, i, : len(x)])
+    logits, moved = products[:c], products[c : 2 * c]
     logits += bias[:, np.newaxis, np.newaxis]
-    return logits
-
-
-def _movement(steps: SGDSteps, drift: Arrays | None, xs: Sequence[Array]) -> Array | None:
-    """Return how the drift moves the logits of all rows in a step, (c, k, N); None where there is none."""
     if drift is None:
-        return None
-    kernels, biases = drift
-    moved = _of_rows(xs, kernels.swapaxes(1, 2))
-    moved += biases.T[:, :, np.newaxis]
+        return logits, None
+    moved += drift[1].T[:, :, np.newaxis]
     moved *= np.float32(steps.learning_rate)
-    return moved
+    return logits, moved
 
 
 Contents = Sequence[Content | None]
@@ -193,9 +186,9 @@ def _gram_matrices(columns: Sequence[ClientColumns], xs: Sequence[Array], cache:
             of_rows: Content | None = found[0]
             gram = found[1]
         else:
+            of_rows = Content(x) if key[0] is not None and cache.budget else None  # first: a thread may write to x
             gram = x @ x.T
             gram += 1
-            of_rows = Content(x) if key[0] is not None and cache.budget else None
             if of_rows is not None:
                 cache.put(key, (of_rows, gram), gram.nbytes + of_rows.nbytes)
         contents.append(of_rows)

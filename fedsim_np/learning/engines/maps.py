@@ -71,21 +71,54 @@ def _key(value: Any, within: tuple[Any, ...]) -> Hashable | None:
 
 
 def _function_key(function: FunctionType, within: tuple[Any, ...]) -> Hashable | None:
-    code, there = function.__code__, function.__globals__
-    names, may_draw = _names(code)
-    if may_draw:
+    code = function.__code__
+    if _names(code)[1]:
         return None
     if _of_trusted(function.__module__):  # what these do is in their documentation, and they have globals without end
         return code, ()
     try:
-        references = [cell.cell_contents for cell in function.__closure__ or ()]
+        keys = tuple([_key(reference, (*within, function)) for reference in _references(function)])
     except ValueError:  # a cell that is not filled yet
         return None
-    references += [there[name] for name in names if name in there]
+    return None if None in keys else (code, keys)
+
+
+def _references(function: FunctionType) -> list[Any]:
+    there = function.__globals__
+    references = [cell.cell_contents for cell in function.__closure__ or ()]
+    references += [there[name] for name in _names(function.__code__)[0] if name in there]
     references += function.__defaults__ or ()
     references += (function.__kwdefaults__ or {}).values()
-    keys = tuple([_key(reference, (*within, function)) for reference in references])
-    return None if None in keys else (code, keys)
+    return references
+
+
+def referents(function: MapFunction) -> list[Any]:
+    """Return all that a function's key is of, to be compared by identity, which takes less time than another key.
+
+    Examples
+    --------
+    >>> field = "a"
+    >>> def choose(batch):
+    ...     return {"x": batch[field]}
+    >>> before = referents(choose)
+    >>> [a is b for a, b in zip(before, referents(choose))]
+    [True, True, True]
+    >>> field = "b"
+    >>> [a is b for a, b in zip(before, referents(choose))]
+    [True, True, False]
+    """
+    if type(function) is not FunctionType or _of_trusted(function.__module__):
+        return [function]
+    code = function.__code__
+    found = [code, function.__defaults__, *map(function.__globals__.get, _names(code)[0])]
+    if function.__closure__:
+        found += [cell.cell_contents for cell in function.__closure__]
+    if function.__kwdefaults__:
+        found += function.__kwdefaults__.values()
+    for reference in tuple(found):
+        if type(reference) is FunctionType:
+            found += referents(reference)
+    return found
 
 
 def _of_trusted(module: str | None) -> bool:
