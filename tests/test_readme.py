@@ -59,7 +59,7 @@ def test_an_algorithm_of_ones_own(capsys):
 def test_the_two_commands(language):
     first, second = blocks(language)[0].splitlines()
     assert first.endswith("fedsim-np tutorial")
-    assert second.endswith("python -m pytest")
+    assert second.endswith("python -m pytest -n auto")
 
 
 def test_every_name_in_the_table_exists():
