@@ -369,7 +369,7 @@ def _poisoned(dataset: Dataset, attack: DataAttack, attackers: Attackers, seed: 
     if not _is_attacker(dataset.client_id, attackers, seed):
         return dataset
     fields = dataset.to_arrays()
-    rng = client_stream(dataset.client_id, 0, seed)
+    rng = client_stream(str(dataset.client_id), 0, seed)
     rng.random()  # by which attackers are drawn
     try:
         wrong = attack(fields, rng)
