@@ -310,3 +310,10 @@ def test_what_does_not_fit_an_objective_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("rate", [0.0, 10.0])
+def test_no_fixed_point_where_steps_are_not_stable(rate):
+    clients = [[{"x": np.ones((2, 1), np.float32), "y": np.ones((2, 1), np.float32)}]]
+    with pytest.raises(ValueError, match="'learning_rate' must be above 0 and below 1, for a client's steps"):
+        fed_avg_fixed_point(LinearRegression(1), clients, rate, 3)

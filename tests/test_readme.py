@@ -141,6 +141,8 @@ def test_what_the_algorithms_cost():
     assert f"{ratios.format(**one)} Ditto's {one['ditto']:.1f};" in text
     ratios = f"Mime Lite's {one['mime_lite']:.1f}, with five epochs {five['mime_lite']:.1f}, q-FedAvg's"
     assert f"{ratios} {one['q_fed_avg']:.1f} and {five['q_fed_avg']:.1f}." in text
+    option_i = "scaffold, option i"
+    assert f"option i takes {one[option_i]:.1f} and {five[option_i]:.1f}." in text
     stored = algorithms["checkpoint of scaffold with 3383 clients"]
     said = (
         f"{stored['MB of the file']:.0f} MB, saved in {stored['save, s']:.1f} s and loaded in {stored['load, s']:.1f} ("

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedsim_np.analysis.objective import Objective
-from fedsim_np.errors import argument_type_error, check_float, check_int
+from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int
 from fedsim_np.learning.client import ClientWeighting
 from fedsim_np.learning.models import LinearRegression
 from fedsim_np.learning.models.checks import ClientBatches, as_model
@@ -103,6 +103,9 @@ def fed_prox_fixed_point(
         q, c = a.T @ a / len(a) + model.l2 * np.eye(d), a.T @ batch["y"] / len(a)
         # In Q's own axes the sum of powers is that of numbers.
         values, axes = np.linalg.eigh(q)
+        if not 0 < s * (values[-1] + mu) < 2:
+            rule = f"above 0 and below {2 / (values[-1] + mu):.3g}, for a client's steps to be stable"
+            raise argument_error("learning_rate", rule, learning_rate)
         powers = (1 - s * (values + mu))[:, np.newaxis] ** np.arange(steps)
         p = axes * powers.sum(axis=1) @ axes.T
         left, right = left + share * p @ q, right + share * p @ c

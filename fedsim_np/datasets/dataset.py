@@ -535,9 +535,12 @@ class Dataset:
         >>> Dataset.from_arrays({"x": range(9)}).take(5).repeat(2).num_own_examples
         5
         """
-        source, per_element = self._source, 1
-        lengths = list(self._lengths()) if isinstance(source, ElementSource) else None
-        found = source.num_rows if lengths is None else sum(lengths)  # type: ignore[union-attr]
+        source, per_element, lengths = self._source, 1, None
+        if isinstance(source, ElementSource):
+            lengths = list(self._lengths())
+            found = sum(lengths)
+        else:
+            found = source.num_rows
         for stage in self._recipe:
             if isinstance(stage, Repeat | Shuffle) and stage.times != 1:
                 break

@@ -80,6 +80,8 @@ class FineTuning:
         check_bool("by_epoch", self.by_epoch)
         if self.buffer is not None:
             check_int("buffer", self.buffer, minimum=1)
+        if self.seed is not None:
+            check_int("seed", self.seed, minimum=0)
 
     def trained(self, model: Model, weights: ModelWeights, examples: Dataset) -> list[ModelWeights]:
         """Return a client's weights after its training; `by_epoch` those after each epoch."""

@@ -6,8 +6,8 @@ seeded: `iid` (not at all), `dirichlet`, `shards` and `similarity` (in their lab
 A partition is at heart an array of one client number per example (`assign_iid` and its siblings), so an example cannot
 be lost, nor dealt out twice.
 
-In flwr-datasets `from_arrays` is called NaturalIdPartitioner, `iid` IidPartitioner, `dirichlet` DirichletPartitioner,
-`shards` ShardPartitioner: the same rules, with other draws.
+In flwr-datasets what `from_arrays` does is called NaturalIdPartitioner, and of the kinds of `iid`, `dirichlet` and
+`shards` are IidPartitioner, DirichletPartitioner and ShardPartitioner, with rules in detail and draws of their own.
 """
 
 from fedsim_np.datasets.partition.arrays import (

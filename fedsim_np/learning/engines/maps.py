@@ -84,12 +84,13 @@ def _function_key(function: FunctionType, within: tuple[Any, ...]) -> Hashable |
 
 
 def _references(function: FunctionType) -> list[Any]:
-    there = function.__globals__
-    references = [cell.cell_contents for cell in function.__closure__ or ()]
-    references += [there[name] for name in _names(function.__code__)[0] if name in there]
-    references += function.__defaults__ or ()
-    references += (function.__kwdefaults__ or {}).values()
-    return references
+    """Return what a function refers to besides its code; None of a name that is no global."""
+    found = [function.__defaults__, *map(function.__globals__.get, _names(function.__code__)[0])]
+    if function.__closure__:
+        found += [cell.cell_contents for cell in function.__closure__]
+    if function.__kwdefaults__:
+        found += function.__kwdefaults__.values()
+    return found
 
 
 def referents(function: MapFunction) -> list[Any]:
@@ -109,13 +110,9 @@ def referents(function: MapFunction) -> list[Any]:
     """
     if type(function) is not FunctionType or _of_trusted(function.__module__):
         return [function]
-    code = function.__code__
-    found = [code, function.__defaults__, *map(function.__globals__.get, _names(code)[0])]
-    if function.__closure__:
-        found += [cell.cell_contents for cell in function.__closure__]
-    if function.__kwdefaults__:
-        found += function.__kwdefaults__.values()
-    for reference in tuple(found):
+    references = _references(function)
+    found = [function.__code__, *references]
+    for reference in references:
         if type(reference) is FunctionType:
             found += referents(reference)
     return found
