@@ -283,3 +283,14 @@ def parse_json(content: bytes) -> Any:
         return found
 
     return json.loads(content, object_pairs_hook=unique)
+
+
+def unit_of_bytes(count: float) -> tuple[str, float]:
+    """Return the unit in which so many bytes are written, and its bytes: powers of 1,000.
+
+    Examples
+    --------
+    >>> unit_of_bytes(31_400)
+    ('kB', 1000.0)
+    """
+    return next((unit for unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= unit[1]), ("bytes", 1.0))

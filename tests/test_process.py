@@ -322,7 +322,8 @@ def test_the_output_is_two_values_and_a_table():
     assert metrics is output.metrics
     assert state is output.state
     table = output.clients
-    assert list(table) == ["client_id", "num_examples", "weight", "update_norm", "status", "metrics"]
+    of_bytes = ["bytes_up", "bytes_down"]
+    assert list(table) == ["client_id", "num_examples", "weight", "update_norm", *of_bytes, "status", "metrics"]
     assert table["client_id"] == ["c0", "c1", "c2"]
     assert table["num_examples"].tolist() == table["weight"].tolist() == [4, 0, 5]
     assert table["status"] == ["ok", "empty", "ok"]

@@ -217,7 +217,7 @@ def _clients(result: tutorial.Result) -> dict[str, list[Any]]:
     for round_num, table in zip(result.history["round_num"], result.clients, strict=True):
         columns["round_num"] += [round_num] * len(table["client_id"])
         columns.setdefault("client_id", []).extend(map(cell_of, table["client_id"]))
-        for name in ("num_examples", "weight", "update_norm", "status"):
+        for name in ("num_examples", "weight", "update_norm", "bytes_up", "bytes_down", "status"):
             columns.setdefault(name, []).extend(np.asarray(table[name]).tolist())
         metrics = [finalize(finalizers, sums) for sums in table["metrics"]]
         for name in ("loss", "sparse_categorical_accuracy"):

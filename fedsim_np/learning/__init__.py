@@ -12,7 +12,7 @@ aggregators beside the tutorial's. `engines` does the same faster, and is read l
 An algorithm is a file like `fed_prox`: a `LocalTraining`, and what the server does with what it sends.
 """
 
-from fedsim_np.learning import aggregators, attacks, losses, metrics, models, optimizers
+from fedsim_np.learning import aggregators, attacks, compression, losses, metrics, models, optimizers
 from fedsim_np.learning.aggregators import add_debug_measurements, robust_aggregator
 from fedsim_np.learning.baselines import TrainedModel, train_centrally, train_locally
 from fedsim_np.learning.client import Attendance, Client, ClientResult, ClientWeighting, StepBatch, Trained
@@ -22,6 +22,7 @@ from fedsim_np.learning.ditto import build_ditto, personal_weights
 from fedsim_np.learning.engines import EngineName, ExecutorArgument, Workers, end_with_parent
 from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_fed_avg
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
+from fedsim_np.learning.fed_buff import build_fed_buff, num_to_begin
 from fedsim_np.learning.fed_dyn import build_fed_dyn
 from fedsim_np.learning.fed_eval import build_fed_eval
 from fedsim_np.learning.fed_nova import build_fed_nova
@@ -68,6 +69,7 @@ __all__ = [
     "aggregators",
     "attacks",
     "build_ditto",
+    "build_fed_buff",
     "build_fed_dyn",
     "build_fed_eval",
     "build_fed_nova",
@@ -85,11 +87,13 @@ __all__ = [
     "build_weighted_mime_lite",
     "client_updates",
     "compose_learning_process",
+    "compression",
     "confusion_counts",
     "end_with_parent",
     "losses",
     "metrics",
     "models",
+    "num_to_begin",
     "optimizers",
     "personal_weights",
     "robust_aggregator",

@@ -36,6 +36,10 @@ class Cohort:
         l2 norm of each update over all tensors, as the client sent it.
     num_steps : ndarray, shape (k,), int64, or None
         Batches that each has read; None where the client work does not say.
+    bytes_up : ndarray, shape (k,), int64, or None
+        What each client's message takes: its update, and what it tells the server's half of the work.
+    bytes_down : int or None
+        What the server's message to each takes; None where updates are not asked for.
     """
 
     ids: Sequence[str | None]
@@ -45,6 +49,8 @@ class Cohort:
     num_steps: Array | None
     _count_examples: Callable[[], Sequence[int]]
     _sent: Any = None
+    bytes_up: Array | None = None
+    bytes_down: int | None = None
 
     @classmethod
     def of_weights(cls, client_weights: Array) -> Cohort:

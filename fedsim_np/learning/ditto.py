@@ -24,6 +24,7 @@ from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.compression import Compressor, kept_by_work
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn, ModelWeights
@@ -101,7 +102,7 @@ def personal_weights(state: LearningAlgorithmState, client_id: str) -> ModelWeig
     clients = ClientWorkState.of(state).clients
     if client_id not in clients:
         raise argument_error("client_id", f"of one of the {len(clients)} clients that have taken part", client_id)
-    return state.global_model_weights._replace(trainable=clients[client_id])
+    return state.global_model_weights._replace(trainable=kept_by_work(clients[client_id]))
 
 
 def build_ditto(
@@ -114,6 +115,7 @@ def build_ditto(
     num_clients: int,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -136,7 +138,7 @@ def build_ditto(
         SGD at rate 1 by default.
     num_clients : int
         All clients that there are.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -175,5 +177,5 @@ def build_ditto(
     work = DittoTraining(client, as_optimizer(personal_optimizer_fn, "personal_optimizer_fn"), proximal_strength)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

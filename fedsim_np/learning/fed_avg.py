@@ -27,6 +27,7 @@ from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
@@ -106,6 +107,7 @@ def build_weighted_fed_avg(
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -127,6 +129,8 @@ def build_weighted_fed_avg(
         `aggregators.MeanFactory` by default.
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default.
+    compressor : Compressor, optional
+        What becomes of updates on their way to the server: `compression.top_k` and others.
     engine, executor, cache_bytes
         How a round is computed and by whom, see `compose_learning_process`.
 
@@ -160,7 +164,7 @@ def build_weighted_fed_avg(
     work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), client_weighting)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )
 
 
@@ -171,6 +175,7 @@ def build_unweighted_fed_avg(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -183,7 +188,7 @@ def build_unweighted_fed_avg(
 
     Parameters
     ----------
-    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator, engine, executor, cache_bytes
+    model_fn, client_optimizer_fn, server_optimizer_fn, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
     model_aggregator : Aggregator, optional
         An unweighted one, `aggregators.UnweightedMeanFactory` by default.
@@ -208,5 +213,5 @@ def build_unweighted_fed_avg(
     work = FedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), ClientWeighting.UNIFORM)
     rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

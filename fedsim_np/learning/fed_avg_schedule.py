@@ -13,6 +13,7 @@ from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.metrics import as_float32_prints
@@ -92,6 +93,7 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -111,7 +113,7 @@ def build_weighted_fed_avg_with_optimizer_schedule(
         Number of the round, an int from 0, to a finite rate >= 0. It is asked for every client: a pure function.
     client_optimizer_fn : callable
         Learning rate to optimizer, such as `optimizers.build_sgdm`.
-    server_optimizer_fn, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    server_optimizer_fn, model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -148,5 +150,5 @@ def build_weighted_fed_avg_with_optimizer_schedule(
     work.optimizer(0)  # a function that gives no rate or no optimizer is found now, not in round 1
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

@@ -28,6 +28,7 @@ from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.metrics import Metrics
@@ -140,6 +141,7 @@ def build_fed_dyn(
     num_clients: int,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -161,7 +163,7 @@ def build_fed_dyn(
         SGD at rate 1 by default.
     num_clients : int
         All clients that there are, m in the paper; not those of a round.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -199,7 +201,8 @@ def build_fed_dyn(
         rule,
         server_optimizer(server_optimizer_fn),
         metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        compressor,
+        engine,
+        executor,
+        cache_bytes,
     )

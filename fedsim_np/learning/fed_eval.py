@@ -38,7 +38,7 @@ class EvaluationProcess(LearningProcess):
         unfinalized = results.metrics.tolist()
         current = metrics.total(unfinalized or [self.model.initial_metrics()])
         sums = metrics.add(state.client_work[1], current)
-        clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized, updates=False)
+        clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized)
         return state._replace(client_work=((), sums)), self._metrics(current, sums), clients
 
     def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:

@@ -29,6 +29,7 @@ from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, Trained
 from fedsim_np.learning.client_work import Local
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.fed_prox import FedProxTraining
 from fedsim_np.learning.learning_process import LearningProcess
@@ -122,6 +123,7 @@ def build_fed_nova(
     proximal_strength: float | None = None,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -142,7 +144,7 @@ def build_fed_nova(
     proximal_strength : float, optional
         mu of FedProx, for clients without momentum; none by default. The authors' code takes sum p_i t_i for the first
         factor then; here it is sum p_i a_i.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -187,7 +189,8 @@ def build_fed_nova(
         rule,
         server_optimizer(server_optimizer_fn),
         metrics_aggregator,
-        engine=engine,
-        executor=executor,
-        cache_bytes=cache_bytes,
+        compressor,
+        engine,
+        executor,
+        cache_bytes,
     )

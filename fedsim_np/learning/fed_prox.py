@@ -21,6 +21,7 @@ from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientWeighting, StepBatch
 from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import FedAvgTraining
 from fedsim_np.learning.learning_process import LearningProcess
@@ -90,6 +91,7 @@ def build_weighted_fed_prox(
     client_weighting: ClientWeighting = ClientWeighting.NUM_EXAMPLES,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -105,7 +107,9 @@ def build_weighted_fed_prox(
         :math:`\mu`, finite and >= 0.
     client_optimizer_fn : Optimizer or callable that returns one
         Each client's local steps. Its hyperparameters are fixed: `get_hparams` has none for the clients, as in TFF.
-    server_optimizer_fn, client_weighting, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    server_optimizer_fn, client_weighting, model_aggregator, metrics_aggregator, compressor
+        As for `build_weighted_fed_avg`.
+    engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -139,7 +143,7 @@ def build_weighted_fed_prox(
     work = FedProxTraining(optimizer, client_weighting, proximal_strength)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )
 
 
@@ -151,6 +155,7 @@ def build_unweighted_fed_prox(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -161,7 +166,7 @@ def build_unweighted_fed_prox(
     ----------
     model_fn, proximal_strength, client_optimizer_fn
         As for `build_weighted_fed_prox`.
-    server_optimizer_fn, model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    server_optimizer_fn, model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_unweighted_fed_avg`.
 
     Returns
@@ -186,5 +191,5 @@ def build_unweighted_fed_prox(
     work = FedProxTraining(optimizer, ClientWeighting.UNIFORM, proximal_strength)
     rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

@@ -22,6 +22,7 @@ from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
@@ -61,6 +62,7 @@ def build_fed_sgd(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -74,7 +76,7 @@ def build_fed_sgd(
     model_fn : callable without arguments that returns a Model, or a Model
     server_optimizer_fn : Optimizer or callable that returns one, optional
         SGD at rate 0.1 by default.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -103,5 +105,5 @@ def build_fed_sgd(
     work, rule = FedSGDTraining(), aggregator_or_mean(model_aggregator, weighted=True)
     server = server_optimizer(server_optimizer_fn, learning_rate=0.1)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

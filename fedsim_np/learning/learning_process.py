@@ -31,6 +31,8 @@ from fedsim_np.learning.state import LearningAlgorithmState, frozen
 from fedsim_np.learning.type_signatures import type_of_initialize, type_of_next, typed_method
 from fedsim_np.profiling import Profile, profiled
 
+_BYTES = "bytes_up", "bytes_down"
+
 
 class _StateAndMetrics(NamedTuple):
     state: LearningAlgorithmState
@@ -48,9 +50,9 @@ class LearningProcessOutput(_StateAndMetrics):
         Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
     clients : OrderedDict of str to list or ndarray
         A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
-        (l2, as the client sent it), ``status`` ("ok", "empty" or "non-finite update"; of an `Attendance` also "partial"
-        and "absent") and ``metrics`` (unfinalized).
-        It is made when it is asked for.
+        (l2, as the client sent it), ``bytes_up`` and ``bytes_down`` (what its message takes, and the server's to it),
+        ``status`` ("ok", "empty" or "non-finite update"; of an `Attendance` also "partial" and "absent") and
+        ``metrics`` (unfinalized). It is made when it is asked for.
     """
 
     _make_clients: Callable[[], OrderedDict[str, Any]] = OrderedDict
@@ -72,20 +74,28 @@ class LearningProcessOutput(_StateAndMetrics):
         make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent
         return make()
 
+    @property
+    def communication(self) -> OrderedDict[str, int]:
+        """``bytes_up`` and ``bytes_down`` of all clients together, in a round of training.
+
+        A message has the update as a compressor or an aggregator encodes it, else 4 bytes a number, and what the
+        algorithm has clients tell; from the server weights, and arrays of the algorithm's. What is one number for all,
+        such as a learning rate, is not counted.
+        """
+        return OrderedDict((name, int(self.clients[name].sum())) for name in _BYTES if name in self.clients)
+
     def __reduce__(self) -> tuple[type[LearningProcessOutput], tuple[Any, Any, Any]]:
         return LearningProcessOutput, (self.state, self.metrics, self.clients)
 
 
-def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], *, updates: bool = True) -> OrderedDict[str, Any]:
-    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates."""
-    of_updates = {"weight": cohort.client_weights, "update_norm": cohort.update_norms} if updates else {}
-    return OrderedDict(
-        client_id=list(cohort.ids),
-        num_examples=cohort.num_examples,
-        **of_updates,
-        status=cohort.status,
-        metrics=list(unfinalized),
-    )
+def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized]) -> OrderedDict[str, Any]:
+    """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates, and have no `bytes_down`."""
+    table = OrderedDict[str, Any](client_id=list(cohort.ids), num_examples=cohort.num_examples)
+    if cohort.bytes_down is not None:
+        table.update(weight=cohort.client_weights, update_norm=cohort.update_norms)
+        table.update(bytes_up=cohort.bytes_up, bytes_down=np.full(len(cohort), cohort.bytes_down, np.int64))
+    table.update(status=cohort.status, metrics=list(unfinalized))
+    return table
 
 
 Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
@@ -108,6 +118,11 @@ class LearningProcess(abc.ABC):
 
     model: Model
     runner: Runner
+
+    @property
+    def tells_communication(self) -> bool:
+        """Whether `LearningProcessOutput.communication` is among the metrics: TFF's algorithms have none."""
+        return False
 
     @property
     def engine(self) -> str:
@@ -134,6 +149,10 @@ class LearningProcess(abc.ABC):
     def metrics_of_nothing(self) -> Unfinalized:
         """Return the unfinalized metrics of a client that has read nothing."""
         return self.model.initial_metrics()
+
+    def bytes_down(self, state: LearningAlgorithmState) -> int:
+        """Return what the server's message to a client takes in a round from this state."""
+        return sum(w.nbytes for part in state.global_model_weights for w in part)
 
     def state_example(self) -> LearningAlgorithmState:
         """Return a state of the types that all states have, for type signatures."""
@@ -182,8 +201,12 @@ class LearningProcess(abc.ABC):
         if attendance:
             counts = Counter[str](entry.status for entry in attendance)
             metrics["participation"] = OrderedDict((word, counts[word]) for word in STATUSES)
-            clients = functools.partial(with_absent, clients, attendance, self.metrics_of_nothing())
-        return LearningProcessOutput(frozen(new_state), metrics, clients)
+            nothing, bytes_down = self.metrics_of_nothing(), self.bytes_down(state)
+            clients = functools.partial(with_absent, clients, attendance, nothing, bytes_down)
+        output = LearningProcessOutput(frozen(new_state), metrics, clients)
+        if self.tells_communication:
+            metrics["communication"] = output.communication
+        return output
 
     def profile(
         self, state: LearningAlgorithmState, cohorts: Iterable[Sequence[ClientBatches] | Sequence[Attendance]]
@@ -265,16 +288,16 @@ def attendance_of(data: Sequence[Any]) -> list[Attendance]:
 
 
 def with_absent(
-    make: Callable[[], OrderedDict[str, Any]], attendance: Sequence[Attendance], nothing: Unfinalized
+    make: Callable[[], OrderedDict[str, Any]], attendance: Sequence[Attendance], nothing: Unfinalized, bytes_down: int
 ) -> OrderedDict[str, Any]:
-    """Return the table of the clients with rows of those who are absent, in cohort order."""
+    """Return the table of the clients with rows of those who are absent, in cohort order: they are sent the model."""
     table, is_there = make(), np.array([entry.is_there for entry in attendance])
-    of_absent = {"status": "absent", "metrics": nothing}
+    of_absent: dict[str, Any] = {"status": "absent", "metrics": nothing, "bytes_down": bytes_down}
     whole: OrderedDict[str, Any] = OrderedDict()
     for name, column in table.items():
         values = iter(column)
         if isinstance(column, np.ndarray):
-            whole[name] = np.zeros(len(attendance), column.dtype)
+            whole[name] = np.full(len(attendance), of_absent.get(name, 0), column.dtype)
             whole[name][is_there] = column
         else:
             whole[name] = [next(values) if there else of_absent.get(name) for there in is_there.tolist()]
@@ -313,8 +336,16 @@ def _dataset_of(client: ClientBatches | Attendance) -> Dataset:
     return as_dataset(client)
 
 
-def cohort_of(datasets: Sequence[Dataset], results: ChunkResult, round_num: int | None = None) -> Cohort:
-    """Return what a round knows of its clients."""
+def cohort_of(
+    datasets: Sequence[Dataset],
+    results: ChunkResult,
+    round_num: int | None = None,
+    bytes_of_update: int = 0,
+    bytes_down: int | None = None,
+) -> Cohort:
+    """Return what a round knows of its clients; an update takes so many bytes where the results do not say it."""
+    of_updates = bytes_of_update if results.num_bytes is None else results.num_bytes
+    of_messages = sum(leaf[:1].nbytes for _, leaf in trees.leaves(results.messages) if leaf is not None)
     read = list(zip(datasets, results.num_examples, strict=True))
     return Cohort(
         ids=[dataset.client_id for dataset in datasets],
@@ -324,4 +355,6 @@ def cohort_of(datasets: Sequence[Dataset], results: ChunkResult, round_num: int 
         num_steps=None if None in results.num_steps else np.array(results.num_steps, np.int64),
         _count_examples=lambda: [dataset.num_examples if n is None else n for dataset, n in read],
         _sent=results.messages,
+        bytes_up=np.broadcast_to(np.int64(of_updates + of_messages), len(datasets)),
+        bytes_down=bytes_down,
     )

@@ -33,6 +33,7 @@ from fedsim_np.learning.builders import server_optimizer as server_optimizer_of
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
@@ -175,6 +176,7 @@ def build_weighted_mime_lite(
     model_aggregator: Aggregator | None = None,
     full_gradient_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -199,7 +201,7 @@ def build_weighted_mime_lite(
     model_aggregator, full_gradient_aggregator : Aggregator, optional
         Weighted ones, `aggregators.MeanFactory` by default: of the updates, and of the gradients of all data, whose
         metrics are dropped.
-    metrics_aggregator, engine, executor, cache_bytes
+    metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -233,7 +235,7 @@ def build_weighted_mime_lite(
     work = MimeLiteTraining(as_optimizer(base_optimizer, "base_optimizer"), mean, client_weighting)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer_of(server_optimizer)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )
 
 
@@ -245,6 +247,7 @@ def build_unweighted_mime_lite(
     model_aggregator: Aggregator | None = None,
     full_gradient_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -256,7 +259,7 @@ def build_unweighted_mime_lite(
 
     Parameters
     ----------
-    model_fn, base_optimizer, server_optimizer, metrics_aggregator, engine, executor, cache_bytes
+    model_fn, base_optimizer, server_optimizer, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_mime_lite`.
     model_aggregator, full_gradient_aggregator : Aggregator, optional
         Unweighted ones, `aggregators.UnweightedMeanFactory` by default.
@@ -282,7 +285,7 @@ def build_unweighted_mime_lite(
     work = MimeLiteTraining(as_optimizer(base_optimizer, "base_optimizer"), mean, ClientWeighting.UNIFORM)
     rule, server = aggregator_or_mean(model_aggregator, weighted=False), server_optimizer_of(server_optimizer)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )
 
 
@@ -296,6 +299,7 @@ def build_mime_lite_with_optimizer_schedule(
     model_aggregator: Aggregator | None = None,
     full_gradient_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -313,7 +317,7 @@ def build_mime_lite_with_optimizer_schedule(
         One with a learning rate; its own is not used.
     server_optimizer, client_weighting, model_aggregator, full_gradient_aggregator
         As for `build_weighted_mime_lite`.
-    metrics_aggregator, engine, executor, cache_bytes
+    metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -341,5 +345,5 @@ def build_mime_lite_with_optimizer_schedule(
     work = ScheduledMimeLiteTraining(base, mean, client_weighting, learning_rate_fn)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer_of(server_optimizer)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

@@ -32,12 +32,13 @@ import numpy as np
 
 from fedsim_np import trees
 from fedsim_np.datasets import Dataset
-from fedsim_np.errors import argument_error, argument_type_error, check_parts
+from fedsim_np.errors import argument_error, argument_type_error, check_parts, check_type
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import aggregate, aggregate_sums, summing
+from fedsim_np.learning.aggregators.aggregator import KeepsTime, aggregate, aggregate_sums, summing
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor, first_kept
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, choose_engine
 from fedsim_np.learning.engines.engine import ChunkResult, Reduce, check_shapes, without_non_finite
 from fedsim_np.learning.hidden_state import unchanged
@@ -62,14 +63,13 @@ class TrainingProcess(LearningProcess):
     aggregator: Aggregator
     finalizer: Optimizer
     metrics_aggregator: MetricsAggregator
+    compressor: Compressor | None = None
 
     def first_state(self) -> LearningAlgorithmState:
         """Return the model's first weights, and every part's first state."""
         weights, work = initial_weights(self.model), self.client_work
-        if isinstance(work, LocalTraining):
-            own = ClientWorkState(0 if work.counts_rounds else None, work.initialize(weights.trainable), {})
-        else:
-            own = ClientWorkState(None, work.initialize(), {})
+        server = work.initialize(weights.trainable) if isinstance(work, LocalTraining) else work.initialize()
+        own = ClientWorkState(0 if self._counts_rounds else None, server, {})
         return LearningAlgorithmState(
             global_model_weights=weights,
             distributor=(),
@@ -84,7 +84,7 @@ class TrainingProcess(LearningProcess):
             of_parts = summing(self.aggregator)
             reduce = None if of_parts is None else of_parts.summed
             sent, results = self.run_clients(state, datasets, self.runner, reduce)
-            cohort, unfinalized = self._cohort(sent, datasets, results)
+            cohort, unfinalized = self._cohort(sent, datasets, results, self.bytes_down(state))
             aggregator_state, update, aggregated = self._aggregate(state.aggregator, results, cohort)
             finalizer_state, trainable, finalized = self._finalize(state, update)
             finished = self.client_work.finish_round(sent.state, cohort)
@@ -103,13 +103,31 @@ class TrainingProcess(LearningProcess):
             aggregator=aggregated,
             finalizer=finalized,
         )
+        if isinstance(self.aggregator, KeepsTime):
+            metrics["network"] = OrderedDict(seconds=self.aggregator.seconds(aggregated))
         return new_state, metrics, functools.partial(clients_table, cohort, unfinalized)
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """Model, client work, aggregator and finalizer."""
-        work, aggregator, finalizer = self.client_work, self.aggregator, self.finalizer
-        return {"model": self.model, "client work": work, "aggregator": aggregator, "finalizer": finalizer}
+        """Model, client work, compressor, aggregator and finalizer."""
+        names = "client work", "compressor", "aggregator", "finalizer"
+        return {"model": self.model, **{name: getattr(self, name.replace(" ", "_")) for name in names}}
+
+    @property
+    def tells_communication(self) -> bool:
+        """With a compressor."""
+        return self.compressor is not None
+
+    @property
+    def _counts_rounds(self) -> bool:
+        work = self.client_work
+        return self.compressor is not None or (isinstance(work, LocalTraining) and work.counts_rounds)
+
+    def bytes_down(self, state: LearningAlgorithmState) -> int:
+        """Return what weights take, and the client work's arrays: a control variate, an optimizer's state."""
+        server = trees.leaves(ClientWorkState.of(state).server)
+        arrays = [leaf for _, leaf in server if isinstance(leaf, np.ndarray) and leaf.ndim]
+        return super().bytes_down(state) + sum(array.nbytes for array in arrays)
 
     def run_clients(
         self, state: LearningAlgorithmState, datasets: Sequence[Dataset], runner: Runner, reduce: Reduce | None = None
@@ -120,11 +138,12 @@ class TrainingProcess(LearningProcess):
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.first_iteration:
             datasets = [dataset.skip_iterations(work.first_iteration) for dataset in datasets]
-        if isinstance(work, LocalTraining) and work.counts_rounds:
-            first = work.initialize_client(sent.weights.trainable)
+        if self._counts_rounds:
+            of_new = work.initialize_client(sent.weights.trainable) if isinstance(work, LocalTraining) else None
+            first = first_kept(self.compressor, of_new, sent.weights.trainable)
             kept = of_work.kept_of([dataset.client_id for dataset in datasets], first, type(work).__name__)
             kept = [first] if kept == [] else kept  # what nobody keeps has the form of a new client's
-        results = runner.run(sent, datasets, kept, reduce)
+        results = runner.run(sent, datasets, kept, reduce, self.compressor)
         if (results.kept is None) != (kept is None):
             rule = "what initialize_client gives of a new client, or None where that is None"
             raise argument_error(f"kept of the ClientResult of {type(work).__name__}", rule, results.kept)
@@ -138,14 +157,15 @@ class TrainingProcess(LearningProcess):
         return aggregate(self.aggregator, state, trees.freeze(without_non_finite(results).updates), cohort)
 
     def _cohort(
-        self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult
+        self, sent: Broadcast, datasets: Sequence[Dataset], results: ChunkResult, bytes_down: int
     ) -> tuple[Cohort, list[Unfinalized]]:
         """Return the cohort and its metrics, those of nothing for a client whose update is not finite."""
         bad, unfinalized = ~np.isfinite(results.norms), results.metrics.tolist()
         if bad.any():
             nothing = self.metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
-        return cohort_of(datasets, results, sent.round_num), unfinalized
+        of_update = sum(w.nbytes for w in sent.weights.trainable)
+        return cohort_of(datasets, results, sent.round_num, of_update, bytes_down), unfinalized
 
     def metrics_of_nothing(self) -> Unfinalized:
         """Return the model's and the work's."""
@@ -192,12 +212,17 @@ class TrainingProcess(LearningProcess):
         """Return metrics of the types that a round's have; "?" where an aggregator does not say what it reports."""
         # What finalizers make of sums only they know. Of one client and of eleven: a sample of them may vary in length.
         few, many = (self._aggregated([self.metrics_of_nothing()] * k) for k in (1, 11))
-        return OrderedDict(
+        metrics: Metrics = OrderedDict(
             distributor=(),
             client_work=OrderedDict(train=with_int64(varying(few, many)), **self.client_work.round_metrics),
             aggregator=self.aggregator.initial_metrics(),
             finalizer=OrderedDict(update_non_finite=0),
         )
+        if isinstance(self.aggregator, KeepsTime):
+            metrics["network"] = OrderedDict(seconds=0.0)
+        if self.tells_communication:
+            metrics["communication"] = with_int64(OrderedDict(bytes_up=0, bytes_down=0))
+        return metrics
 
 
 def compose_learning_process(
@@ -206,7 +231,7 @@ def compose_learning_process(
     aggregator: Aggregator,
     finalizer: OptimizerFn,
     metrics_aggregator: MetricsAggregator | None = None,
-    *,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -226,6 +251,9 @@ def compose_learning_process(
     metrics_aggregator : callable, optional
         `metrics.sum_then_finalize` by default. One of your own is given `metrics.Nobody`, an empty sequence, in a round
         without clients.
+    compressor : Compressor, optional
+        What becomes of updates on their way to the server, see `compression`: the data must have client ids where it
+        draws or keeps something.
     engine : {"auto", "loop", "cohort", "gram", "presorted"}
         How a round is computed, see `fedsim_np.learning.engines`: "loop" is the reference, one client after the other;
         "auto" takes the fastest one that can do this configuration, and ``process.engine`` says which it is. A named
@@ -267,6 +295,7 @@ def compose_learning_process(
     if metrics_aggregator is not None and not callable(metrics_aggregator):
         rule = "a function such as metrics.sum_then_finalize"
         raise argument_type_error("metrics_aggregator", rule, metrics_aggregator)
+    check_type("compressor", compressor, Compressor | None, "a Compressor, such as compression.top_k(0.1), or None")
     model = as_model(model_fn)
     own, finalizers = set(client_work.initial_metrics()), set(client_work.metric_finalizers())
     if own != finalizers or own & set(model.metric_finalizers()):
@@ -284,4 +313,5 @@ def compose_learning_process(
         aggregator=aggregator,
         finalizer=as_optimizer(finalizer, "finalizer"),
         metrics_aggregator=metrics_aggregator or sum_then_finalize,
+        compressor=compressor,
     )

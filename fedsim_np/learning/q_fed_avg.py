@@ -25,6 +25,7 @@ from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, Trained
 from fedsim_np.learning.client_work import Local
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.fed_avg import FedAvgTraining
 from fedsim_np.learning.learning_process import LearningProcess
@@ -77,6 +78,7 @@ def build_q_fed_avg(
     *,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -97,7 +99,7 @@ def build_q_fed_avg(
         L, above 0; 1 over the clients' learning rate is usual.
     server_optimizer_fn : Optimizer or callable that returns one, optional
         SGD at rate 1 by default.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`.
 
     Returns
@@ -134,5 +136,5 @@ def build_q_fed_avg(
     work = QFedAvgTraining(as_optimizer(client_optimizer_fn, "client_optimizer_fn"), q=q, lipschitz=lipschitz)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

@@ -29,6 +29,7 @@ from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, ClientWeighting, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
 from fedsim_np.learning.cohort import Cohort
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models.model import ModelFn
@@ -134,6 +135,7 @@ def build_scaffold(
     client_weighting: ClientWeighting = ClientWeighting.UNIFORM,
     model_aggregator: Aggregator | None = None,
     metrics_aggregator: MetricsAggregator | None = None,
+    compressor: Compressor | None = None,
     engine: EngineName = "auto",
     executor: ExecutorArgument = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -160,7 +162,7 @@ def build_scaffold(
     client_weighting : ClientWeighting
         What updates count for in their mean. Whatever it is, the fixed point is the optimum of the plain mean of the
         clients' losses.
-    model_aggregator, metrics_aggregator, engine, executor, cache_bytes
+    model_aggregator, metrics_aggregator, compressor, engine, executor, cache_bytes
         As for `build_weighted_fed_avg`. An aggregator has the updates alone: changes of control variates are added up
         as they are sent, so that no clipping and no noise holds for them.
 
@@ -199,5 +201,5 @@ def build_scaffold(
     work = ScaffoldTraining(client_learning_rate, num_clients, option, client_weighting)
     rule, server = aggregator_or_mean(model_aggregator, weighted=True), server_optimizer(server_optimizer_fn)
     return compose_learning_process(
-        model_fn, work, rule, server, metrics_aggregator, engine=engine, executor=executor, cache_bytes=cache_bytes
+        model_fn, work, rule, server, metrics_aggregator, compressor, engine, executor, cache_bytes
     )

@@ -34,7 +34,8 @@ class ClientWorkState(NamedTuple):
     server : tree
         The work's own state, the same for all clients.
     clients : mapping of str to tree of arrays
-        Client id -> what is kept of it. Clients that have not been seen yet are not in it.
+        Client id -> what is kept of it; where a compressor gives feedback, a dict of what the work keeps (``work``) and
+        of what was left unsent (``residual``). Clients that have not been seen yet are not in it.
     """
 
     round_num: int | None

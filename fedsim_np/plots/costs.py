@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedsim_np.errors import argument_error, check_int, check_type, data_error
+from fedsim_np.files import unit_of_bytes
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
@@ -149,8 +150,8 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
 
 def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64]) -> None:
     sums = moved.sum(axis=1)
-    unit, size = _unit(float(np.max(sums)))
-    in_all, of_all = _unit(float(sums.sum()))
+    unit, size = unit_of_bytes(float(np.max(sums)))
+    in_all, of_all = unit_of_bytes(float(sums.sum()))
     down, up = moved.T / size
     # Of many rounds the bars touch: gaps, hatches and edges would be wider than they are.
     few = len(rounds) <= _MOST_BARS
@@ -161,8 +162,3 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
     axes.set_ylim(0, 1.35 * max(float(np.max(down + up)), 1e-9))  # room for the legend
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")
-
-
-def _unit(count: float) -> tuple[str, float]:
-    """Return the unit in which so many bytes are written, and its bytes."""
-    return next((unit for unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= unit[1]), ("bytes", 1.0))

@@ -26,6 +26,12 @@ from fedsim_np.plots.legends import History
 from fedsim_np.plots.style import SMALL, dress, fill_band, line_style, literal, whole_numbers
 
 _ROUND = "round_num"
+_COSTS = {
+    _ROUND: "round",
+    "communication/bytes_up": "bytes that clients have sent",
+    "communication/bytes_down": "bytes that clients were sent",
+    "network/seconds": "seconds, simulated",
+}
 
 
 def learning_curves(
@@ -33,9 +39,10 @@ def learning_curves(
     metrics: Iterable[str] | None = None,
     *,
     band: str = "range",
+    over: str = "round_num",
     figure: Canvas | None = None,
 ) -> Figure:
-    """Draw loss and accuracy over rounds.
+    """Draw loss and accuracy over rounds, or over what these have cost so far.
 
     Parameters
     ----------
@@ -47,6 +54,10 @@ def learning_curves(
         evaluation's totals over all rounds are not.
     band : {"range", "sd"}
         What a band shows: least to greatest of the runs, or one standard deviation (n - 1) on either side.
+    over : str
+        A column whose sum up to a round is drawn to the right, such as "communication/bytes_up" or "network/seconds";
+        the rounds themselves by default. Where runs of one line differ in it, it is their mean. The scale is
+        logarithmic if some line's end is ten times as far as another's.
     figure : matplotlib Figure or SubFigure, optional
 
     Returns
@@ -77,18 +88,17 @@ def learning_curves(
     columns = _default_metrics(runs) if metrics is None else as_list("metrics", metrics, "columns' names")
     if not columns or not all(isinstance(column, str) for column in columns):
         raise argument_error("metrics", "columns of the histories, at least one", columns)
-    curves = {metric: _curves(runs, metric) for metric in columns}
+    curves = {metric: _curves(runs, metric, over) for metric in columns}
+    ends = [rounds.max() for of in curves.values() for _, rounds, values in of.values() if rounds.any()]
+    is_wide = over != _ROUND and bool(ends) and max(ends) >= 10 * min(ends)
     wide = min(2, len(columns))
     rows = math.ceil(len(columns) / wide)
     drawn = figure_or_new(figure, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
+    is_regression = any(str(name).endswith(_SQUARES) for of in runs.values() for run in of for name in run)
     same_scale: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
     for metric, axes in zip(columns, panels(drawn, len(columns), wide), strict=True):
-        title, quantity = _texts(metric)
-        if quantity == "loss (nats)" and any(
-            name.endswith(_SQUARES) for of in runs.values() for run in of for name in run
-        ):
-            quantity = "loss"
+        title, quantity = _texts(metric, is_regression)
         # Before anything is drawn: scales that are shared later are the first axes' own.
         for shared, share in (("round", axes.sharex), (quantity, axes.sharey)):
             if shared in same_scale:
@@ -102,24 +112,31 @@ def learning_curves(
             handles.setdefault(label, line)
             if count > 1:
                 fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
-        dress(axes, literal(title), "round", literal(quantity))
-        whole_numbers(axes.xaxis)
+        dress(axes, literal(title), literal(_COSTS.get(over, over)), literal(quantity))
+        if is_wide:
+            axes.set_xscale("log", nonpositive="mask")
+        elif over == _ROUND:
+            whole_numbers(axes.xaxis)
     if len(handles) > 1 or any(len(of) > 1 for of in runs.values()):
         shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
         caption = f"bands: {shown} of the runs" if any(len(of) > 1 for of in runs.values()) else None
-        legend = drawn.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center" if drawn.get_layout_engine() is not None else "lower center",
-            ncols=wide if max(map(len, handles)) < 50 else 1,
-            fontsize=SMALL,
-            frameon=False,
-            handlelength=3.6,
-            title=caption,
-            title_fontsize=SMALL,
-        )
-        legend.set_in_layout(True)
+        _legend(drawn, handles, wide, caption)
     return whole(drawn)
+
+
+def _legend(drawn: Canvas, handles: Mapping[str, Any], wide: int, caption: str | None) -> None:
+    legend = drawn.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center" if drawn.get_layout_engine() is not None else "lower center",
+        ncols=wide if max(map(len, handles)) < 50 else 1,
+        fontsize=SMALL,
+        frameon=False,
+        handlelength=3.6,
+        title=caption,
+        title_fontsize=SMALL,
+    )
+    legend.set_in_layout(True)
 
 
 def _as_runs(value: History | Sequence[History]) -> list[History]:
@@ -150,10 +167,11 @@ def _leaf(metric: str) -> str:
     return metric.rpartition("/")[2]
 
 
-def _texts(metric: str) -> tuple[str, str]:
+def _texts(metric: str, is_regression: bool = False) -> tuple[str, str]:
     """Return a title and the quantity's name with its unit."""
     leaf, group = _leaf(metric), metric.rpartition("/")[0]
-    quantity = "loss (nats)" if leaf == "loss" else "accuracy (share correct)" if "accuracy" in leaf else leaf
+    loss = "loss" if is_regression else "loss (nats)"
+    quantity = loss if leaf == "loss" else "accuracy (share correct)" if "accuracy" in leaf else leaf
     quantity = _SQUARES.replace("_", " ") if leaf == _SQUARES else quantity
     if group == "client_work/train":
         return "Training, before each step", quantity
@@ -166,8 +184,8 @@ Curve = tuple[dict[str, Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Style, rounds (r,) and values (runs, r)."""
 
 
-def _curves(runs: Mapping[str, Sequence[History]], metric: str) -> dict[str, Curve]:
-    """Return the curves of a metric: the rounds that all runs of a text reported."""
+def _curves(runs: Mapping[str, Sequence[History]], metric: str, over: str) -> dict[str, Curve]:
+    """Return the curves of a metric: the rounds that all runs of a text reported, or what they have cost by then."""
     curves: dict[str, Curve] = {}
     for number, (text, of) in enumerate(runs.items()):
         reported = [_reported(run, metric) for run in of if metric in run]
@@ -177,7 +195,11 @@ def _curves(runs: Mapping[str, Sequence[History]], metric: str) -> dict[str, Cur
             raise data_error(f"all histories of '{text}' must have '{metric}'", f"{len(reported)} of {len(of)}")
         common = sorted(set(reported[0]).intersection(*reported))
         values = np.array([[run[r] for r in common] for run in reported]).reshape(len(of), len(common))
-        curves[text] = line_style(number), np.array(common, np.float64), values
+        places = np.array(common, np.float64)
+        if over != _ROUND:
+            totals = [_totals(run, over, text) for run in of]
+            places = np.array([[of_run[r] for r in common] for of_run in totals]).reshape(values.shape).mean(axis=0)
+        curves[text] = line_style(number), places, values
     if not any(np.isfinite(values).any() for _, _, values in curves.values()):
         names = dict.fromkeys(name for of in runs.values() for run in of for name in run if isinstance(name, str))
         hint = "" if metric in names else did_you_mean(metric, names)
@@ -194,6 +216,16 @@ def _reported(run: History, metric: str) -> dict[float, float]:
         raise data_error("a history's rounds must be different finite numbers", rounds[:10], field=_ROUND)
     shown = ((r, value) for r, value in zip(rounds, values, strict=True) if not math.isnan(value))
     return {r: value if math.isfinite(value) else math.nan for r, value in shown}
+
+
+def _totals(run: History, column: str, text: str) -> dict[float, float]:
+    """Return round -> the sum of a column's values up to it; a round without one adds nothing."""
+    if column not in run:
+        raise data_error(f"all histories must have '{column}', to be drawn over it", f"'{text}' without")
+    values = np.nan_to_num(_numbers(run[column], column), nan=0.0)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise data_error("what curves are drawn over must be finite and >= 0", values.min(), field=column)
+    return dict(zip(_numbers(run[_ROUND], _ROUND), np.cumsum(values).tolist(), strict=True))
 
 
 def _numbers(column: Any, name: str) -> list[float]:

@@ -3,6 +3,7 @@
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.log_files import CSVLogger, JSONLinesLogger
 from fedsim_np.program.loggers import ConsoleLogger, Logger, MemoryLogger, ResumableLogger, flatten
+from fedsim_np.program.network import Network
 from fedsim_np.program.participation import Participation
 from fedsim_np.program.sampling import (
     build_poisson_sampling_fn,
@@ -22,6 +23,7 @@ __all__ = [
     "JSONLinesLogger",
     "Logger",
     "MemoryLogger",
+    "Network",
     "Participation",
     "ResumableLogger",
     "TensorBoardLogger",

@@ -11,13 +11,14 @@ from typing import Any
 from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
 from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.hidden_state import unchanged
-from fedsim_np.learning.learning_process import LearningProcess
+from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.privacy import Guarantee
 from fedsim_np.program.checkpoints import FileProgramStateManager
 from fedsim_np.program.loggers import ConsoleLogger, Logger
+from fedsim_np.program.network import Network
 from fedsim_np.program.saving import Saver
 
 ROUND_NUMBER_KEY = "round_number"
@@ -60,6 +61,7 @@ def run_training_process(
     stop_fn: Callable[[], bool] | None = None,
     loaded: tuple[LearningAlgorithmState | None, int] | None = None,
     privacy: Guarantee | None = None,
+    network: Network | None = None,
 ) -> LearningAlgorithmState:
     """Run rounds 1 to `total_rounds`, as TFF's function of this name does.
 
@@ -88,8 +90,8 @@ def run_training_process(
         stop. (TFF saves neither of the last two.) A `FileProgramStateManager` writes it while the next round is
         computed, and raises what goes wrong then; when this function returns, or raises, it is there.
     metrics_managers : iterable of Logger, optional
-        Each is told every round's metrics, with ``round_number`` and the seconds of training and evaluation. None: a
-        `ConsoleLogger`.
+        Each is told every round's metrics, with ``round_number``, ``communication`` (bytes up and down of all clients)
+        and the seconds of training and evaluation. None: a `ConsoleLogger`.
     reshuffle : bool
         Read the datasets in another order every round: tf.data's order of iteration ``round - 1``. By default every
         round reads them in the first iteration's order, as TFF does.
@@ -99,6 +101,8 @@ def run_training_process(
         What the manager's `load_latest` has returned, where it was asked already: it is not asked again.
     privacy : Guarantee, optional
         Of a run whose aggregator adds noise: what is promised by then stands in every round's metrics, as ``privacy``.
+    network : Network, optional
+        How fast clients are: the seconds that each round would have taken then stand in its metrics, as ``network``.
 
     Returns
     -------
@@ -123,6 +127,7 @@ def run_training_process(
     rounds_per_saving = check_int("rounds_per_saving_program_state", rounds_per_saving_program_state, minimum=1)
     check_bool("reshuffle", reshuffle)
     check_type("privacy", privacy, Guarantee | None, "a Guarantee or None")
+    check_type("network", network, Network | None, "a Network or None")
     _check_parts(
         training_selection_fn=training_selection_fn,
         evaluation_fn=evaluation_fn,
@@ -166,10 +171,8 @@ def run_training_process(
             started = time.perf_counter()
             cohort = select(round_num, state) if sees_state else select(round_num)
             with unchanged(parts, program_state_manager is not None):
-                state, round_metrics = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
-            metrics = OrderedDict(round_metrics)
-            if privacy is not None:
-                metrics["privacy"] = privacy.after(round_num)
+                output = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
+            state, metrics = output[0], _metrics_of(output, round_num, network, privacy)
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
             metrics[ROUND_NUMBER_KEY] = round_num
             if round_num % rounds_per_evaluation == 0:
@@ -182,6 +185,20 @@ def run_training_process(
             if stop:
                 break
     return state
+
+
+def _metrics_of(
+    output: LearningProcessOutput | tuple[Any, Any], round_num: int, network: Network | None, privacy: Guarantee | None
+) -> OrderedDict[str, Any]:
+    """Return a round's metrics, and what follows from them and from who took part."""
+    metrics = OrderedDict(output[1])
+    if isinstance(output, LearningProcessOutput):  # a process of one's own may give no more than state and metrics
+        metrics["communication"] = output.communication
+        if network is not None and "network" not in metrics:  # asynchronous rounds have a clock of their own
+            metrics["network"] = network.round(output.clients)
+    if privacy is not None:
+        metrics["privacy"] = privacy.after(round_num)
+    return metrics
 
 
 def _evaluated(

@@ -13,6 +13,7 @@ from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
 from fedsim_np.report.stored import Run, read_run
 
+_COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/seconds": "the simulated seconds"}
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
 
 
@@ -84,12 +85,18 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     histories = {name: run.history for name, run in zip(names, runs, strict=True)}
     ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
-    alt = f"Curves of loss and accuracy over the rounds of {len(runs)} runs. At the end, {ends}."
-    try:
-        picture = Picture.of_curves(histories, alt)
-    except ValueError as error:  # no run has a finite loss
-        return [page.paragraph(f"Nothing to draw: {error}")]
-    return [page.picture(picture.png, picture.alt, picture.caption, picture.width)]
+    drawn = []
+    for over, what in (("round_num", "the rounds"), *_COSTS.items()):
+        totals = {sum(v for v in history.get(over, ()) if not math.isnan(v)) for history in histories.values()}
+        if over != "round_num" and (len(totals) < 2 or not all(over in history for history in histories.values())):
+            continue  # what costs the same tells nothing that rounds do not
+        alt = f"Curves of loss and accuracy over {what} of {len(runs)} runs. At the end, {ends}."
+        try:
+            picture = Picture.of_curves(histories, alt, over)
+        except ValueError as error:  # no run has a finite loss
+            return [page.paragraph(f"Nothing to draw: {error}")]
+        drawn.append(page.picture(picture.png, picture.alt, picture.caption, picture.width))
+    return drawn
 
 
 def _last(run: Run) -> str:

@@ -55,12 +55,13 @@ class Picture(NamedTuple):
         return cls(name, section, alt, caption, _saved(figure, format="png", dpi=_DPI), figure)
 
     @classmethod
-    def of_curves(cls, histories: Mapping[str, Any], alt: str) -> Picture:
+    def of_curves(cls, histories: Mapping[str, Any], alt: str, over: str = "round_num") -> Picture:
         """Make a picture of runs' learning curves; a ValueError if there is nothing finite to draw."""
         from fedsim_np import plots
 
         caption = "Training is measured before each local step, an evaluation after the round."
-        return cls.of(plots.learning_curves(histories), "learning_curves", "rounds", alt, caption)
+        name = "learning_curves" if over == "round_num" else f"learning_curves_over_{over.rpartition('/')[2]}"
+        return cls.of(plots.learning_curves(histories, over=over), name, "rounds", alt, caption)
 
     @property
     def width(self) -> int:

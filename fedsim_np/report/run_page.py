@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.files import write_text
+from fedsim_np.files import unit_of_bytes, write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture, read_pictures
 from fedsim_np.report.stored import PAGE, Run, check_run_folder, read_run
@@ -139,10 +139,30 @@ def _training(run: Run) -> Iterator[str]:
     if run.seconds:
         median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
         yield page.paragraph(f"A round took {median:.1f} ms (median), all of them {total:.2f} s.")
+    if _total(run, "communication/bytes_up"):
+        up, down = (_size(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
+        yield page.paragraph(
+            f"In all rounds the clients would have sent {up} and been sent {down}: updates as they are encoded, and "
+            "weights. (A simulation moves none of these bytes.)"
+        )
+    if _total(run, "network/seconds"):
+        yield page.paragraph(
+            f"On the clients' lines and machines that were assumed, the rounds would have taken "
+            f"{_total(run, 'network/seconds'):,.0f} s: each as long as its slowest client."
+        )
     left_out = Counter(row["status"] for row in run.clients if row.get("status") not in (None, "ok"))
     if left_out:
         counted = ", ".join(f"{count} {status}" for status, count in left_out.items())
         yield page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which).")
+
+
+def _total(run: Run, column: str) -> float:
+    return sum(value for value in run.history.get(column, ()) if math.isfinite(value))
+
+
+def _size(count: float) -> str:
+    unit, size = unit_of_bytes(count)
+    return f"{count / size:.3g} {unit}"
 
 
 def _said(config: dict[str, Any], key: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -87,6 +87,14 @@ class CohortAggregator(Aggregator):
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Aggregate clients of whom nothing is known but the weights."""
         return self.next_of_cohort(state, updates, Cohort.of_weights(client_weights))
+
+
+@runtime_checkable
+class KeepsTime(Protocol):
+    """An aggregator that waits for clients by a clock of its own, and tells how long."""
+
+    def seconds(self, metrics: Metrics) -> float:
+        """Return the simulated seconds of a round, of the metrics that `Aggregator.next` gave."""
 
 
 def summing(aggregator: Aggregator) -> SumsParts | None:

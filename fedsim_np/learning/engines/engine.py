@@ -63,6 +63,8 @@ class ChunkResult(NamedTuple):
         Examples that each has read; None stands for all that its dataset has.
     num_steps : ndarray of int or None, shape (k,)
     kept, messages : tree of arrays (k, ...), or None
+    num_bytes : ndarray of int, shape (k,), or None
+        What each update takes as a message; None stands for what its arrays do.
     """
 
     updates: Arrays
@@ -73,6 +75,7 @@ class ChunkResult(NamedTuple):
     num_steps: Array
     kept: Any = None
     messages: Any = None
+    num_bytes: Array | None = None
 
 
 def chunk_result(

@@ -37,11 +37,13 @@ from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_type_error, check_float, check_int, check_type
 from fedsim_np.learning.client import Broadcast
+from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, reduced
 from fedsim_np.learning.engines.host import end_with_parent, keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
+from fedsim_np.learning.engines.messages import compressed
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.trees import Array
 
@@ -150,6 +152,7 @@ class Runner:
         datasets: Sequence[Dataset],
         kept: Sequence[Any] | None = None,
         reduce: Reduce | None = None,
+        compressor: Compressor | None = None,
     ) -> ChunkResult:
         """Return the results of all clients, in cohort order.
 
@@ -161,6 +164,8 @@ class Runner:
             What the server keeps of each client; of nobody, what it keeps of a new one.
         reduce : callable, optional
             What becomes of a chunk's updates, those that are not finite being zeros; the results are added up.
+        compressor : Compressor, optional
+            What becomes of them before that: `sent` has a round's number then.
         """
         of_each = itertools.repeat(None) if kept is None else kept
         # What nobody sends has the form of what a client without data does.
@@ -170,7 +175,7 @@ class Runner:
         executor = self._workers(len(chunks))
         keep_freed_memory()
         with one_blas_thread(), quick_switching() if isinstance(executor, ThreadPoolExecutor) else nullcontext():
-            work = _Work(self.engine, sent, reduce)
+            work = _Work(self.engine, sent, reduce, compressor)
             results: Iterator[ChunkResult]
             if executor is None:
                 results = map(work.do, chunks, itertools.repeat(self._cache))
@@ -283,16 +288,28 @@ class _Work(NamedTuple):
     engine: Engine
     sent: Broadcast
     reduce: Reduce | None
+    compressor: Compressor | None
 
     def do(self, tasks: Sequence[Task], cache: Cache) -> ChunkResult:
         """Compute a chunk."""
-        result = self.engine.run_chunk(self.sent, tasks, cache)
+
+        def run(tasks: Sequence[Task]) -> ChunkResult:
+            return self.engine.run_chunk(self.sent, tasks, cache)
+
+        if self.compressor is None:
+            result = run(tasks)
+        else:
+            result = compressed(self.compressor, self.sent.round_num or 0, tasks, run)
         return result if self.reduce is None else reduced(result, self.reduce)
 
     @property
     def parts(self) -> Mapping[str, Any]:
         """What of the user's is in it: it must not change in a round."""
-        return {**self.engine.parts, "aggregator": getattr(self.reduce, "__self__", None)}
+        return {
+            **self.engine.parts,
+            "aggregator": getattr(self.reduce, "__self__", None),
+            "compressor": self.compressor,
+        }
 
 
 def _pickles(value: Any) -> bool:
