@@ -12,3 +12,13 @@ def test_every_package_is_listed():
     listed = set(setup["options"]["packages"].split())
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("fedsim_np/**/__init__.py")}
     assert listed == found | {"fedsim_np.data"}
+
+
+def test_the_pages_are_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = setup["options.package_data"]["fedsim_np"].replace(" ", "").split(",")
+    installed = {path for pattern in patterns for path in (ROOT / "fedsim_np").glob(pattern)}
+    pages = {path for path in (ROOT / "fedsim_np" / "docs").rglob("*") if path.is_file()}
+    assert ROOT / "fedsim_np" / "docs" / "secure_aggregation.md" in pages
+    assert pages <= installed
