@@ -102,7 +102,7 @@ def until(run, column):
 def summary(runs):
     """Return a row of the table, means over the seeds."""
     row = {
-        "kB a client and round": round(float(np.mean([np.nanmean(run[BYTES]) for run in runs])) / CLIENTS / 1e3, 2),
+        "kB a client and round": round(float(np.mean([np.nanmedian(run[BYTES]) for run in runs])) / CLIENTS / 1e3, 2),
         "accuracy after the last round": round(float(np.mean([run[ACCURACY][-1] for run in runs])), 3),
     }
     for name, column, unit in (("MB up", BYTES, 1e6), ("simulated seconds", SECONDS, 1.0)):
@@ -138,7 +138,8 @@ def main():
         for name, over, runs in (("bytes", BYTES, synchronous), ("simulated_time", SECONDS, waiting)):
             figure = fed.plots.learning_curves(runs, [ACCURACY], over=over)
             figure.set_size_inches(7, 5)
-            figure.axes[0].set_ylim(0.2, 1)
+            figure.axes[0].set_xscale("log", nonpositive="mask")
+            figure.axes[0].set_ylim(0.5, 0.95)
             figure.savefig(arguments.figures / f"accuracy_over_{name}.png", dpi=200, metadata={"Software": None})
 
 

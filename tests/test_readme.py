@@ -268,3 +268,18 @@ def test_privacy_and_attackers(capsys):
     columns = re.search(r"\| clients \| attack \| (.*) \|", README)[1].split(" | ")
     for kind, attack, shown in rows:
         assert shown == " | ".join(f"{accuracies[kind][attack][rule]:.3f}" for rule in columns)
+
+
+def test_the_price_of_a_message():
+    (block,) = [block for block in blocks("python") if "compression.top_k(0.05)" in block]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["logger"].history["communication/bytes_up"] == [5 * 8 * (392 + 1)] * 20
+    assert min(names["logger"].history["network/seconds"]) > 0
+    stored = Path(__file__).parents[1] / "benchmarks" / "results" / "communication.json"
+    runs = json.loads(stored.read_text(encoding="utf-8"))["runs"]
+    (section,) = re.findall(r"^## The price of a message$(.*?)^## ", README, flags=re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| ([^|]+) \| (\d[\d. |-]*) \|$", section, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == list(runs)
+    for name, shown in rows:
+        assert shown == " | ".join(map(str, runs[name].values()))
