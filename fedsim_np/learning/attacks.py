@@ -23,7 +23,7 @@ import numpy as np
 from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.datasets.sources import owned
 from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int, check_type, data_error
-from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.mean import weighted_sums
 from fedsim_np.learning.cohort import Cohort, client_stream
 from fedsim_np.learning.metrics import Metrics
@@ -199,18 +199,13 @@ def _is_attacker(client_id: str | None, attackers: Attackers, seed: int) -> bool
 
 
 @dataclass(frozen=True)
-class _Attacked(CohortAggregator):
+class _Attacked(Wrapper):
     """Made by `attack_factory`."""
 
     attack: Attack
     attackers: Attackers
     inner: Aggregator
     seed: int
-
-    @property
-    def is_weighted(self) -> bool | None:  # type: ignore[override]
-        """As the inner aggregator."""
-        return self.inner.is_weighted
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the number of rounds that are over, and the inner aggregator's state."""

@@ -55,10 +55,10 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.client_weights)
 
-    def streams(self, round_num: int, seed: int) -> Iterator[np.random.Generator]:
-        """Yield each client's own random stream of a round; of one without an id, that of its place."""
+    def streams(self, round_num: int, *words: int) -> Iterator[np.random.Generator]:
+        """Yield each client's own random stream of a round and a seed; of one without an id, that of its place."""
         for place, client_id in enumerate(self.ids):
-            yield client_stream(str(place) if client_id is None else client_id, round_num, seed)
+            yield client_stream(str(place) if client_id is None else client_id, round_num, *words)
 
     def check_at_most(self, num_clients: int) -> None:
         """Raise a `ValueError` if these are more than all the clients that there are said to be."""

@@ -12,8 +12,10 @@ who the clients are is a `CohortAggregator`. `aggregate` asks all kinds.
 from __future__ import annotations
 
 import abc
+import math
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.learning.shortcuts import SumsParts, WithShortcuts
 from fedsim_np.trees import Array, Arrays
+
+BYTES = 4  # of a number that is sent as it is, a float32
 
 
 class Aggregator(WithShortcuts, abc.ABC):
@@ -87,6 +91,42 @@ class CohortAggregator(Aggregator):
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Aggregate clients of whom nothing is known but the weights."""
         return self.next_of_cohort(state, updates, Cohort.of_weights(client_weights))
+
+
+@runtime_checkable
+class SaysBytes(Protocol):
+    """An aggregator that knows how its clients send their updates."""
+
+    def bytes_up(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return the bytes of one client's message, of an update with tensors of these shapes."""
+
+
+def bytes_up(aggregator: Aggregator, shapes: Sequence[tuple[int, ...]]) -> int:
+    """Return the bytes of one client's message: where the aggregator does not say so, 4 of each number.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.aggregators import MeanFactory, clipping_factory, quantized_mean_factory
+    >>> shapes = [(784, 200), (200,)]
+    >>> bytes_up(MeanFactory(), shapes), bytes_up(clipping_factory(1.0, quantized_mean_factory(8)), shapes)
+    (628000, 180008)
+    """
+    return aggregator.bytes_up(shapes) if isinstance(aggregator, SaysBytes) else BYTES * sum(map(math.prod, shapes))
+
+
+class Wrapper(CohortAggregator):
+    """An aggregator in front of another one, `inner`: weighted if that is, and what clients send is for that."""
+
+    inner: Aggregator
+
+    @property
+    def is_weighted(self) -> bool | None:  # type: ignore[override]
+        """As the inner aggregator."""
+        return self.inner.is_weighted
+
+    def bytes_up(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return the bytes of one client's message, see `bytes_up`."""
+        return bytes_up(self.inner, shapes)
 
 
 def summing(aggregator: Aggregator) -> SumsParts | None:

@@ -32,7 +32,7 @@ import numpy as np
 
 from fedsim_np.errors import argument_error, check_bool, check_float, check_int
 from fedsim_np.learning.aggregators.aggregator import Aggregator
-from fedsim_np.learning.aggregators.mean import weighted_sums
+from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
 from fedsim_np.learning.aggregators.robust import adaptive_zeroing, update_norms
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
 from fedsim_np.trees import Array, Arrays
@@ -205,7 +205,7 @@ class DifferentiallyPrivateFactory(Aggregator):
         if self.noise_multiplier:
             spread = self.update_noise_multiplier * float(clip)
             sums = tuple(s + rng.normal(scale=spread, size=s.shape) for s in sums)
-        mean = tuple((s / self.clients_per_round).astype(u.dtype) for s, u in zip(sums, updates, strict=True))
+        mean = in_dtypes_of(updates, tuple(s / self.clients_per_round for s in sums))
         if self.target_unclipped_quantile is not None:
             bits = float(np.where(norms <= clip, 0.5, -0.5).sum()) + rng.normal(scale=self.clipped_count_stddev)
             share = np.clip(bits / self.clients_per_round + 0.5, 0, 1)
