@@ -190,6 +190,7 @@ EVERYTHING = {
         aggregators.bucketing_factory(2, aggregators.CenteredClippingFactory(0.5), seed=2),
     ),
     "krum": aggregators.clipping_factory(1.0, aggregators.bucketing_factory(2, aggregators.KrumFactory(1))),
+    "quantized": aggregators.compression_aggregator(weighted=False, threshold=4, seed=5),
     "rfa": attacks.attack_factory(attacks.omniscient_negation(), {"c1"}, aggregators.GeometricMedianFactory()),
 }
 
