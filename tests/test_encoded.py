@@ -102,7 +102,7 @@ def test_constants_are_exact(stochastic):
 
 def test_random_rounding_is_right_on_average():
     value = np.float32([[0.0, 0.125, 0.25, 0.5, 0.9375, 1.0]])
-    draws, share = 4000, value[0].astype(np.float64)  # one bit: 0 or 1
+    draws, share = 2000, value[0].astype(np.float64)  # one bit: 0 or 1
     aggregator = aggregators.quantized_mean_factory(1, threshold=0, seed=3)
     state, rows = aggregator.initialize((value[0],)), []
     for _ in range(draws):

@@ -13,8 +13,9 @@ Attackers know all updates of the round. One that has nothing to send (no exampl
 from __future__ import annotations
 
 import functools
+import numbers
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,20 +174,21 @@ def choose(client_ids: Iterable[str], share: float, seed: int = 0) -> frozenset[
     ['c4', 'c6']
     """
     ids = sorted(client_ids)
+    check_int("seed", seed, minimum=0)
     ranking = sorted(ids, key={i: client_stream(i, 0, seed).random() for i in ids}.__getitem__)
-    return frozenset(ranking[: round(_checked_share(share) * len(ids))])
+    return frozenset(ranking[: round(_checked_share("share", share) * len(ids))])
 
 
-def _checked_share(share: float) -> float:
-    if check_float("attackers", share, minimum=0.0) > 1:
-        raise argument_error("attackers", "a share in [0, 1]", share)
+def _checked_share(name: str, share: Any) -> float:
+    if check_float(name, share, minimum=0.0) > 1:
+        raise argument_error(name, "a share in [0, 1]", share)
     return float(share)
 
 
 def _check_attackers(attackers: Attackers, seed: int) -> Attackers:
     check_int("seed", seed, minimum=0)
-    if isinstance(attackers, float | int):
-        return _checked_share(attackers)
+    if isinstance(attackers, numbers.Real):
+        return _checked_share("attackers", attackers)
     if isinstance(attackers, str) or not isinstance(attackers, Collection):
         raise argument_type_error("attackers", "a share, a float in [0, 1], or a collection of clients' ids", attackers)
     return frozenset(attackers)
@@ -196,6 +198,15 @@ def _is_attacker(client_id: str | None, attackers: Attackers, seed: int) -> bool
     if isinstance(attackers, float):
         return client_id is not None and client_stream(client_id, 0, seed).random() < attackers
     return client_id in attackers
+
+
+def _check_sent(sent: Any, updates: Arrays, m: int) -> None:
+    shapes = [u.shape[1:] for u in updates]
+    if not isinstance(sent, Sequence) or len(sent) != len(shapes):
+        raise argument_error("attack", f"a function that returns a tuple of {len(shapes)} arrays", sent)
+    for found, shape in zip(map(np.shape, sent), shapes, strict=True):
+        if found not in (shape, (m, *shape)):
+            raise argument_error("attack", f"a function that returns arrays {shape} or {(m, *shape)}", found)
 
 
 @dataclass(frozen=True)
@@ -217,19 +228,27 @@ class _Attacked(Wrapper):
         attacks = np.array([_is_attacker(i, self.attackers, self.seed) for i in cohort.ids], np.bool_) & cohort.counts
         honest = np.flatnonzero(cohort.counts & ~attacks)
         if attacks.any() and len(honest):
-            updates = self._forged(round_num, updates, cohort, np.flatnonzero(attacks), honest)
+            updates, cohort = self._forged(round_num, updates, cohort, np.flatnonzero(attacks), honest)
         inner, total, metrics = aggregate(self.inner, state["inner_agg"], updates, cohort)
         return OrderedDict(round_num=round_num, inner_agg=inner), total, self._metrics(metrics, int(attacks.sum()))
 
-    def _forged(self, round_num: int, updates: Arrays, cohort: Cohort, attackers: Array, honest: Array) -> Arrays:
+    def _forged(
+        self, round_num: int, updates: Arrays, cohort: Cohort, attackers: Array, honest: Array
+    ) -> tuple[Arrays, Cohort]:
         weights = cohort.counts * (1.0 if self.is_weighted is False else cohort.client_weights)
         streams = list(cohort.streams(round_num, self.seed))
-        sent = self.attack(Seen(updates, weights, attackers, honest, list(cohort.ids), streams))
-        forged = tuple(u.copy() for u in updates)
-        for update, of_attackers in zip(forged, sent, strict=True):
-            update[attackers] = of_attackers
+        forged, bad = tuple(u.copy() for u in updates), np.zeros(len(attackers), np.bool_)
+        with np.errstate(over="ignore"):
+            sent = self.attack(Seen(updates, weights, attackers, honest, list(cohort.ids), streams))
+            _check_sent(sent, updates, len(attackers))
+            for update, of_attackers in zip(forged, sent, strict=True):
+                update[attackers] = of_attackers
+                bad |= ~np.isfinite(update[attackers]).all(axis=tuple(range(1, update.ndim)))
+        # As any other client's, what is not finite is left out: who sends NaN stops no rule.
+        for update in forged:
+            update[attackers[bad]] = 0
             update.flags.writeable = False
-        return forged
+        return forged, cohort.without(attackers[bad]) if bad.any() else cohort
 
     def initial_metrics(self) -> Metrics | None:
         """Return the inner aggregator's metrics, and a count."""
@@ -244,7 +263,8 @@ def attack_factory(attack: Attack, attackers: Attackers, inner: Aggregator, seed
     """Build an aggregator some of whose clients attack another one.
 
     It is to stand in front of all that defends. The metrics are the inner aggregator's under ``attacked``, and
-    ``num_attackers``, how many of the round's clients they were. A round of attackers alone is left as it is.
+    ``num_attackers``, how many of the round's clients they were. A round of attackers alone is left as it is; one who
+    sends what is not finite is left out, as any client is.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,12 @@ class Cohort:
         """Raise a `ValueError` if these are more than all the clients that there are said to be."""
         if len(self) > num_clients:
             raise argument_error("num_clients", f"all there are, at least the {len(self)} of this round", num_clients)
+
+    def without(self, clients: Array) -> Cohort:
+        """Return the cohort in which the clients at these places do not count: their updates are not finite."""
+        weights, norms = np.array(self.client_weights), np.array(self.update_norms)
+        weights[clients], norms[clients] = 0, np.inf
+        return dataclasses.replace(self, client_weights=weights, update_norms=norms)
 
     @cached_property
     def num_examples(self) -> Array:

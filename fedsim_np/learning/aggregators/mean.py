@@ -21,8 +21,9 @@ def weighted_sums(updates: Arrays, weights: Array) -> Arrays:
 
 
 def in_dtypes_of(updates: Arrays, aggregate: Arrays) -> Arrays:
-    """Return an aggregate that was computed in float64 in the updates' dtypes."""
-    return tuple(a.astype(u.dtype) for a, u in zip(aggregate, updates, strict=True))
+    """Return an aggregate that was computed in float64 in the updates' dtypes; infinite where it is beyond them."""
+    with np.errstate(over="ignore"):
+        return tuple(a.astype(u.dtype) for a, u in zip(aggregate, updates, strict=True))
 
 
 def _over(sums: Arrays, total: Any) -> Arrays:
