@@ -199,6 +199,17 @@ def test_wrong_data():
     assert len({tuple(a), tuple(c), tuple(range(100))}) == 3
     with pytest.raises(fed.DataError, match="client 'bob': must have the field 'y' that the attack changes"):
         made(attacks.flip_labels(10, field="y"))
+    with pytest.raises(fed.DataError, match="client 'bob': must have the field 'lable' that the attack changes"):
+        made(lambda fields, rng: {"lable": fields["label"]})
+    with pytest.raises(fed.DataError, match="client 'bob', field 'label': must be floats in .0, 1. to be inverted"):
+        made(attacks.invert_pixels("label"))
+    batched = attacks.poisoned(data.preprocess(lambda dataset: dataset.batch(2)), attacks.flip_labels(10), {"bob"})
+    assert len(list(batched.create_dataset_for_client("ann"))) == 2
+    with pytest.raises(fed.DataError, match="client 'bob': must be examples: poison first, then batch"):
+        batched.create_dataset_for_client("bob")
+    nothing = fed.datasets.InMemoryClientData({"bob": {"label": np.zeros(0, np.int32)}})
+    for attack in (attacks.shuffle_labels(), attacks.flip_labels(10)):
+        assert not len(attacks.poisoned(nothing, attack, {"bob"}).create_dataset_for_client("bob").to_arrays()["label"])
 
 
 def test_what_is_refused():

@@ -23,7 +23,16 @@ import numpy as np
 
 from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.datasets.sources import owned
-from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int, check_type, data_error
+from fedsim_np.errors import (
+    DataError,
+    NamingClient,
+    argument_error,
+    argument_type_error,
+    check_float,
+    check_int,
+    check_type,
+    data_error,
+)
 from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.mean import weighted_sums
 from fedsim_np.learning.cohort import Cohort, client_stream
@@ -328,16 +337,19 @@ def shuffle_labels(field: str = "label") -> DataAttack:
 
 
 def _shuffle_labels(fields: Mapping[str, Array], rng: np.random.Generator, field: str) -> dict[str, Array]:
-    return {field: rng.permutation(fields[field])}
+    return {field: fields[field][rng.permutation(len(fields[field]))]}
 
 
 def invert_pixels(field: str = "pixels") -> DataAttack:
-    """Return the attack on data whose features x become ``1 - x``: a faulty scanner."""
+    """Return the attack on data whose features x, floats in [0, 1], become ``1 - x``: a faulty scanner."""
     return functools.partial(_invert_pixels, field=field)
 
 
 def _invert_pixels(fields: Mapping[str, Array], rng: np.random.Generator, field: str) -> dict[str, Array]:
-    return {field: 1 - fields[field]}
+    pixels = fields[field]
+    if pixels.dtype.kind != "f":  # 1 - x of an unsigned integer is no darker one
+        raise data_error("must be floats in [0, 1] to be inverted", pixels.dtype, field=field)
+    return {field: 1 - pixels}
 
 
 def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, seed: int = 0) -> ClientData:
@@ -362,7 +374,7 @@ def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, 
     Raises
     ------
     DataError
-        When an attacker's data are asked for, if they have no such field.
+        When an attacker's data are asked for, if they have no such field, or are batches.
 
     Examples
     --------
@@ -383,12 +395,21 @@ def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, 
 def _poisoned(dataset: Dataset, attack: DataAttack, attackers: Attackers, seed: int) -> Dataset:
     if not _is_attacker(dataset.client_id, attackers, seed):
         return dataset
-    fields = dataset.to_arrays()
     rng = client_stream(str(dataset.client_id), 0, seed)
     rng.random()  # by which attackers are drawn
-    try:
-        wrong = attack(fields, rng)
-    except KeyError as error:
-        rule = f"must have the field {error} that the attack changes"
-        raise data_error(rule, f"the fields {list(fields)}", client_id=dataset.client_id) from error
+    if dataset.is_batched:
+        raise data_error("must be examples: poison first, then batch", "batches", client_id=dataset.client_id)
+    fields = dataset.to_arrays()
+
+    def no_field(name: object) -> DataError:
+        rule = f"must have the field {name} that the attack changes"
+        return data_error(rule, f"the fields {list(fields)}", client_id=dataset.client_id)
+
+    with NamingClient(dataset.client_id):
+        try:
+            wrong = attack(fields, rng)
+        except KeyError as error:
+            raise no_field(error) from error
+    for name in set(wrong) - set(fields):
+        raise no_field(repr(name))
     return Dataset.from_arrays(owned(OrderedDict(fields, **wrong)), dataset.client_id)
