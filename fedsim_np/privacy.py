@@ -1,7 +1,7 @@
 r"""What noise on the clients' updates promises: the (epsilon, delta) of differential privacy.
 
-Whoever sees all models of a run cannot tell, but by a factor of :math:`e^\varepsilon` and with probability
-:math:`\delta`, whether a client took part:
+Whoever sees all models of a run cannot tell whether a client took part, but by a factor of :math:`e^\varepsilon` and
+but for a probability of :math:`\delta`:
 
 .. math:: P(\text{run with the client}) \le e^\varepsilon P(\text{run without}) + \delta
 
