@@ -58,6 +58,14 @@ def test_two_bits_by_hand():
     np.testing.assert_allclose(given, [0, 1 / 3, 1, 1])
 
 
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_a_tensor_that_is_a_number(stochastic):
+    given = {"stochastic": stochastic, "quantization_bits": 1}
+    assert quantized(np.float32([1.0, 3.0]), min_max=[0.0, 1.0], **given) == 1
+    assert quantized(np.float32([1.0, 3.0]), **given) == 2
+    assert np.isnan(quantized(np.float32([1.0, np.nan]), **given))
+
+
 def test_tensors_at_the_threshold_are_left_alone():
     rng = np.random.default_rng(0)
     updates = rng.normal(size=(3, 12)).astype(np.float32), rng.normal(size=(3, 13)).astype(np.float32)

@@ -1,9 +1,9 @@
 """Aggregators: the clients' updates in, one update out.
 
 `MeanFactory` and `UnweightedMeanFactory` end a chain, and so do rules that bear attackers (`MedianFactory`,
-`KrumFactory`), means with noise and means of what few bits hold; clipping, zeroing, buckets and measurements go in front of another one. A new one
-is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`; one that wants to know its clients
-is a `CohortAggregator`.
+`KrumFactory`), means with noise and means of what a few bits hold; clipping, zeroing, buckets and measurements go in
+front of another one. A new one is a class with `Aggregator.initialize` and `Aggregator.next`, like those in `mean`; one
+that wants to know its clients is a `CohortAggregator`.
 """
 
 from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, SaysBytes, aggregate, bytes_up

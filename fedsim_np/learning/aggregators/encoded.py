@@ -112,13 +112,17 @@ class _Quantized(Wrapper):
         steps, length = number(2**self.quantization_bits - 1), high - low
         if length == 0:
             return np.full_like(value, low)
-        q = (value - low) / length * steps
+        decoded: Array = value - low
+        decoded /= length
+        decoded *= steps
         if rng is None:
-            whole = np.rint(q)
+            decoded = np.rint(decoded)
         else:
-            whole = np.floor(q)
-            whole += rng.random(q.shape) < q - whole
-        decoded: Array = whole / steps * length + low
+            whole = np.floor(decoded)
+            decoded = whole + (rng.random(decoded.shape) < decoded - whole)
+        decoded /= steps
+        decoded *= length
+        decoded += low
         return decoded
 
     def initial_metrics(self) -> Metrics:
