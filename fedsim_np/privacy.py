@@ -1,7 +1,7 @@
 r"""What noise on the clients' updates promises: the (epsilon, delta) of differential privacy.
 
-Whoever sees all models of a run cannot tell, but by a factor of :math:`e^\varepsilon` and with probability
-:math:`\delta`, whether a client took part:
+Whoever sees all models of a run cannot tell whether a client took part, but by a factor of :math:`e^\varepsilon` and
+but for a probability of :math:`\delta`:
 
 .. math:: P(\text{run with the client}) \le e^\varepsilon P(\text{run without}) + \delta
 
@@ -239,8 +239,9 @@ def _checked(
 def _epsilon(z: float, rounds: int, delta: float, rate: float, sampling: Sampling, accountant: Accountant) -> float:
     if rounds == 0:
         return 0.0
-    if z == 0:
+    if z < 1e-150:  # whose square is too small for a float
         return math.inf
+    z = min(z, 1e150)
     if accountant == "pld":
         return _pld_epsilon(z, rounds, delta, rate)
     return _rdp_epsilon(rounds * np.array(_divergences(z, rate, sampling)), delta)
@@ -291,7 +292,7 @@ def _fixed_size(sigma: float, rate: float) -> Array:
 
     def log_distance(w: Array) -> Array:
         with np.errstate(divide="ignore"):
-            distance: Array = np.maximum(w, 0) + np.log1p(-np.exp(-np.abs(w)))
+            distance: Array = np.maximum(w, 0) + np.log(-np.expm1(-np.abs(w)))
         return distance
 
     b = {ell: _log_mean(log_distance, ell, sigma) for ell in range(2, most + 1, 2)}

@@ -127,7 +127,11 @@ def test_shares():
     labels = [int(wrong.create_dataset_for_client(i).to_arrays()["label"][0]) for i in ids]
     assert labels == (forged[:, 0] < 0).tolist()
     assert sent(attacks.sign_flip(), 0.0)[1]["num_attackers"] == 0
-    assert sent(attacks.sign_flip(), 1)[1]["num_attackers"] == 5
+    assert (
+        sent(attacks.sign_flip(), 1)[1]["num_attackers"]
+        == sent(attacks.sign_flip(), np.float32(1))[1]["num_attackers"]
+        == 5
+    )
     # Nobody knows who a client without an id is.
     assert sent(attacks.sign_flip(), 1.0, cohort_of([None] * 5))[1]["num_attackers"] == 0
 
@@ -142,6 +146,37 @@ def test_clients_that_do_not_count_neither_attack_nor_are_looked_at():
         np.testing.assert_array_equal(updates[0], UPDATES[0])  # nobody honest
         updates, _, _ = sent(attack, {"ann", "bob", "cem", "dia"})
         assert np.isfinite(updates[0]).all()  # one
+
+
+@pytest.mark.parametrize("sends", [np.nan, np.inf, 1e39])
+def test_who_sends_what_is_not_finite_is_left_out(sends):
+    # As the process leaves out any other such client; 0 * NaN would be in every mean, and stay in a centre for good.
+    rng = np.random.default_rng(0)
+    ids = [f"c{i}" for i in range(13)]
+    updates = rng.normal(size=(13, 3, 2)).astype(np.float32), rng.normal(size=(13, 2)).astype(np.float32)
+    there, weights = np.arange(13) != 4, rng.integers(1, 9, 13).astype(np.float64)
+
+    def attack(seen):
+        assert seen.ids[4] == "c4"
+        return np.zeros((3, 2)), np.array([sends, 0])
+
+    for rule in (
+        MEAN,
+        aggregators.MedianFactory(),
+        aggregators.KrumFactory(2, 3),
+        aggregators.BulyanFactory(2),
+        aggregators.GeometricMedianFactory(),
+        aggregators.CenteredClippingFactory(0.5),
+        aggregators.add_debug_measurements(aggregators.bucketing_factory(2, aggregators.MedianFactory())),
+    ):
+        attacked = attacks.attack_factory(attack, {"c4"}, rule)
+        state = attacked.initialize(tuple(u[0] for u in updates))
+        _, got, metrics = attacked.next_of_cohort(state, updates, cohort_of(ids, weights))
+        assert metrics["num_attackers"] == 1
+        others = cohort_of([i for i in ids if i != "c4"], weights[there])
+        _, expected, _ = aggregators.aggregate(rule, state["inner_agg"], tuple(u[there] for u in updates), others)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_wrong_data():
@@ -164,6 +199,17 @@ def test_wrong_data():
     assert len({tuple(a), tuple(c), tuple(range(100))}) == 3
     with pytest.raises(fed.DataError, match="client 'bob': must have the field 'y' that the attack changes"):
         made(attacks.flip_labels(10, field="y"))
+    with pytest.raises(fed.DataError, match="client 'bob': must have the field 'lable' that the attack changes"):
+        made(lambda fields, rng: {"lable": fields["label"]})
+    with pytest.raises(fed.DataError, match="client 'bob', field 'label': must be floats in .0, 1. to be inverted"):
+        made(attacks.invert_pixels("label"))
+    batched = attacks.poisoned(data.preprocess(lambda dataset: dataset.batch(2)), attacks.flip_labels(10), {"bob"})
+    assert len(list(batched.create_dataset_for_client("ann"))) == 2
+    with pytest.raises(fed.DataError, match="client 'bob': must be examples: poison first, then batch"):
+        batched.create_dataset_for_client("bob")
+    nothing = fed.datasets.InMemoryClientData({"bob": {"label": np.zeros(0, np.int32)}})
+    for attack in (attacks.shuffle_labels(), attacks.flip_labels(10)):
+        assert not len(attacks.poisoned(nothing, attack, {"bob"}).create_dataset_for_client("bob").to_arrays()["label"])
 
 
 def test_what_is_refused():
@@ -172,6 +218,10 @@ def test_what_is_refused():
         (lambda: attacks.attack_factory(attacks.sign_flip(), 1.2, MEAN), ValueError, "'attackers' must be"),
         (lambda: attacks.attack_factory(attacks.sign_flip(), "ann", MEAN), TypeError, "'attackers' must be a share"),
         (lambda: attacks.attack_factory(attacks.sign_flip(), 0.2, "mean"), TypeError, "'inner' must be an Aggregator"),
+        (lambda: attacks.choose(IDS, 1.5), ValueError, "'share' must be a share in"),
+        (lambda: attacks.choose(IDS, 0.5, seed=-1), ValueError, "'seed' must be an integer >= 0"),
+        (lambda: sent(lambda seen: None, {"bob"}), ValueError, "'attack' must be a function that returns a tuple of 2"),
+        (lambda: sent(lambda seen: UPDATES, {"bob"}), ValueError, r"returns arrays \(2,\) or \(1, 2\). Got '?\(5, 2\)"),
         (lambda: attacks.sign_flip(-1.0), ValueError, "'scale' must be a finite float >= 0"),
         (lambda: attacks.poisoned({}, attacks.invert_pixels(), 0.2), TypeError, "'client_data' must be a ClientData"),
     ]:
@@ -190,6 +240,7 @@ EVERYTHING = {
         aggregators.bucketing_factory(2, aggregators.CenteredClippingFactory(0.5), seed=2),
     ),
     "krum": aggregators.clipping_factory(1.0, aggregators.bucketing_factory(2, aggregators.KrumFactory(1))),
+    "quantized": aggregators.compression_aggregator(weighted=False, threshold=4, seed=5),
     "rfa": attacks.attack_factory(attacks.omniscient_negation(), {"c1"}, aggregators.GeometricMedianFactory()),
 }
 

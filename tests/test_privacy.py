@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 import fedsim_np as fed
 from fedsim_np import privacy
+from fedsim_np.learning import aggregators
 from fedsim_np.privacy import epsilon, noise_multiplier
 
 NONE, FIXED = {"sampling": "none"}, {"population": 3383, "clients_per_round": 100, "sampling": "fixed_size"}
@@ -130,7 +131,8 @@ def test_identities():
     assert epsilon(1.3 / math.sqrt(7), 1, 1e-5, **NONE) == pytest.approx(gaussian)
     assert epsilon(1.0, 0, 1e-5, **NONE) == 0
     assert epsilon(0.0, 1, 1e-5, **of(10, 1)) == math.inf
-    assert epsilon(1e9, 1, 1e-5, **of(10, 1)) == 0
+    for how in (NONE, of(10, 1), {**of(10, 1), "sampling": "fixed_size"}):
+        assert [epsilon(z, 1, 1e-5, **how) for z in (1e9, 1e200, 1e-200, 5e-324)] == [0, 0, math.inf, math.inf]
     for how in (NONE, of(1000, 20), {**of(1000, 20), "sampling": "fixed_size"}):
         z = noise_multiplier(1.5, 50, 1e-5, **how)
         assert 1.5 * (1 - 1e-5) < epsilon(z, 50, 1e-5, **how) <= 1.5
@@ -163,10 +165,15 @@ def test_what_is_refused(monkeypatch):
 
 def test_a_run_says_what_it_promises(folder, capsys):
     guarantee = privacy.Guarantee(1.0, 1e-3, **of(20, 2), sampled="fixed_size")
-    process = fed.learning.build_unweighted_fed_avg(toy_model, sgd(0.5))
+    noisy = aggregators.clipping_factory(9.0, aggregators.DifferentiallyPrivateFactory.gaussian_fixed(1.0, 2.0, 0.5))
+    process = fed.learning.build_unweighted_fed_avg(toy_model, sgd(0.5), model_aggregator=noisy)
     cohort, memory = random_cohort([4, 3]), fed.program.MemoryLogger()
     with pytest.raises(TypeError, match="'privacy' must be a Guarantee or None"):
         fed.program.run_training_process(process, lambda _: cohort, 3, privacy=1.0)
+    with pytest.raises(ValueError, match=r"'privacy' must be of the aggregator's noise_multiplier, 1.0. Got 2.0."):
+        fed.program.run_training_process(
+            process, lambda _: cohort, 3, privacy=privacy.Guarantee(2.0, 1e-3, **of(20, 2))
+        )
     fed.program.run_training_process(
         process,
         lambda _: cohort,
@@ -185,6 +192,10 @@ def test_a_run_says_what_it_promises(folder, capsys):
     assert (folder / "metrics.csv").read_text(encoding="utf-8").count(meaning) == 3
     honest = privacy.Guarantee(1.0, 1e-3, **of(20, 2), sampled="poisson").after(1)["meaning"]
     assert honest == meaning.partition("; the run itself")[0]
+    # Of an aggregator of one's own it is not known.
+    plain, memory = fed.learning.build_unweighted_fed_avg(toy_model, sgd(0.5)), fed.program.MemoryLogger()
+    fed.program.run_training_process(plain, lambda _: cohort, 1, metrics_managers=[memory], privacy=guarantee)
+    assert memory.history["privacy/meaning"] == [meaning + "; whether the aggregator adds that noise is not known"]
 
 
 def test_poisson_sampling_is_independent_choices():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,20 @@ def test_without_noise_and_clip_it_is_the_mean_to_the_bit():
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_clip_stays_a_positive_number():
+    zeros, far = [[0.0, 0.0]] * 8, [[9.0, 0.0]] * 8
+    for updates, limit in ((zeros, np.finfo(np.float32).tiny), (far, 3.0)):
+        rule = DP.gaussian_adaptive(
+            0.0, 8, 1.0, learning_rate=1e3
+        )  # exp(500) is beyond float32, exp(1e3) beyond float64
+        state = rule.initialize((np.zeros(2, np.float32),))
+        for _ in range(5):
+            state, (mean,), _ = rule.next(state, (np.float32(updates),), np.ones(8))
+            assert np.isfinite(mean).all()
+            assert 0 < state["l2_norm_clip"] < math.inf
+        assert state["l2_norm_clip"] <= limit or updates is far
+
+
 def draws(aggregator, rounds, shapes, clients=0):
     """Aggregates of zeros, (rounds, coordinates), and the clips, one more."""
     updates = tuple(np.zeros((clients, *shape), np.float32) for shape in shapes)
@@ -181,6 +196,9 @@ def test_what_is_refused():
         (lambda: DP.gaussian_fixed(1.0, 0.0, 1.0), "'clients_per_round' must be a finite float > 0"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, 0.0), "'clip' must be a finite float > 0"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, math.inf), "'clip' must be a finite float"),
+        (lambda: DP.gaussian_fixed(1.0, 10.0, 1e39), "'clip' must be a finite float > 0, within float32's range"),
+        (lambda: DP.gaussian_fixed(1.0, 10.0, 1e-46), "'clip' must be a finite float > 0, within float32's range"),
+        (lambda: replace(DP.gaussian_adaptive(1.0, 30.0), noise_multiplier=4.0), "'clipped_count_stddev' must be more"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, 1.0, seed=-1), "'seed' must be an integer >= 0"),
         (lambda: DP.gaussian_adaptive(1.0, 10.0), "'clipped_count_stddev' must be more than half the noise_multiplier"),
         (lambda: DP.gaussian_adaptive(1.0, 10.0, clipped_count_stddev=0.4), "'clipped_count_stddev' must be more than"),

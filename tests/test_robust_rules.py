@@ -154,6 +154,21 @@ def test_no_second_copy(name, monkeypatch):
     assert peak < updates[0].nbytes / 2
 
 
+@given(st.integers(1, 5), st.lists(st.integers(0, 7), max_size=4).map(tuple), st.integers(1, 40))
+def test_blocks_are_small_whatever_the_shape(k, shape, most):
+    seen, before = np.zeros(shape, np.int64), aggregators.coordinates._BLOCK
+    updates = np.arange(k * seen.size).reshape(k, *shape)
+    try:
+        aggregators.coordinates._BLOCK = most
+        for index, block in aggregators.coordinates.blocks(updates):
+            assert block.size <= max(most, k)  # a number of each client at least
+            seen[index] += 1
+            np.testing.assert_array_equal(block[0], np.ravel(updates[0][index]))
+    finally:
+        aggregators.coordinates._BLOCK = before
+    assert (seen == 1).all()
+
+
 @given(st.sampled_from(sorted(RULES)), st.integers(0, 99), st.integers(11, 20))
 def test_the_order_of_the_clients_changes_nothing(name, seed, k):
     rng = np.random.default_rng(seed)
@@ -223,6 +238,9 @@ def test_identities():
         np.testing.assert_allclose(once(rule, [same])[0], [0.25, -0.5], atol=1e-6)
     # 29 of 100, though 0.29 * 100 is a bit less in floats.
     assert once(aggregators.TrimmedMeanFactory(0.29), [[[0.0]] * 71 + [[1e9]] * 29])[0].tolist() == [0.0]
+    # Something is left, however near to a half.
+    almost = aggregators.TrimmedMeanFactory(np.nextafter(0.5, 0))
+    assert [once(almost, [[[1.0], [2.0], [9.0]][:k]])[0].tolist() for k in (1, 2, 3)] == [[1.0], [1.5], [2.0]]
 
 
 def cohort_of(ids, weights):

@@ -13,8 +13,9 @@ Attackers know all updates of the round. One that has nothing to send (no exampl
 from __future__ import annotations
 
 import functools
+import numbers
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,17 @@ import numpy as np
 
 from fedsim_np.datasets import ClientData, Dataset
 from fedsim_np.datasets.sources import owned
-from fedsim_np.errors import argument_error, argument_type_error, check_float, check_int, check_type, data_error
-from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.errors import (
+    DataError,
+    NamingClient,
+    argument_error,
+    argument_type_error,
+    check_float,
+    check_int,
+    check_type,
+    data_error,
+)
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.mean import weighted_sums
 from fedsim_np.learning.cohort import Cohort, client_stream
 from fedsim_np.learning.metrics import Metrics
@@ -173,20 +183,21 @@ def choose(client_ids: Iterable[str], share: float, seed: int = 0) -> frozenset[
     ['c4', 'c6']
     """
     ids = sorted(client_ids)
+    check_int("seed", seed, minimum=0)
     ranking = sorted(ids, key={i: client_stream(i, 0, seed).random() for i in ids}.__getitem__)
-    return frozenset(ranking[: round(_checked_share(share) * len(ids))])
+    return frozenset(ranking[: round(_checked_share("share", share) * len(ids))])
 
 
-def _checked_share(share: float) -> float:
-    if check_float("attackers", share, minimum=0.0) > 1:
-        raise argument_error("attackers", "a share in [0, 1]", share)
+def _checked_share(name: str, share: Any) -> float:
+    if check_float(name, share, minimum=0.0) > 1:
+        raise argument_error(name, "a share in [0, 1]", share)
     return float(share)
 
 
 def _check_attackers(attackers: Attackers, seed: int) -> Attackers:
     check_int("seed", seed, minimum=0)
-    if isinstance(attackers, float | int):
-        return _checked_share(attackers)
+    if isinstance(attackers, numbers.Real):
+        return _checked_share("attackers", attackers)
     if isinstance(attackers, str) or not isinstance(attackers, Collection):
         raise argument_type_error("attackers", "a share, a float in [0, 1], or a collection of clients' ids", attackers)
     return frozenset(attackers)
@@ -198,19 +209,23 @@ def _is_attacker(client_id: str | None, attackers: Attackers, seed: int) -> bool
     return client_id in attackers
 
 
+def _check_sent(sent: Any, updates: Arrays, m: int) -> None:
+    shapes = [u.shape[1:] for u in updates]
+    if not isinstance(sent, Sequence) or len(sent) != len(shapes):
+        raise argument_error("attack", f"a function that returns a tuple of {len(shapes)} arrays", sent)
+    for found, shape in zip(map(np.shape, sent), shapes, strict=True):
+        if found not in (shape, (m, *shape)):
+            raise argument_error("attack", f"a function that returns arrays {shape} or {(m, *shape)}", found)
+
+
 @dataclass(frozen=True)
-class _Attacked(CohortAggregator):
+class _Attacked(Wrapper):
     """Made by `attack_factory`."""
 
     attack: Attack
     attackers: Attackers
     inner: Aggregator
     seed: int
-
-    @property
-    def is_weighted(self) -> bool | None:  # type: ignore[override]
-        """As the inner aggregator."""
-        return self.inner.is_weighted
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the number of rounds that are over, and the inner aggregator's state."""
@@ -222,19 +237,27 @@ class _Attacked(CohortAggregator):
         attacks = np.array([_is_attacker(i, self.attackers, self.seed) for i in cohort.ids], np.bool_) & cohort.counts
         honest = np.flatnonzero(cohort.counts & ~attacks)
         if attacks.any() and len(honest):
-            updates = self._forged(round_num, updates, cohort, np.flatnonzero(attacks), honest)
+            updates, cohort = self._forged(round_num, updates, cohort, np.flatnonzero(attacks), honest)
         inner, total, metrics = aggregate(self.inner, state["inner_agg"], updates, cohort)
         return OrderedDict(round_num=round_num, inner_agg=inner), total, self._metrics(metrics, int(attacks.sum()))
 
-    def _forged(self, round_num: int, updates: Arrays, cohort: Cohort, attackers: Array, honest: Array) -> Arrays:
+    def _forged(
+        self, round_num: int, updates: Arrays, cohort: Cohort, attackers: Array, honest: Array
+    ) -> tuple[Arrays, Cohort]:
         weights = cohort.counts * (1.0 if self.is_weighted is False else cohort.client_weights)
         streams = list(cohort.streams(round_num, self.seed))
-        sent = self.attack(Seen(updates, weights, attackers, honest, list(cohort.ids), streams))
-        forged = tuple(u.copy() for u in updates)
-        for update, of_attackers in zip(forged, sent, strict=True):
-            update[attackers] = of_attackers
+        forged, bad = tuple(u.copy() for u in updates), np.zeros(len(attackers), np.bool_)
+        with np.errstate(over="ignore"):
+            sent = self.attack(Seen(updates, weights, attackers, honest, list(cohort.ids), streams))
+            _check_sent(sent, updates, len(attackers))
+            for update, of_attackers in zip(forged, sent, strict=True):
+                update[attackers] = of_attackers
+                bad |= ~np.isfinite(update[attackers]).all(axis=tuple(range(1, update.ndim)))
+        # As any other client's, what is not finite is left out: who sends NaN stops no rule.
+        for update in forged:
+            update[attackers[bad]] = 0
             update.flags.writeable = False
-        return forged
+        return forged, cohort.without(attackers[bad]) if bad.any() else cohort
 
     def initial_metrics(self) -> Metrics | None:
         """Return the inner aggregator's metrics, and a count."""
@@ -249,7 +272,8 @@ def attack_factory(attack: Attack, attackers: Attackers, inner: Aggregator, seed
     """Build an aggregator some of whose clients attack another one.
 
     It is to stand in front of all that defends. The metrics are the inner aggregator's under ``attacked``, and
-    ``num_attackers``, how many of the round's clients they were. A round of attackers alone is left as it is.
+    ``num_attackers``, how many of the round's clients they were. A round of attackers alone is left as it is; one who
+    sends what is not finite is left out, as any client is.
 
     Parameters
     ----------
@@ -313,16 +337,19 @@ def shuffle_labels(field: str = "label") -> DataAttack:
 
 
 def _shuffle_labels(fields: Mapping[str, Array], rng: np.random.Generator, field: str) -> dict[str, Array]:
-    return {field: rng.permutation(fields[field])}
+    return {field: fields[field][rng.permutation(len(fields[field]))]}
 
 
 def invert_pixels(field: str = "pixels") -> DataAttack:
-    """Return the attack on data whose features x become ``1 - x``: a faulty scanner."""
+    """Return the attack on data whose features x, floats in [0, 1], become ``1 - x``: a faulty scanner."""
     return functools.partial(_invert_pixels, field=field)
 
 
 def _invert_pixels(fields: Mapping[str, Array], rng: np.random.Generator, field: str) -> dict[str, Array]:
-    return {field: 1 - fields[field]}
+    pixels = fields[field]
+    if pixels.dtype.kind != "f":  # 1 - x of an unsigned integer is no darker one
+        raise data_error("must be floats in [0, 1] to be inverted", pixels.dtype, field=field)
+    return {field: 1 - pixels}
 
 
 def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, seed: int = 0) -> ClientData:
@@ -347,7 +374,7 @@ def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, 
     Raises
     ------
     DataError
-        When an attacker's data are asked for, if they have no such field.
+        When an attacker's data are asked for, if they have no such field, or are batches.
 
     Examples
     --------
@@ -368,12 +395,21 @@ def poisoned(client_data: ClientData, attack: DataAttack, attackers: Attackers, 
 def _poisoned(dataset: Dataset, attack: DataAttack, attackers: Attackers, seed: int) -> Dataset:
     if not _is_attacker(dataset.client_id, attackers, seed):
         return dataset
-    fields = dataset.to_arrays()
     rng = client_stream(str(dataset.client_id), 0, seed)
     rng.random()  # by which attackers are drawn
-    try:
-        wrong = attack(fields, rng)
-    except KeyError as error:
-        rule = f"must have the field {error} that the attack changes"
-        raise data_error(rule, f"the fields {list(fields)}", client_id=dataset.client_id) from error
+    if dataset.is_batched:
+        raise data_error("must be examples: poison first, then batch", "batches", client_id=dataset.client_id)
+    fields = dataset.to_arrays()
+
+    def no_field(name: object) -> DataError:
+        rule = f"must have the field {name} that the attack changes"
+        return data_error(rule, f"the fields {list(fields)}", client_id=dataset.client_id)
+
+    with NamingClient(dataset.client_id):
+        try:
+            wrong = attack(fields, rng)
+        except KeyError as error:
+            raise no_field(error) from error
+    for name in set(wrong) - set(fields):
+        raise no_field(repr(name))
     return Dataset.from_arrays(owned(OrderedDict(fields, **wrong)), dataset.client_id)

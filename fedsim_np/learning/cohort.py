@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,15 +62,21 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.client_weights)
 
-    def streams(self, round_num: int, seed: int) -> Iterator[np.random.Generator]:
-        """Yield each client's own random stream of a round; of one without an id, that of its place."""
+    def streams(self, round_num: int, *words: int) -> Iterator[np.random.Generator]:
+        """Yield each client's own random stream of a round and a seed; of one without an id, that of its place."""
         for place, client_id in enumerate(self.ids):
-            yield client_stream(str(place) if client_id is None else client_id, round_num, seed)
+            yield client_stream(str(place) if client_id is None else client_id, round_num, *words)
 
     def check_at_most(self, num_clients: int) -> None:
         """Raise a `ValueError` if these are more than all the clients that there are said to be."""
         if len(self) > num_clients:
             raise argument_error("num_clients", f"all there are, at least the {len(self)} of this round", num_clients)
+
+    def without(self, clients: Array) -> Cohort:
+        """Return the cohort in which the clients at these places do not count: their updates are not finite."""
+        weights, norms = np.array(self.client_weights), np.array(self.update_norms)
+        weights[clients], norms[clients] = 0, np.inf
+        return dataclasses.replace(self, client_weights=weights, update_norms=norms)
 
     @cached_property
     def num_examples(self) -> Array:

@@ -34,7 +34,7 @@ from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.errors import argument_error, argument_type_error, check_parts, check_type
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import KeepsTime, aggregate, aggregate_sums, summing
+from fedsim_np.learning.aggregators.aggregator import KeepsTime, aggregate, aggregate_sums, bytes_up, summing
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.client_work import ClientWork, LocalTraining
 from fedsim_np.learning.cohort import Cohort
@@ -164,7 +164,7 @@ class TrainingProcess(LearningProcess):
         if bad.any():
             nothing = self.metrics_of_nothing()
             unfinalized = [nothing if b else sums for b, sums in zip(bad, unfinalized, strict=True)]
-        of_update = sum(w.nbytes for w in sent.weights.trainable)
+        of_update = bytes_up(self.aggregator, sent.weights.trainable)
         return cohort_of(datasets, results, sent.round_num, of_update, bytes_down), unfinalized
 
     def metrics_of_nothing(self) -> Unfinalized:

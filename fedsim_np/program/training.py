@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.errors import argument_type_error, check_bool, check_int, check_type
+from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int, check_type
+from fedsim_np.learning.aggregators.private import noise_multiplier_of
 from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
@@ -44,6 +45,24 @@ _Cohort = Sequence[ClientBatches] | Sequence[Attendance]
 SelectionFn = Callable[[int], _Cohort] | Callable[[int, LearningAlgorithmState], _Cohort]
 """Round number, and the state before the round if it has a second parameter without a default -> a cohort's data."""
 EvaluationFn = Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Mapping[str, Any]]
+
+
+def _promises(privacy: Guarantee | None, aggregator: Any) -> Callable[[int], dict[str, Any]]:
+    """Return a function from a number of rounds to what is said of them, which is nothing without a guarantee."""
+    check_type("privacy", privacy, Guarantee | None, "a Guarantee or None")
+    if privacy is None:
+        return lambda rounds: {}
+    guarantee, added = privacy, noise_multiplier_of(aggregator)
+    if added not in (None, guarantee.noise_multiplier):
+        raise argument_error("privacy", f"of the aggregator's noise_multiplier, {added}", guarantee.noise_multiplier)
+
+    def after(rounds: int) -> dict[str, Any]:
+        promised = guarantee.after(rounds)
+        if added is None:
+            promised["meaning"] += "; whether the aggregator adds that noise is not known"
+        return {"privacy": promised}
+
+    return after
 
 
 def run_training_process(
@@ -101,6 +120,7 @@ def run_training_process(
         What the manager's `load_latest` has returned, where it was asked already: it is not asked again.
     privacy : Guarantee, optional
         Of a run whose aggregator adds noise: what is promised by then stands in every round's metrics, as ``privacy``.
+        Its noise is that of the `DifferentiallyPrivateFactory`; of another aggregator it is said that nobody checked.
     network : Network, optional
         How fast clients are: the seconds that each round would have taken then stand in its metrics, as ``network``.
 
@@ -126,7 +146,6 @@ def run_training_process(
     rounds_per_evaluation = check_int("rounds_per_evaluation", rounds_per_evaluation, minimum=1)
     rounds_per_saving = check_int("rounds_per_saving_program_state", rounds_per_saving_program_state, minimum=1)
     check_bool("reshuffle", reshuffle)
-    check_type("privacy", privacy, Guarantee | None, "a Guarantee or None")
     check_type("network", network, Network | None, "a Network or None")
     _check_parts(
         training_selection_fn=training_selection_fn,
@@ -150,6 +169,7 @@ def run_training_process(
         return _evaluated(evaluation_fn, state, evaluation_selection_fn(round_num))
 
     parts = training_process.parts if isinstance(training_process, LearningProcess) else {}
+    promised_after = _promises(privacy, parts.get("aggregator"))
     state, start = training_process.initialize(), 0
     saved = None
     if program_state_manager is not None:
@@ -172,7 +192,8 @@ def run_training_process(
             cohort = select(round_num, state) if sees_state else select(round_num)
             with unchanged(parts, program_state_manager is not None):
                 output = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
-            state, metrics = output[0], _metrics_of(output, round_num, network, privacy)
+            state, metrics = output[0], _metrics_of(output, network)
+            metrics.update(promised_after(round_num))
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
             metrics[ROUND_NUMBER_KEY] = round_num
             if round_num % rounds_per_evaluation == 0:
@@ -187,17 +208,13 @@ def run_training_process(
     return state
 
 
-def _metrics_of(
-    output: LearningProcessOutput | tuple[Any, Any], round_num: int, network: Network | None, privacy: Guarantee | None
-) -> OrderedDict[str, Any]:
-    """Return a round's metrics, and what follows from them and from who took part."""
+def _metrics_of(output: LearningProcessOutput | tuple[Any, Any], network: Network | None) -> OrderedDict[str, Any]:
+    """Return a round's metrics, and what follows from who took part."""
     metrics = OrderedDict(output[1])
     if isinstance(output, LearningProcessOutput):  # a process of one's own may give no more than state and metrics
         metrics["communication"] = output.communication
         if network is not None and "network" not in metrics:  # asynchronous rounds have a clock of their own
             metrics["network"] = network.round(output.clients)
-    if privacy is not None:
-        metrics["privacy"] = privacy.after(round_num)
     return metrics
 
 

@@ -97,6 +97,42 @@ class KeepsTime(Protocol):
         """Return the simulated seconds of a round, of the metrics that `Aggregator.next` gave."""
 
 
+@runtime_checkable
+class SaysBytes(Protocol):
+    """An aggregator that knows how its clients send their updates."""
+
+    def bytes_up(self, weights: Arrays) -> int:
+        """Return the bytes of one client's message, of an update with tensors like these."""
+
+
+def bytes_up(aggregator: Aggregator, weights: Arrays) -> int:
+    """Return the bytes of one client's message: where the aggregator does not say so, those of the tensors.
+
+    Examples
+    --------
+    >>> from fedsim_np.learning.aggregators import MeanFactory, clipping_factory, quantized_mean_factory
+    >>> weights = np.zeros((784, 200), np.float32), np.zeros(200, np.float32)
+    >>> bytes_up(MeanFactory(), weights), bytes_up(clipping_factory(1.0, quantized_mean_factory(8)), weights)
+    (628000, 180008)
+    """
+    return aggregator.bytes_up(weights) if isinstance(aggregator, SaysBytes) else sum(w.nbytes for w in weights)
+
+
+class Wrapper(CohortAggregator):
+    """An aggregator in front of another one, `inner`: weighted if that is, and what clients send is for that."""
+
+    inner: Aggregator
+
+    @property
+    def is_weighted(self) -> bool | None:  # type: ignore[override]
+        """As the inner aggregator."""
+        return self.inner.is_weighted
+
+    def bytes_up(self, weights: Arrays) -> int:
+        """Return the bytes of one client's message, see `bytes_up`."""
+        return bytes_up(self.inner, weights)
+
+
 def summing(aggregator: Aggregator) -> SumsParts | None:
     """Return the aggregator as one that takes sums of parts of the cohort, if its class says so."""
     methods = [getattr(type(aggregator), name, None) for name in ("summed", "of_sums")]

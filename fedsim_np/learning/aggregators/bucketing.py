@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import check_int, check_type
-from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.mean import MeanFactory
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics
@@ -17,17 +17,12 @@ from fedsim_np.trees import Arrays
 
 
 @dataclass(frozen=True)
-class _Bucketing(CohortAggregator):
+class _Bucketing(Wrapper):
     """Made by `bucketing_factory`."""
 
     bucket_size: int
     inner: Aggregator
     seed: int
-
-    @property
-    def is_weighted(self) -> bool | None:  # type: ignore[override]
-        """As the inner aggregator."""
-        return self.inner.is_weighted
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the number of rounds that are over, and the inner aggregator's state."""
@@ -48,6 +43,10 @@ class _Bucketing(CohortAggregator):
                 out[b] = m
         inner, total, metrics = aggregate(self.inner, state["inner_agg"], means, Cohort.of_weights(weights))
         return OrderedDict(round_num=round_num, inner_agg=inner), total, metrics
+
+    def bytes_up(self, weights: Arrays) -> int:
+        """Return the bytes of a whole update: the inner aggregator sees means, which nobody sends."""
+        return sum(w.nbytes for w in weights)
 
     def initial_metrics(self) -> Metrics | None:
         """Return the inner aggregator's."""

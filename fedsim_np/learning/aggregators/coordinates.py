@@ -33,15 +33,24 @@ def blocks(update: Array) -> Iterator[tuple[Any, Array]]:
     Examples
     --------
     >>> [(index, block.shape) for index, block in blocks(np.zeros((3, 2, 4)))]
-    [(slice(0, 21845, None), (3, 8))]
+    [((slice(0, 21845, None),), (3, 8))]
     """
-    if update.ndim == 1:
-        yield (), update[:, np.newaxis]
+    for index in _parts(update.shape[1:], _BLOCK // max(1, len(update))):
+        of_all = (slice(None), *index)
+        part = update[of_all]
+        yield index, part.reshape(len(part), math.prod(part.shape[1:]))
+
+
+def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
+    """Yield indices that take an array to pieces of so many numbers, or of one."""
+    if not shape:
+        yield ()
         return
-    step = max(1, _BLOCK // max(1, len(update) * math.prod(update.shape[2:])))
-    for start in range(0, update.shape[1], step):
-        part = update[:, start : start + step]
-        yield slice(start, start + step), part.reshape(len(part), math.prod(part.shape[1:]))
+    step = most // max(1, math.prod(shape[1:]))
+    if step:
+        yield from ((slice(start, start + step),) for start in range(0, shape[0], step))
+    else:
+        yield from ((row, *rest) for row in range(shape[0]) for rest in _parts(shape[1:], most))
 
 
 def by_coordinate(rule: Callable[[Array], Array], updates: Arrays, clients: Any = slice(None)) -> Arrays:
@@ -110,7 +119,8 @@ class TrimmedMeanFactory(OfUnweighted):
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
         """Return the trimmed mean."""
         k = len(client_weights)
-        trimmed = math.floor(self.trim_fraction * k + 1e-9)  # 0.29 of 100 are 29, in floats 28.999999999999996
+        # 0.29 of 100 are 29, in floats 28.999999999999996; at least one value is left.
+        trimmed = min(math.floor(self.trim_fraction * k + 1e-9), (k - 1) // 2)
 
         def of_sorted(values: Array) -> Array:
             mean: Array = values[:, trimmed : k - trimmed].mean(axis=1, dtype=np.float64)

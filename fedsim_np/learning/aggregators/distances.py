@@ -15,7 +15,7 @@ import numpy as np
 from fedsim_np.errors import argument_error, check_float, check_int
 from fedsim_np.learning.aggregators.aggregator import Aggregator
 from fedsim_np.learning.aggregators.coordinates import OfUnweighted, blocks, by_coordinate, median_of_sorted
-from fedsim_np.learning.aggregators.mean import weighted_sums
+from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
 
@@ -84,7 +84,7 @@ class KrumFactory(OfUnweighted):
             raise argument_error("num_selected", f"at most {k - f}, the honest ones of {k} clients", selected)
         shares = np.zeros(k)
         shares[_krum_ranking(updates, f)[:selected]] = 1 / selected
-        return state, _in_dtypes_of(updates, weighted_sums(updates, shares)), self.initial_metrics()
+        return state, in_dtypes_of(updates, weighted_sums(updates, shares)), self.initial_metrics()
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class GeometricMedianFactory(OfUnweighted):
             centre = weighted_sums(updates, shares)
             betas = alphas / np.maximum(self.smoothing, _distances(updates, centre))
             shares = betas / betas.sum()
-        return state, _in_dtypes_of(updates, weighted_sums(updates, shares)), self.initial_metrics()
+        return state, in_dtypes_of(updates, weighted_sums(updates, shares)), self.initial_metrics()
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class CenteredClippingFactory(Aggregator):
                 shares = np.minimum(1, self.clipping_norm / _distances(updates, centre)) / len(client_weights)
             sums = weighted_sums(updates, shares)
             centre = tuple((1 - shares.sum()) * c + s for c, s in zip(centre, sums, strict=True))
-        moved = _in_dtypes_of(updates, centre)
+        moved = in_dtypes_of(updates, centre)
         return OrderedDict(centre=moved), moved, self.initial_metrics()
 
     def initial_metrics(self) -> Metrics:
@@ -251,7 +251,3 @@ def _distances(updates: Arrays, centre: Arrays) -> Array:
             squares += np.einsum("km,km->k", away, away)
     distances: Array = np.sqrt(squares)
     return distances
-
-
-def _in_dtypes_of(updates: Arrays, aggregate: Arrays) -> Arrays:
-    return tuple(a.astype(u.dtype) for a, u in zip(aggregate, updates, strict=True))

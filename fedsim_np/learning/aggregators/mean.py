@@ -20,6 +20,12 @@ def weighted_sums(updates: Arrays, weights: Array) -> Arrays:
         return tuple(np.einsum(np.asarray(weights, np.float64), [0], u, [0, ...], [...]) for u in updates)
 
 
+def in_dtypes_of(updates: Arrays, aggregate: Arrays) -> Arrays:
+    """Return an aggregate that was computed in float64 in the updates' dtypes; infinite where it is beyond them."""
+    with np.errstate(over="ignore"):
+        return tuple(a.astype(u.dtype) for a, u in zip(aggregate, updates, strict=True))
+
+
 def _over(sums: Arrays, total: Any) -> Arrays:
     with np.errstate(invalid="ignore"):
         return tuple(s / total for s in sums)
@@ -33,7 +39,7 @@ def _at_once(
     bound = () if own is aggregator else (aggregator,)
     sums = own.summed(*bound, updates, client_weights)
     state, mean, metrics = own.of_sums(*bound, state, sums, client_weights)
-    return state, tuple(m.astype(u.dtype) for m, u in zip(mean, updates, strict=True)), metrics
+    return state, in_dtypes_of(updates, mean), metrics
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_type_error
-from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.robust import update_norms
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
@@ -17,15 +17,10 @@ from fedsim_np.trees import Array, Arrays
 
 
 @dataclass(frozen=True)
-class _Measured(CohortAggregator):
+class _Measured(Wrapper):
     """Made by `add_debug_measurements`."""
 
     inner: Aggregator
-
-    @property
-    def is_weighted(self) -> bool | None:  # type: ignore[override]
-        """As the inner aggregator."""
-        return self.inner.is_weighted
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the inner aggregator's state."""

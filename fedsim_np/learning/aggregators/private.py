@@ -31,13 +31,15 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_bool, check_float, check_int
-from fedsim_np.learning.aggregators.aggregator import Aggregator
-from fedsim_np.learning.aggregators.mean import weighted_sums
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper
+from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
 from fedsim_np.learning.aggregators.robust import adaptive_zeroing, update_norms
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
 from fedsim_np.trees import Array, Arrays
 
 _NOISE = 3_000_001  # the first word of the noise's streams
+_FLOAT32 = np.finfo(np.float32)
+_MOST = 80.0  # of the logarithm of a clip, that a round moves it: exp(89) is beyond float32
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,13 @@ class DifferentiallyPrivateFactory(Aggregator):
         quantile = self.target_unclipped_quantile
         if quantile is not None and check_float("target_unclipped_quantile", quantile, minimum=0.0) > 1:
             raise argument_error("target_unclipped_quantile", "a float in [0, 1]", quantile)
-        endless = self.clip == math.inf and self.noise_multiplier == 0 and quantile is None
-        if not endless and check_float("clip", self.clip, minimum=0.0) == 0:
-            raise argument_error("clip", "a finite float > 0", self.clip)
+        z, b = self.noise_multiplier, self.clipped_count_stddev
+        if quantile is not None and z and z >= 2 * b:
+            rule = f"more than half the noise_multiplier of {z:g} (by default it is clients_per_round / 20)"
+            raise argument_error("clipped_count_stddev", rule, b)
+        endless = self.clip == math.inf and z == 0 and quantile is None
+        if not endless:
+            _check_clip("clip", self.clip)
         check_int("seed", self.seed, minimum=0)
 
     @classmethod
@@ -164,16 +170,10 @@ class DifferentiallyPrivateFactory(Aggregator):
         >>> aggregator.next(aggregator.initialize(updates), updates, np.ones(2))[2]["dp_query_metrics"]["clip"]
         1.105171
         """
-        z = check_float("noise_multiplier", noise_multiplier, minimum=0.0)
-        if clipped_count_stddev is None:
-            n = check_float("clients_per_round", clients_per_round, minimum=0.0)
-            clipped_count_stddev = n / 20 if z else 0.0
-        b = check_float("clipped_count_stddev", clipped_count_stddev, minimum=0.0)
-        if z and z >= 2 * b:
-            rule = f"more than half the noise_multiplier of {z:g} (by default it is clients_per_round / 20)"
-            raise argument_error("clipped_count_stddev", rule, clipped_count_stddev)
-        if check_float("initial_l2_norm_clip", initial_l2_norm_clip, minimum=0.0) == 0:
-            raise argument_error("initial_l2_norm_clip", "a finite float > 0", initial_l2_norm_clip)
+        z, b = check_float("noise_multiplier", noise_multiplier, minimum=0.0), clipped_count_stddev
+        if b is None:
+            b = check_float("clients_per_round", clients_per_round, minimum=0.0) / 20 if z else 0.0
+        _check_clip("initial_l2_norm_clip", initial_l2_norm_clip)
         made = cls(z, clients_per_round, initial_l2_norm_clip, target_unclipped_quantile, learning_rate, b, seed)
         if z and made.update_noise_multiplier >= 2 * z:
             warnings.warn(
@@ -200,16 +200,18 @@ class DifferentiallyPrivateFactory(Aggregator):
         norms = update_norms(updates)
         with np.errstate(all="ignore"):
             # As in TFF, a norm beyond float32 makes all of it NaN: the round changes no model.
-            shares = np.where(np.isfinite(norms), np.minimum(1, np.float64(clip) / norms), np.nan)
+            shares = np.where(norms <= clip, 1, np.where(np.isfinite(norms), np.float64(clip) / norms, np.nan))
         sums = weighted_sums(updates, shares)
         if self.noise_multiplier:
             spread = self.update_noise_multiplier * float(clip)
             sums = tuple(s + rng.normal(scale=spread, size=s.shape) for s in sums)
-        mean = tuple((s / self.clients_per_round).astype(u.dtype) for s, u in zip(sums, updates, strict=True))
+        mean = in_dtypes_of(updates, tuple(s / self.clients_per_round for s in sums))
         if self.target_unclipped_quantile is not None:
             bits = float(np.where(norms <= clip, 0.5, -0.5).sum()) + rng.normal(scale=self.clipped_count_stddev)
             share = np.clip(bits / self.clients_per_round + 0.5, 0, 1)
-            clip *= np.float32(math.exp(-self.learning_rate * (share - self.target_unclipped_quantile)))
+            move = np.clip(-self.learning_rate * (share - self.target_unclipped_quantile), -_MOST, _MOST)
+            with np.errstate(all="ignore"):  # it stays a positive number
+                clip = np.clip(clip * np.float32(math.exp(move)), _FLOAT32.tiny, _FLOAT32.max)
         return OrderedDict(l2_norm_clip=float(clip), round_num=round_num), mean, self._metrics(clip)
 
     def initial_metrics(self) -> Metrics:
@@ -220,6 +222,24 @@ class DifferentiallyPrivateFactory(Aggregator):
         adapts = self.target_unclipped_quantile is not None
         query = OrderedDict(clip=as_float32_prints(float(clip))) if adapts else OrderedDict()
         return OrderedDict(dp_query_metrics=query, dp=())
+
+
+def noise_multiplier_of(aggregator: Any) -> float | None:
+    """Return the z of a mean with noise, whatever stands in front of it; None of an aggregator that is none of these.
+
+    Examples
+    --------
+    >>> noise_multiplier_of(dp_aggregator(0.5, clients_per_round=20)), noise_multiplier_of("mean")
+    (0.5, None)
+    """
+    while isinstance(aggregator, Wrapper):
+        aggregator = aggregator.inner
+    return aggregator.noise_multiplier if isinstance(aggregator, DifferentiallyPrivateFactory) else None
+
+
+def _check_clip(name: str, clip: float) -> None:
+    if not float(_FLOAT32.tiny) <= check_float(name, clip, minimum=0.0) <= float(_FLOAT32.max):
+        raise argument_error(name, "a finite float > 0, within float32's range", clip)
 
 
 def dp_aggregator(noise_multiplier: float, clients_per_round: float, zeroing: bool = True, seed: int = 0) -> Aggregator:

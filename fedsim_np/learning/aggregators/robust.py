@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fedsim_np.errors import argument_error, argument_type_error, check_bool
-from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper, aggregate
 from fedsim_np.learning.aggregators.mean import MeanFactory, UnweightedMeanFactory
 from fedsim_np.learning.aggregators.quantile import PrivateQuantileEstimationProcess
 from fedsim_np.learning.cohort import Cohort
@@ -58,7 +58,7 @@ def update_norms(updates: Arrays, order: float = 2.0) -> Array:
 
 
 @dataclass(frozen=True)
-class Limited(CohortAggregator):
+class Limited(Wrapper):
     """An aggregator behind a limit on the clients' norms: made by `clipping_factory` and `zeroing_factory`.
 
     `verb` is what becomes of updates above the limit, and what TFF's names of state and metrics begin with.
@@ -73,11 +73,6 @@ class Limited(CohortAggregator):
         """Check the inner aggregator."""
         if not isinstance(self.inner, Aggregator):
             raise argument_type_error("inner_agg_factory", "an Aggregator", self.inner)
-
-    @property
-    def is_weighted(self) -> bool | None:  # type: ignore[override]
-        """As the inner aggregator."""
-        return self.inner.is_weighted
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the states of the limit and of the inner aggregator."""
@@ -208,6 +203,12 @@ def adaptive_zeroing(inner: Aggregator) -> Aggregator:
     return zeroing_factory(limit, inner)
 
 
+def adaptive_clipping(inner: Aggregator) -> Aggregator:
+    """Put TFF's clipping in front: of updates whose l2 norm is above its 0.8 quantile."""
+    limit = PrivateQuantileEstimationProcess.no_noise(1.0, target_quantile=0.8, learning_rate=0.2)
+    return clipping_factory(limit, inner)
+
+
 def robust_aggregator(
     *,
     zeroing: bool = True,
@@ -262,6 +263,5 @@ def robust_aggregator(
             raise argument_type_error("debug_measurements_fn", rule, measured)
         aggregator = measured
     if clipping:
-        limit = PrivateQuantileEstimationProcess.no_noise(1.0, target_quantile=0.8, learning_rate=0.2)
-        aggregator = clipping_factory(limit, aggregator)
+        aggregator = adaptive_clipping(aggregator)
     return adaptive_zeroing(aggregator) if zeroing else aggregator
