@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -84,7 +84,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if stored is not None:
         check_files(files, stored)
         _say_other_versions(stored["versions"])
-    experiment.check_cost()
+    _check_cost(experiment)
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
@@ -103,7 +103,7 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        kept = _kept_config(folder, config, files, stored)
+        kept = _kept_config(folder, experiment, files, stored)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -129,6 +129,7 @@ def _train(arguments: argparse.Namespace) -> int:
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
             loaded=(saved, start),
+            privacy=experiment.privacy,
         )
         state, profile = profiled(run) if arguments.profile else (run(), None)
         if profile is not None:
@@ -140,16 +141,31 @@ def _train(arguments: argparse.Namespace) -> int:
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
         remark_on_loss(folder / LOGS[0], experiment)
+    if experiment.privacy is not None:
+        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**experiment.privacy.after(config.rounds)))
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
 
-def _kept_config(folder: Path, config: RunConfig, files: dict[str, Any], stored: dict[str, Any] | None) -> KeptConfig:
+def _check_cost(experiment: Experiment) -> None:
+    """Check what a run costs; what its parts warn of is said as notes."""
+    with warnings.catch_warnings(record=True) as told:
+        experiment.check_cost()
+    for warning in told:
+        print(f"note: {warning.message}", file=sys.stderr)
+
+
+def _kept_config(
+    folder: Path, experiment: Experiment, files: dict[str, Any], stored: dict[str, Any] | None
+) -> KeptConfig:
+    config = experiment.config
     if stored is not None and stored["choices"]["data"] == config.data:
         return KeptConfig(folder, None)
     # The run is new, or its files have moved.
     began = versions("numpy", "h5py") if stored is None else stored["versions"]
-    about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+    about = {"command": "train", "choices": config.stored, "data": files, "versions": began}
+    if experiment.privacy is not None:
+        about["privacy"] = experiment.privacy.after(0)["meaning"]
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 

@@ -16,7 +16,8 @@ from fedsim_np.commands.arguments import CommandError
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import check_bool, check_int, data_error
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.run_config import MODELS, OF_UPDATES, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.updates import AGGREGATORS, ATTACKS, CLIPS, DATA_ATTACKS, NOISY_CLIPS, described
 
 
 def _takers(parameter: str) -> str:
@@ -58,6 +59,15 @@ _HELP = {
     "stragglers": "probability that a client does fewer epochs",
     "min_epochs": "that stragglers do",
     "drop_stragglers": "stragglers are absent, too",
+    "aggregator": f"what makes one update of all: {described([AGGREGATORS])}",
+    "bucket_size": "clients whose mean it is given in the place of their updates",
+    "clip": f"every update, {described([CLIPS])}",
+    "noise_multiplier": "noise on a mean of clipped updates, over the clip (adaptive if there is none); 0: none. "
+    f"Of {', '.join(name for name, of in ALGORITHMS.items() if of.private)}; --clip is then {described([NOISY_CLIPS])}",
+    "delta": "of the privacy that noise promises; 0: 1 over all clients that there are",
+    "attack": f"of updates: {described([ATTACKS])}. Of data: {described([DATA_ATTACKS])}",
+    "attackers": "their share of all clients, below 1, or how many",
+    "sampling": "uniform: so many clients a round; poisson: each by a coin of its own, so many on average",
 }
 
 
@@ -82,7 +92,7 @@ def add_choices(train: argparse.ArgumentParser) -> None:
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what the file sets; its workers and tensorboard, which change no result, are taken as flags."""
     given = read_config_file(arguments.config) if arguments.config is not None else {}
-    if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
+    if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions", "privacy"}:
         given = dict(given["choices"])  # a run's own config.json
     try:
         for name, check in (("workers", functools.partial(check_int, minimum=1)), ("tensorboard", check_bool)):
@@ -130,7 +140,8 @@ def identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     data = {split: of["sha256"] for split, of in files.items()} or config.data
     chosen = {**dataclasses.asdict(config), "data": data}
     # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1, "drop_stragglers": False}
+    names = ("l2", "invert", "dropout", "stragglers", "min_epochs", "drop_stragglers", *OF_UPDATES)
+    later = {name: getattr(RunConfig, name) for name in names}
     return {
         name: value
         for name, value in chosen.items()
