@@ -150,6 +150,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _check_cost(experiment: Experiment) -> None:
     """Check what a run costs; what its parts warn of is said as notes."""
     with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         experiment.check_cost()
     for warning in told:
         print(f"note: {warning.message}", file=sys.stderr)
