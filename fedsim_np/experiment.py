@@ -131,7 +131,7 @@ class Experiment:
     def check_cost(self) -> None:
         """Raise a `DataError` if a round would not end, judged by some clients of the first."""
         clients, parameters = self.config.clients, self._num_parameters
-        if sees_all_at_once(self.rule) and (in_memory := clients * max(parameters, 4 * clients)) > _MOST_OF_UPDATES:
+        if sees_all_at_once(self.rule) and (in_memory := clients * max(parameters, clients)) > _MOST_OF_UPDATES:
             rule = f"a rule that looks at all updates at once may be given at most {_MOST_OF_UPDATES} numbers (4 GB)"
             raise data_error(rule, f"{in_memory} of {clients} clients and {parameters} parameters")
         few = self._sample(1, clients)[:_JUDGED] or [self.train.client_ids[0]]

@@ -254,6 +254,11 @@ def test_the_report_says_what_became_of_updates(folder):
     assert f"promises each client epsilon {last['privacy/epsilon']} ({last['privacy/meaning']})" in page
     assert "Updates were clipped at an adaptive norm, with noise of 0.25 times the clip." in page
     assert "Some clients were attackers: flip_labels, attackers 0.2." in page
+    choices = {"aggregator": ["<b>"], "attack": {"a": 1}, "bucket_size": None}  # a stranger's
+    (folder / "run" / "config.json").write_text(json.dumps({"choices": choices}), encoding="utf-8")
+    assert main(["report", str(folder / "run")]) == 0
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "there was another rule: [&#x27;&lt;b&gt;&#x27;] of buckets of None." in page
 
 
 def test_delta_is_one_over_all_clients():

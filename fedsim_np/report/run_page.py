@@ -154,8 +154,8 @@ def _training(run: Run) -> Iterator[str]:
 def _updates(config: dict[str, Any]) -> Iterator[str]:
     """Yield what became of the updates, if they were not just averaged."""
     if config.get("aggregator", "mean") != "mean":
-        buckets = f", of buckets of {config.get('bucket_size')}" * (config.get("bucket_size", 1) != 1)
-        yield f"The clients' updates were made one by {config['aggregator']}{buckets}."
+        buckets = f" of buckets of {config.get('bucket_size')}" * (config.get("bucket_size", 1) != 1)
+        yield f"In the place of the average there was another rule: {config['aggregator']}{buckets}."
     clip, noise = config.get("clip", "none"), config.get("noise_multiplier")
     if clip != "none" or noise:
         clipped = "at an adaptive norm" if clip == "none" else f"(clip {clip})"
