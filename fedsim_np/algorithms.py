@@ -33,7 +33,8 @@ class Parts(NamedTuple):
     choices : mapping of str to number or text
         The run's.
     keywords : mapping
-        ``engine``, ``executor`` and ``cache_bytes``.
+        ``engine``, ``executor`` and ``cache_bytes``; ``model_aggregator`` and ``compressor``, of a run
+        that has one of its own.
     """
 
     model_fn: ModelFn
@@ -59,6 +60,11 @@ class Algorithm(NamedTuple):
         Those that may be given and say nothing: of runs that began before it was told who takes them.
     plain_steps : bool
         Whether clients take steps of plain SGD, at the rate ``client_lr``.
+    weighted : bool or None
+        Whether clients are weighted; None: it takes no aggregator. Others have one as ``model_aggregator`` among the
+        keywords, if a run is told one.
+    private : bool
+        Whether clients count alike and send their update alone, so that noise on it covers all that models are made of.
     """
 
     build: Callable[[Parts], LearningProcess]
@@ -66,6 +72,8 @@ class Algorithm(NamedTuple):
     takes: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     plain_steps: bool = False
+    weighted: bool | None = None
+    private: bool = False
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -127,28 +135,36 @@ def _of(build: Callable[..., LearningProcess], of: Callable[..., LearningProcess
 
 _EARLIER = ("proximal_strength",)
 
+_Weighted = functools.partial(Algorithm, weighted=True)
+_Unweighted = functools.partial(Algorithm, weighted=False)
+
 ALGORITHMS: dict[str, Algorithm] = {
-    "fedavg": Algorithm(_of(learning.build_weighted_fed_avg), "clients weighted by their examples", ignores=_EARLIER),
-    "fedavg-unweighted": Algorithm(_of(learning.build_unweighted_fed_avg), "all clients alike", ignores=_EARLIER),
-    "fedprox": Algorithm(
+    "fedavg": _Weighted(_of(learning.build_weighted_fed_avg), "clients weighted by their examples", ignores=_EARLIER),
+    "fedavg-unweighted": _Unweighted(
+        _of(learning.build_unweighted_fed_avg), "all clients alike", ignores=_EARLIER, private=True
+    ),
+    "fedprox": _Weighted(
         _of(learning.build_weighted_fed_prox, _proximal), "held near the server's model", ("proximal_strength",)
     ),
-    "fedprox-unweighted": Algorithm(
-        _of(learning.build_unweighted_fed_prox, _proximal), "the same, all clients alike", ("proximal_strength",)
+    "fedprox-unweighted": _Unweighted(
+        _of(learning.build_unweighted_fed_prox, _proximal),
+        "the same, all clients alike",
+        ("proximal_strength",),
+        private=True,
     ),
-    "fedsgd": Algorithm(_fed_sgd, "one step of the server a round", ignores=_EARLIER),
-    "scaffold": Algorithm(_scaffold, "control variates against drift", ("scaffold_option",), plain_steps=True),
-    "fed_dyn": Algorithm(_fed_dyn, "a dynamic regulariser", ("alpha",), plain_steps=True),
-    "fed_nova": Algorithm(_of(learning.build_fed_nova), "updates over the number of steps"),
-    "fed_nova_prox": Algorithm(_fed_nova_prox, "the same, held near the server's model", ("proximal_strength",)),
-    "q_fed_avg": Algorithm(_q_fed_avg, "the worst-off count for more", ("q", "lipschitz")),
-    "ditto": Algorithm(
+    "fedsgd": _Weighted(_fed_sgd, "one step of the server a round", ignores=_EARLIER),
+    "scaffold": _Weighted(_scaffold, "control variates against drift", ("scaffold_option",), plain_steps=True),
+    "fed_dyn": _Weighted(_fed_dyn, "a dynamic regulariser", ("alpha",), plain_steps=True),
+    "fed_nova": _Weighted(_of(learning.build_fed_nova), "updates over the number of steps"),
+    "fed_nova_prox": _Weighted(_fed_nova_prox, "the same, held near the server's model", ("proximal_strength",)),
+    "q_fed_avg": _Weighted(_q_fed_avg, "the worst-off count for more", ("q", "lipschitz")),
+    "ditto": _Weighted(
         _ditto,
         "a personal model of each client beside the global one, which is in the checkpoints alone",
         ("proximal_strength", "personal_lr"),
     ),
-    "mime_lite": Algorithm(_of(learning.build_weighted_mime_lite), "steps with the server's optimizer state"),
-    "mime_lite-unweighted": Algorithm(_of(learning.build_unweighted_mime_lite), "the same, all clients alike"),
+    "mime_lite": _Weighted(_of(learning.build_weighted_mime_lite), "steps with the server's optimizer state"),
+    "mime_lite-unweighted": _Unweighted(_of(learning.build_unweighted_mime_lite), "the same, all clients alike"),
 }
 """Name -> algorithm."""
 

@@ -20,13 +20,16 @@ from fedsim_np.datasets.named import open_data
 from fedsim_np.errors import argument_error, data_error
 from fedsim_np.files import sha256
 from fedsim_np.forking import cached_property
-from fedsim_np.learning import optimizers
+from fedsim_np.learning import attacks, optimizers
+from fedsim_np.learning.aggregators import Aggregator
 from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.learning_process import LearningProcess
 from fedsim_np.learning.models import Model, ModelWeights
-from fedsim_np.program import build_sparse_sampling_fn, build_uniform_sampling_fn
+from fedsim_np.privacy import Guarantee, Sampling
+from fedsim_np.program import build_poisson_sampling_fn, build_sparse_sampling_fn, build_uniform_sampling_fn
 from fedsim_np.program.training import evaluate_weights
 from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig
+from fedsim_np.updates import NONE, check_cohort, compressor_of, data_attack_of, network_of, rule_of, sees_all_at_once
 
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
@@ -40,6 +43,8 @@ _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
 _MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
 _MOST_OF_ROUND = 10**10  # examples: some hours
 _MOST_PARAMETERS = 2**28  # of a model: 1 GB
+_MOST_OF_UPDATES = 2**30  # numbers of a round's updates, where all are there at once: 4 GB
+_MOST_COINS = 10**7  # tossed in a round of Poisson sampling: 0.2 s and 170 MB
 
 
 class Experiment:
@@ -48,6 +53,13 @@ class Experiment:
     Parameters
     ----------
     config : RunConfig
+
+    Attributes
+    ----------
+    train, test : ClientData
+        As they are, whatever attackers do to theirs.
+    privacy : Guarantee or None
+        What noise promises, if there is any.
 
     Raises
     ------
@@ -83,15 +95,23 @@ class Experiment:
         self.num_outputs = (config.classes or self._count_classes()) if MODELS[config.model].classifies else 1
         units = () if "hidden" in config.unused else config.units
         layers = [self.num_features, *units, self.num_outputs]
-        parameters = sum((above + 1) * below for above, below in itertools.pairwise(layers))
-        if parameters > _MOST_PARAMETERS:
-            found = f"{parameters} in layers of {', '.join(map(str, layers))}"
+        self._num_parameters = sum((above + 1) * below for above, below in itertools.pairwise(layers))
+        if self._num_parameters > _MOST_PARAMETERS:
+            found = f"{self._num_parameters} in layers of {', '.join(map(str, layers))}"
             raise data_error(f"a model must have at most {_MOST_PARAMETERS} parameters (1 GB)", found)
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
-        self._train_dataset = functools.lru_cache(most)(self.train.create_dataset_for_client)
-        build = build_sparse_sampling_fn if population > _MANY else build_uniform_sampling_fn
+        attack = data_attack_of(dataclasses.asdict(config), self.num_outputs, field, label)
+        if config.attack.startswith("invert_pixels") and spec[field].dtype.kind != "f":
+            raise data_error("features must be floats for the attack invert_pixels", spec[field].dtype, field=field)
+        train = attacks.poisoned(self.train, attack, self.attackers, config.seed) if attack else self.train
+        self._train_dataset = functools.lru_cache(most)(train.create_dataset_for_client)
+        if config.sampling == "poisson" and population > _MOST_COINS:
+            raise data_error(f"clients must be at most {_MOST_COINS} for Poisson sampling, a coin for each", population)
+        even = build_sparse_sampling_fn if population > _MANY else build_uniform_sampling_fn
+        build = build_poisson_sampling_fn if config.sampling == "poisson" else even
         self._sample = build(self.train.client_ids, random_seed=config.seed)
+        self.privacy, self.network = self._promised(), network_of(dataclasses.asdict(config))
 
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
@@ -110,7 +130,11 @@ class Experiment:
 
     def check_cost(self) -> None:
         """Raise a `DataError` if a round would not end, judged by some clients of the first."""
-        few = self._sample(1, self.config.clients)[:_JUDGED]
+        clients, parameters = self.config.clients, self._num_parameters
+        if sees_all_at_once(self.rule) and (in_memory := clients * max(parameters, clients)) > _MOST_OF_UPDATES:
+            rule = f"a rule that looks at all updates at once may be given at most {_MOST_OF_UPDATES} numbers (4 GB)"
+            raise data_error(rule, f"{in_memory} of {clients} clients and {parameters} parameters")
+        few = self._sample(1, clients)[:_JUDGED] or [self.train.client_ids[0]]
         sizes = [self._train_dataset(client_id).num_examples * self.config.epochs for client_id in few]
         in_all = sum(sizes) * self.config.clients // len(sizes)
         for whose, found, most in (("a client", max(sizes), _MOST_OF_CLIENT), ("a round", in_all, _MOST_OF_ROUND)):
@@ -120,7 +144,10 @@ class Experiment:
 
     def dry_run(self, process: LearningProcess) -> None:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
-        first = self._sample(1, self.config.clients)[0]
+        first, *_ = [*self._sample(1, self.config.clients), self.train.client_ids[0]]
+        if self.rule is not None:  # which may need more than one
+            check_cohort(self.rule, self.config.clients, self.config.aggregator)
+            process = self._process(None, None)
         process.next(process.initialize(), [self._trained_on(first, self.config.epochs)])
         self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
 
@@ -138,16 +165,52 @@ class Experiment:
 
     def training_process(self, executor: Executor | str | None = None) -> LearningProcess:
         """Return the process that trains."""
+        return self._process(executor, self.rule)
+
+    def _process(self, executor: Executor | str | None, rule: Aggregator | None) -> LearningProcess:
         config = self.config
         client, server = self._optimizer("client"), self._optimizer("server")
         # Orders are new in every round: what is kept of them should soon be out again.
         keywords: dict[str, Any] = {"engine": config.engine, "executor": executor, "cache_bytes": _CACHE_BYTES}
+        if rule is not None:
+            keywords["model_aggregator"] = rule
+        if config.compress != NONE:
+            keywords["compressor"] = compressor_of(dataclasses.asdict(config))
         choices, num_clients = dataclasses.asdict(config), len(self.train.client_ids)
         parts = Parts(self.model_fn, client, server, num_clients, choices, keywords)
         process = config.imported().build(parts)
         if not isinstance(process, LearningProcess):
             raise argument_error("algorithm", "one that builds a LearningProcess", process)
         return process
+
+    @cached_property
+    def rule(self) -> Aggregator | None:
+        """What makes one update of the clients'; None: the algorithm's own mean."""
+        weighted = self.config.imported().weighted
+        attackers = self.attackers if self.config.attack != NONE else frozenset()
+        return None if weighted is None else rule_of(dataclasses.asdict(self.config), weighted, attackers)
+
+    @cached_property
+    def attackers(self) -> attacks.Attackers:
+        """Who attacks, if there is an attack: ids, or of very many clients a share."""
+        asked, count = self.config.attackers, len(self.train.client_ids)
+        share = asked if asked < 1 else asked / count
+        if share > 1:
+            raise argument_error("attackers", f"at most the {count} train clients", asked)
+        if count > _MANY:
+            return share
+        chosen = attacks.choose(self.train.client_ids, share, self.config.seed)
+        if asked and not chosen:
+            raise argument_error("attackers", f"enough for one of the {count} train clients", asked)
+        return chosen
+
+    def _promised(self) -> Guarantee | None:
+        config, population = self.config, len(self.train.client_ids)
+        if not config.noise_multiplier:
+            return None
+        sampling: Sampling = "poisson" if config.sampling == "poisson" else "fixed_size"
+        delta = config.delta or 1 / population
+        return Guarantee(config.noise_multiplier, delta, population, config.clients, sampling, sampled=sampling)
 
     @cached_property
     def evaluation_process(self) -> LearningProcess:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fedsim_np.algorithms import Algorithm, algorithm_of, is_dotted
+from fedsim_np.algorithms import ALGORITHMS, Algorithm, algorithm_of, is_dotted
 from fedsim_np.errors import (
     argument_error,
     check_float,
@@ -25,6 +25,7 @@ from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
 from fedsim_np.program import Participation
+from fedsim_np.updates import NONE, check_choices, is_on_data
 
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "sgdm": optimizers.build_sgdm,
@@ -34,6 +35,21 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "rmsprop": optimizers.build_rmsprop,
     "yogi": optimizers.build_yogi,
 }
+OF_UPDATES = (
+    "aggregator",
+    "bucket_size",
+    "clip",
+    "noise_multiplier",
+    "delta",
+    "attack",
+    "attackers",
+    "sampling",
+    "compress",
+    "network",
+)
+"""What becomes of updates, and whose they are: where all are left as they are, neither a run's file nor its states say
+anything of them, as those of runs that began before they could be chosen."""
+
 _MOST_DRAWN = 10_000  # clients
 _MOST_OF_CONFIG = 2**14  # bytes of a file of choices: TOML's dotted keys take memory by the square of their length
 _MOST_LAYERS = 100  # of a model
@@ -120,6 +136,26 @@ class RunConfig:
         Of stragglers.
     drop_stragglers : bool
         Whether those are absent, too.
+    aggregator : str
+        What makes one update of the clients': one of `updates.AGGREGATORS`, with its parameters after a colon.
+    bucket_size : int
+        Clients whose mean it is given in the place of their updates.
+    clip : str
+        "none", an l2 norm that no update exceeds, or one of `updates.CLIPS`.
+    noise_multiplier : float
+        Noise over the clip, see `fedsim_np.privacy`; 0: none. Without a clip it is an adaptive one.
+    delta : float
+        Of the privacy that noise promises; 0: 1 over the number of clients.
+    attack : str
+        "none", or one of `updates.ATTACKS` or `updates.DATA_ATTACKS`.
+    attackers : float
+        A share of all clients, or from 1 on how many; of more than 100,000 clients each attacks with that probability.
+    sampling : str
+        "uniform": so many clients in every round; "poisson": each with a probability, so many on average.
+    compress : str
+        "none", or one of `updates.COMPRESSORS`.
+    network : str
+        "none", or one of `updates.NETWORKS`.
 
     Raises
     ------
@@ -169,11 +205,23 @@ class RunConfig:
     stragglers: float = 0.0
     min_epochs: int = 1
     drop_stragglers: bool = False
+    aggregator: str = "mean"
+    bucket_size: int = 1
+    clip: str = NONE
+    noise_multiplier: float = 0.0
+    delta: float = 0.0
+    attack: str = NONE
+    attackers: float = 0.2
+    sampling: str = "uniform"
+    compress: str = NONE
+    network: str = NONE
 
     def __post_init__(self) -> None:
         least = {"rounds": 0, "classes": 0, "seed": 0, "population": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "clip" and isinstance(value, int | float) and not isinstance(value, bool):
+                value = str(value)  # as a file has it
             checked: Any = value
             if field.type == "int":
                 checked = check_int(field.name, value, minimum=least.get(field.name, 1))
@@ -207,8 +255,14 @@ class RunConfig:
                 raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
+        weighted = None
         if not is_dotted(self.algorithm):  # whose module is not imported by who reads what a stranger has chosen
-            self._check_algorithm(algorithm_of(self.algorithm))
+            algorithm = algorithm_of(self.algorithm)
+            self._check_algorithm(algorithm)
+            weighted = algorithm.weighted
+        check_choices(dataclasses.asdict(self), weighted is not False, MODELS[self.model].classifies)
+        self._check_unused(("attackers",) * (self.attack == NONE), "a run without an attack")
+        self._check_unused(("delta",) * (not self.noise_multiplier), "a run without noise")
         _ = self.participation  # or an error
         for who in ("client", "server"):
             name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
@@ -225,12 +279,27 @@ class RunConfig:
         if algorithm.plain_steps and (self.client_optimizer, self.client_momentum) != ("sgdm", 0.0):
             found = f"{self.client_optimizer}, momentum {self.client_momentum}"
             raise argument_error("client_optimizer", f"sgdm without momentum for {self.algorithm}", found)
+        if algorithm.weighted is None:
+            of_attack = () if is_on_data(self.attack) else ("attack",)
+            of_rule = ("aggregator", "bucket_size", "clip", "noise_multiplier", "compress", *of_attack)
+            self._check_unused(of_rule, f"the algorithm {self.algorithm}")
+        if self.noise_multiplier and not algorithm.private:
+            able = ", ".join(name for name, of in ALGORITHMS.items() if of.private)
+            rule = f"0 with {self.algorithm}: noise is for clients that count alike and send nothing else, as in {able}"
+            raise argument_error("noise_multiplier", rule, self.noise_multiplier)
 
     def _check_unused(self, names: tuple[str, ...], taker: str) -> None:
         for name in names:
             default = getattr(type(self), name)
             if getattr(self, name) != default:
                 raise argument_error(name, f"left at {default}: {taker} does not take it", getattr(self, name))
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The choices as a run's file has them: those of `OF_UPDATES` if one of them is made."""
+        choices = dataclasses.asdict(self)
+        is_made = any(choices[name] != getattr(RunConfig, name) for name in OF_UPDATES)
+        return {name: value for name, value in choices.items() if is_made or name not in OF_UPDATES}
 
     @property
     def units(self) -> tuple[int, ...]:

@@ -167,13 +167,15 @@ def test_what_paper_does_is_as_measured():
 
 def test_the_training_commands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    (block,) = [block for block in blocks("bash") if "fedsim-np train" in block]
-    for line in block.splitlines():
+    lines = [line for block in blocks("bash") if "fedsim-np train" in block for line in block.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
         words = [{"1000": "30", "50": "3", "200": "4"}.get(word, word) for word in line.split()[1:]]
         assert main(words) == 0
     out = capsys.readouterr().out
     assert "done: 4 rounds in run" in out
     assert "done already" in out
+    assert "promised: epsilon" in out
 
 
 def test_the_promises_are_those_that_were_measured():

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedsim_np.experiment import Experiment
 from fedsim_np.program.training import EVALUATION_METRICS_PREFIX
 from fedsim_np.report.stored import read_table
+from fedsim_np.updates import NONE
 
 _NON_FINITE = "finalizer/update_non_finite"
 _ABSENT, _THERE = "participation/absent", ("participation/full", "participation/partial")
@@ -40,6 +41,10 @@ def remark_on_loss(log: Path, experiment: Experiment) -> None:
     if config.algorithm != "fedsgd":  # whose clients take no steps
         rates.insert(0, f"--client-lr (here {config.client_lr:g})")
     help_with = [f"a smaller {' or '.join(rates)}"]
+    if config.noise_multiplier:
+        help_with.append(f"more --clients (here {config.clients}), which have the same noise")
+    if config.attack != NONE:
+        help_with.append(f"an --aggregator that bears attackers (here {config.aggregator})")
     if not config.invert and experiment.is_mostly_paper():
         help_with.append("--invert, since most pixels are near 1, which is paper in EMNIST")
     ended = f"ended at {losses[1]:.4f}" if math.isfinite(losses[1]) else "ended as no finite number"

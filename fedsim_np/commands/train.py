@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import json
 import os
-import shlex
 import signal
-import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,6 @@ import numpy as np
 
 from fedsim_np import program
 from fedsim_np._version import versions
-from fedsim_np.algorithms import ALGORITHMS, is_dotted
 from fedsim_np.commands.arguments import CommandError, positive
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.run_folder import (
@@ -36,60 +33,17 @@ from fedsim_np.commands.run_folder import (
     staying,
 )
 from fedsim_np.commands.signals import handling
-from fedsim_np.datasets.named import NAMED_DATA
-from fedsim_np.errors import DataError, check_bool, check_int, data_error, shortened
+from fedsim_np.commands.train_choices import add_choices, chosen, command_to_resume, identity
+from fedsim_np.errors import DataError, data_error, shortened
 from fedsim_np.experiment import Experiment
 from fedsim_np.files import as_json, check_own
-from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import profiled
 from fedsim_np.program.training import is_timing
 from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
-from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.run_config import RunConfig
 
 _INTERRUPTED = 130
-
-
-def _takers(parameter: str) -> str:
-    return ", ".join(name for name, of in ALGORITHMS.items() if parameter in of.takes)
-
-
-_HELP = {
-    "data": f"{', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
-    "population": "clients of synthetic and fedprox-synthetic; 0: 3383 and 30",
-    "clients": "clients a round",
-    "rounds": "how many",
-    "epochs": "of each client in a round",
-    "batch_size": "examples",
-    "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
-    + "; or package.module:name of your own, see fedsim_np.algorithms",
-    "proximal_strength": "of " + _takers("proximal_strength"),
-    "scaffold_option": "ii or i, of " + _takers("scaffold_option"),
-    "alpha": "of " + _takers("alpha"),
-    "q": "of " + _takers("q"),
-    "lipschitz": f"of {_takers('lipschitz')}; 0: 1 over --client-lr",
-    "client_optimizer": ", ".join(OPTIMIZERS),
-    "client_lr": "learning rate of the clients",
-    "client_momentum": "of sgdm on the clients",
-    "server_optimizer": "as --client-optimizer",
-    "server_lr": "learning rate of the server",
-    "server_momentum": "of sgdm at the server",
-    "personal_lr": f"learning rate of the personal models of {_takers('personal_lr')}, by sgdm; 0: --client-lr",
-    "model": ", ".join(MODELS),
-    "hidden": "units of the hidden layers of mlp",
-    "l2": "regularisation of the other models",
-    "classes": "of labels; 0: ten for handwriting, else as many as there are",
-    "invert": "1 - x for x: where paper is 1, as in EMNIST, ink becomes 1",
-    "engine": ", ".join(ENGINES),
-    "seed": "of everything that is drawn",
-    "evaluate_every": "rounds from one evaluation to the next",
-    "evaluation_clients": "whose test examples are evaluated, at most",
-    "checkpoint_every": "rounds from one checkpoint to the next",
-    "dropout": "probability that a client is absent from a round",
-    "stragglers": "probability that a client does fewer epochs",
-    "min_epochs": "that stragglers do",
-    "drop_stragglers": "stragglers are absent, too",
-}
 
 
 def add_parser(commands: Any) -> None:
@@ -100,20 +54,7 @@ def add_parser(commands: Any) -> None:
         description="Train, evaluate and keep what is needed to go on: a run that is killed or interrupted at any "
         "moment is resumed by the same command with --resume, and ends with the same bytes as one that was not.",
     )
-    train.add_argument("--config", metavar="FILE", help="JSON or TOML with these choices; flags go before it")
-    types = {"int": int, "float": float, "str": str}
-    for field in dataclasses.fields(RunConfig):
-        flag = f"--{field.name.replace('_', '-')}"
-        if field.type == "bool":
-            train.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=_HELP[field.name])
-            continue
-        train.add_argument(
-            flag,
-            metavar=field.name.split("_")[-1].upper(),
-            type=types[str(field.type)],
-            default=None,
-            help=f"{_HELP[field.name]} (default: {field.default})",
-        )
+    add_choices(train)
     train.add_argument("--workers", metavar="N", type=positive, help="threads; they change no bit of the result")
     train.add_argument(
         "--profile", action="store_true", help="say in the end where the time went: reading, orders, training, ..."
@@ -135,61 +76,15 @@ def add_parser(commands: Any) -> None:
     evaluate.set_defaults(run=_evaluate)
 
 
-def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what the file sets; its workers and tensorboard, which change no result, are taken as flags."""
-    given = read_config_file(arguments.config) if arguments.config is not None else {}
-    if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions"}:
-        given = dict(given["choices"])  # a run's own config.json
-    try:
-        for name, check in (("workers", functools.partial(check_int, minimum=1)), ("tensorboard", check_bool)):
-            if name in given:
-                value = check(name, given.pop(name))
-                setattr(arguments, name, getattr(arguments, name) or value)
-    except (ValueError, TypeError) as error:
-        raise data_error("choices must be in range", str(error).rstrip("."), path=arguments.config) from error
-    RunConfig.of(given, str(arguments.config))
-    return given
-
-
-def _run_config(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunConfig:
-    """Return flags before the file before what is stored with the run that is resumed."""
-    given = _read_config(arguments)
-    there = {} if stored is None else stored["choices"]
-    for field in dataclasses.fields(RunConfig):
-        if getattr(arguments, field.name) is not None:
-            given[field.name] = getattr(arguments, field.name)
-    prefix = given.get("data")
-    if isinstance(prefix, str) and prefix not in ("", *NAMED_DATA) and not os.path.isabs(prefix):
-        given["data"] = os.path.join(os.getcwd(), prefix)  # the run is gone on with from anywhere
-    try:
-        config = RunConfig(**{**there, **given})
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    if is_dotted(config.algorithm):
-        if arguments.algorithm is None:  # no file runs code
-            raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
-    if stored is not None:
-        differing = [
-            f"{key} ({there.get(key)!r} there, {value!r} here)"
-            for key, value in dataclasses.asdict(config).items()
-            if there.get(key) != value and not (key == "data" and not {value, there.get(key)} & set(NAMED_DATA))
-        ]  # files are compared by what is in them
-        if differing:
-            raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
-    return config
-
-
 def _train(arguments: argparse.Namespace) -> int:
     folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
-    config = _run_config(arguments, stored)
+    config = chosen(arguments, stored)
     experiment = Experiment(config)
     files = experiment.files()
     if stored is not None:
         check_files(files, stored)
         _say_other_versions(stored["versions"])
-    experiment.check_cost()
+    _check_cost(experiment)
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
@@ -204,11 +99,11 @@ def _train(arguments: argparse.Namespace) -> int:
             raise CommandError(f"another process has begun a run in '{folder}'.")
         if arguments.overwrite:
             remove_run(folder)
-        manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=_identity(config, files))
+        manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=identity(config, files))
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        kept = _kept_config(folder, config, files, stored)
+        kept = _kept_config(folder, experiment, files, stored)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -234,6 +129,8 @@ def _train(arguments: argparse.Namespace) -> int:
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
             loaded=(saved, start),
+            privacy=experiment.privacy,
+            network=experiment.network,
         )
         state, profile = profiled(run) if arguments.profile else (run(), None)
         if profile is not None:
@@ -241,20 +138,36 @@ def _train(arguments: argparse.Namespace) -> int:
         reached = _last_round(loggers[: len(LOGS)])
         kept.restore()
         if reached < config.rounds:
-            print(f"stopped after round {reached} of {config.rounds}; to go on: {_again(arguments)}")
+            print(f"stopped after round {reached} of {config.rounds}; to go on: {command_to_resume(arguments)}")
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
         remark_on_loss(folder / LOGS[0], experiment)
+    if experiment.privacy is not None:
+        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**experiment.privacy.after(config.rounds)))
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
 
-def _kept_config(folder: Path, config: RunConfig, files: dict[str, Any], stored: dict[str, Any] | None) -> KeptConfig:
+def _check_cost(experiment: Experiment) -> None:
+    """Check what a run costs; what its parts warn of is said as notes."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        experiment.check_cost()
+    for warning in told:
+        print(f"note: {warning.message}", file=sys.stderr)
+
+
+def _kept_config(
+    folder: Path, experiment: Experiment, files: dict[str, Any], stored: dict[str, Any] | None
+) -> KeptConfig:
+    config = experiment.config
     if stored is not None and stored["choices"]["data"] == config.data:
         return KeptConfig(folder, None)
     # The run is new, or its files have moved.
     began = versions("numpy", "h5py") if stored is None else stored["versions"]
-    about = {"command": "train", "choices": dataclasses.asdict(config), "data": files, "versions": began}
+    about = {"command": "train", "choices": config.stored, "data": files, "versions": began}
+    if experiment.privacy is not None:
+        about["privacy"] = experiment.privacy.after(0)["meaning"]
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 
@@ -295,27 +208,6 @@ def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) 
             return
     check_own(folder / WEIGHTS)
     save_weights(folder / WEIGHTS, weights, experiment.model_fn().weight_names)
-
-
-def _identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
-    """Return what two runs must agree in to have the same states: of files their content, wherever they are."""
-    data = {split: of["sha256"] for split, of in files.items()} or config.data
-    chosen = {**dataclasses.asdict(config), "data": data}
-    # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    later = {"l2": 0.0, "invert": False, "dropout": 0.0, "stragglers": 0.0, "min_epochs": 1, "drop_stragglers": False}
-    return {
-        name: value
-        for name, value in chosen.items()
-        if name not in config.unused and not (name in later and value == later[name])
-    }
-
-
-def _again(arguments: argparse.Namespace) -> str:
-    """Return the command that goes on with a run, as one types it here."""
-    words = ["fedsim-np", "train", "--out", arguments.out, "--resume"]
-    words += ["--workers", str(arguments.workers)] * (arguments.workers is not None)
-    words += ["--algorithm", str(arguments.algorithm)] * is_dotted(arguments.algorithm or "")
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _say_other_versions(there: Mapping[str, Any]) -> None:

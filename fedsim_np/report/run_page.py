@@ -136,6 +136,12 @@ def _training(run: Run) -> Iterator[str]:
         )
     yield page.paragraph(what)
     yield page.paragraph(when)
+    yield from map(page.paragraph, _updates(config))
+    if run.promise:
+        yield page.paragraph(
+            f"After the last round, noise on the updates promises each client {run.promise}. That is of the models "
+            "alone, in a deployment whose randomness nobody knows: training metrics have no noise."
+        )
     if run.seconds:
         median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
         yield page.paragraph(f"A round took {median:.1f} ms (median), all of them {total:.2f} s.")
@@ -163,6 +169,21 @@ def _total(run: Run, column: str) -> float:
 def _size(count: float) -> str:
     unit, size = unit_of_bytes(count)
     return f"{count / size:.3g} {unit}"
+
+
+def _updates(config: dict[str, Any]) -> Iterator[str]:
+    """Yield what became of the updates, if they were not just averaged."""
+    if config.get("aggregator", "mean") != "mean":
+        buckets = f" of buckets of {config.get('bucket_size')}" * (config.get("bucket_size", 1) != 1)
+        yield f"In the place of the average there was another rule: {config['aggregator']}{buckets}."
+    clip, noise = config.get("clip", "none"), config.get("noise_multiplier")
+    if clip != "none" or noise:
+        clipped = "at an adaptive norm" if clip == "none" else f"(clip {clip})"
+        yield f"Updates were clipped {clipped}{f', with noise of {noise} times the clip' * bool(noise)}."
+    if config.get("compress", "none") != "none":
+        yield f"Updates were compressed: {config['compress']}."
+    if config.get("attack", "none") != "none":
+        yield f"Some clients were attackers: {config['attack']}, attackers {_said(config, 'attackers')}."
 
 
 def _said(config: dict[str, Any], key: str) -> str:

@@ -19,6 +19,7 @@ _FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 
 CONFIG, WEIGHTS, PAGE = "config.json", "weights.npz", "report.html"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
+PROMISE = "privacy/epsilon", "privacy/meaning"  # a number, and a text
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 _FILES = (CONFIG, *LOGS, "clients.csv", "evaluation.json", WEIGHTS, PAGE)
 _FOLDERS = (CHECKPOINTS, FOLDER, TENSORBOARD, f"{TENSORBOARD}/train", f"{TENSORBOARD}/eval")
@@ -70,6 +71,8 @@ class Run:
         Split -> metrics, from ``evaluation.json``; none if there is no such file.
     clients : list of dict
         A row per client and round, from ``clients.csv``; none if there is no such file.
+    promise : str
+        What noise promises after the last round; empty if there is none.
     """
 
     folder: Path
@@ -78,6 +81,7 @@ class Run:
     seconds: list[float]
     evaluation: dict[str, dict[str, Any]]
     clients: list[dict[str, str]]
+    promise: str = ""
 
     @property
     def name(self) -> str:
@@ -120,7 +124,9 @@ def read_run(folder: Path) -> Run:
     header, rows = read_table(path)
     if "round_num" not in header:
         raise data_error("must have a column 'round_num'", header, path=path)
-    history = OrderedDict((name, [_float(path, name, row[name]) for row in rows]) for name in header)
+    history = OrderedDict(
+        (name, [_float(path, name, row[name]) for row in rows]) for name in header if name != PROMISE[1]
+    )
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
         raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
     path = folder / "timings.csv"
@@ -137,7 +143,9 @@ def read_run(folder: Path) -> Run:
     evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
         raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")
-    return Run(folder, _object(folder / "config.json"), history, seconds, evaluation, clients)
+    epsilon, meaning = (rows[-1].get(name, "") for name in PROMISE)
+    promise = f"epsilon {epsilon} ({meaning})" * bool(epsilon)
+    return Run(folder, _object(folder / "config.json"), history, seconds, evaluation, clients, promise)
 
 
 def _object(path: Path) -> dict[str, Any]:
