@@ -25,7 +25,7 @@ from pathlib import Path
 import common
 from attacks import hdf5_files, kept_rows, processes, run_folders, small_files
 
-from fedsim_np.experiment import Experiment, RunConfig
+from fedsim_np.runs.experiment import Experiment, RunConfig
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
 CHOICES = ["--rounds", "30", "--clients", "10", "--evaluate-every", "5", "--checkpoint-every", "3"]

@@ -20,9 +20,9 @@ from typing import Any, NoReturn, TextIO, cast
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import data, notebook, report, train, tutorial
-from fedsim_np.commands.arguments import CommandError, print_help
+from fedsim_np.commands.arguments import print_help
 from fedsim_np.commands.signals import handling
-from fedsim_np.errors import did_you_mean, printable, shortened
+from fedsim_np.errors import CommandError, did_you_mean, printable, shortened
 
 _FLAG = re.compile("--?[A-Za-z][^ ]*$")  # and not a number below 0
 

@@ -46,6 +46,10 @@ def printable(text: str) -> str:
     return _OBEYED.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+class CommandError(ValueError):
+    """What was asked for cannot be done as it was given: for a command one line and status 2."""
+
+
 class DataError(ValueError):
     """Data that break a rule: the message names file, client, field, rule and what was found.
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.errors import data_error
+from fedsim_np.errors import CommandError, data_error
 
 _FILE, _LINKED = "a file", "a file that has another name too (a hard link)"
 
@@ -283,6 +283,18 @@ def parse_json(content: bytes) -> Any:
         return found
 
     return json.loads(content, object_pairs_hook=unique)
+
+
+def folder_of(flag: str, name: str) -> Path:
+    """Return a folder that is there or can be made; refuse a name of something else, or below something else."""
+    path = Path(name)
+    if not name:
+        raise CommandError(f"{flag} must be a folder. Got ''.")
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        found = "file" if os.path.exists(there) else "link that leads nowhere,"
+        raise CommandError(f"{flag} must be a folder. Got the {found} '{there}'.")
+    return path
 
 
 def unit_of_bytes(count: float) -> tuple[str, float]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fedsim_np as fed
 from fedsim_np.cli import main
 from fedsim_np.report import read_pictures, read_run
-from fedsim_np.report.stored import cell_of, text_of
+from fedsim_np.runs.stored import cell_of, text_of
 
 
 class Page(HTMLParser):

@@ -20,10 +20,10 @@ from conftest import digits
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.commands.run_folder import exclusive_lock
-from fedsim_np.experiment import Experiment
 from fedsim_np.program import log_files
-from fedsim_np.run_config import RunConfig
+from fedsim_np.runs.config import RunConfig
+from fedsim_np.runs.experiment import Experiment
+from fedsim_np.runs.folder import exclusive_lock
 
 RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
 

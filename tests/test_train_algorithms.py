@@ -8,8 +8,8 @@ import pytest
 
 from fedsim_np.algorithms import ALGORITHMS, PARAMETERS, algorithm_of
 from fedsim_np.cli import main
-from fedsim_np.experiment import Experiment
-from fedsim_np.run_config import RunConfig
+from fedsim_np.runs.config import RunConfig
+from fedsim_np.runs.experiment import Experiment
 
 SMALL = [
     "--data",

@@ -12,7 +12,7 @@ import fedsim_np as fed
 from fedsim_np.datasets.partition import from_csv, from_leaf_json
 from fedsim_np.learning.models import SoftmaxRegression, load_weights, save_weights
 from fedsim_np.program import CSVLogger, FileProgramStateManager, JSONLinesLogger
-from fedsim_np.run_config import RunConfig, read_config_file
+from fedsim_np.runs.config import RunConfig, read_config_file
 
 MOST_BYTES = 2**26  # that reading one may take
 

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable
-from pathlib import Path
-
-
-class CommandError(Exception):
-    """A command that cannot be carried out as it was given: one line and status 2."""
 
 
 def add_output(action: argparse.ArgumentParser) -> None:
     """Add what says which pair of files to write."""
     action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
     action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
-
-
-def folder_of(flag: str, name: str) -> Path:
-    """Return a folder that is there or can be made; refuse a name of something else, or below something else."""
-    path = Path(name)
-    if not name:
-        raise CommandError(f"{flag} must be a folder. Got ''.")
-    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
-    if os.path.lexists(there) and not there.is_dir():
-        found = "file" if os.path.exists(there) else "link that leads nowhere,"
-        raise CommandError(f"{flag} must be a folder. Got the {found} '{there}'.")
-    return path
 
 
 def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fedsim_np.commands.arguments import CommandError, above_zero, add_output, fraction, positive, seed, writers
+from fedsim_np.commands.arguments import above_zero, add_output, fraction, positive, seed, writers
 from fedsim_np.commands.outputs import output_paths, write_splits
 from fedsim_np.datasets import ClientData, HDF5ClientData, partition
 from fedsim_np.datasets.handwriting import SPLITS
 from fedsim_np.datasets.named import NAMED_DATA, data_paths, open_data, prefix_paths
 from fedsim_np.datasets.schema import CHARACTERS, label_field
 from fedsim_np.datasets.sources import ElementSpec
-from fedsim_np.errors import DataError, data_error, did_you_mean, no_such_file
+from fedsim_np.errors import CommandError, DataError, data_error, did_you_mean, no_such_file
 from fedsim_np.files import check_ends
 
 _CSV_FLAGS = "client", "label", "features", "delimiter", "decimal", "label_names"

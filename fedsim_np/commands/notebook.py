@@ -7,8 +7,8 @@ import importlib.resources
 import os
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError, folder_of
-from fedsim_np.files import write_text
+from fedsim_np.errors import CommandError
+from fedsim_np.files import folder_of, write_text
 
 NAMES = {
     "en": "federated_learning_for_image_classification.ipynb",

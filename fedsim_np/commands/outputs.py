@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fedsim_np.commands.arguments import CommandError
 from fedsim_np.datasets import ClientData
 from fedsim_np.datasets.hdf5_writing import write_new
+from fedsim_np.errors import CommandError
 from fedsim_np.files import replacing
 
 

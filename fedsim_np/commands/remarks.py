@@ -7,10 +7,10 @@ import math
 import sys
 from pathlib import Path
 
-from fedsim_np.experiment import Experiment
 from fedsim_np.program.training import EVALUATION_METRICS_PREFIX
-from fedsim_np.report.stored import read_table
-from fedsim_np.updates import NONE
+from fedsim_np.runs.experiment import Experiment
+from fedsim_np.runs.stored import read_table
+from fedsim_np.runs.updates import NONE
 
 _NON_FINITE = "finalizer/update_non_finite"
 _ABSENT, _THERE = "participation/absent", ("participation/full", "participation/partial")

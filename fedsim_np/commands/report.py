@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError
+from fedsim_np.errors import CommandError
 
 
 def add_parser(commands: Any) -> None:

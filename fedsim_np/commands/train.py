@@ -20,9 +20,18 @@ import numpy as np
 
 from fedsim_np import program
 from fedsim_np._version import versions
-from fedsim_np.commands.arguments import CommandError, positive
+from fedsim_np.commands.arguments import positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.run_folder import (
+from fedsim_np.commands.signals import handling
+from fedsim_np.commands.train_choices import add_choices, chosen, command_to_resume, identity
+from fedsim_np.errors import CommandError, DataError, data_error, shortened
+from fedsim_np.files import as_json, check_own
+from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
+from fedsim_np.profiling import profiled
+from fedsim_np.program.training import is_timing
+from fedsim_np.runs.config import RunConfig
+from fedsim_np.runs.experiment import Experiment
+from fedsim_np.runs.folder import (
     FILES,
     KeptConfig,
     check_files,
@@ -32,16 +41,7 @@ from fedsim_np.commands.run_folder import (
     remove_run,
     staying,
 )
-from fedsim_np.commands.signals import handling
-from fedsim_np.commands.train_choices import add_choices, chosen, command_to_resume, identity
-from fedsim_np.errors import DataError, data_error, shortened
-from fedsim_np.experiment import Experiment
-from fedsim_np.files import as_json, check_own
-from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
-from fedsim_np.profiling import profiled
-from fedsim_np.program.training import is_timing
-from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
-from fedsim_np.run_config import RunConfig
+from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
 
 _INTERRUPTED = 130
 

@@ -12,12 +12,20 @@ import sys
 from typing import Any
 
 from fedsim_np.algorithms import ALGORITHMS, is_dotted
-from fedsim_np.commands.arguments import CommandError
 from fedsim_np.datasets.named import NAMED_DATA
-from fedsim_np.errors import check_bool, check_int, data_error
+from fedsim_np.errors import CommandError, check_bool, check_int, data_error
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.run_config import MODELS, OF_UPDATES, OPTIMIZERS, RunConfig, read_config_file
-from fedsim_np.updates import AGGREGATORS, ATTACKS, CLIPS, COMPRESSORS, DATA_ATTACKS, NETWORKS, NOISY_CLIPS, described
+from fedsim_np.runs.config import MODELS, OF_UPDATES, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.runs.updates import (
+    AGGREGATORS,
+    ATTACKS,
+    CLIPS,
+    COMPRESSORS,
+    DATA_ATTACKS,
+    NETWORKS,
+    NOISY_CLIPS,
+    described,
+)
 
 
 def _takers(parameter: str) -> str:

@@ -17,16 +17,16 @@ import numpy as np
 
 from fedsim_np import published, tutorial
 from fedsim_np._version import versions
-from fedsim_np.commands.arguments import CommandError, folder_of, positive
+from fedsim_np.commands.arguments import positive
 from fedsim_np.datasets import HDF5ClientData, emnist
 from fedsim_np.datasets.sample import sample_paths
-from fedsim_np.errors import data_error
-from fedsim_np.files import as_json, check_own, sha256, write_text
+from fedsim_np.errors import CommandError, data_error
+from fedsim_np.files import as_json, check_own, folder_of, sha256, write_text
 from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
-from fedsim_np.report.pictures import FOLDER, clear_pictures
-from fedsim_np.report.stored import CONFIG, PAGE, WEIGHTS, cell_of, check_run_folder
+from fedsim_np.report.pictures import clear_pictures
+from fedsim_np.runs.stored import CONFIG, FIGURES, PAGE, WEIGHTS, cell_of, check_run_folder
 
 OUTPUT_FILES = (CONFIG, "metrics.csv", "clients.csv", "timings.csv", "evaluation.json", WEIGHTS, PAGE)
 
@@ -61,7 +61,7 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     if name is None:
         return None
     folder = folder_of("--out", name)
-    figures = folder / FOLDER
+    figures = folder / FIGURES
     if figures.is_file():
         raise CommandError(f"--out must have a folder for figures. Got the file '{figures}'.")
     for file in OUTPUT_FILES:
@@ -71,7 +71,7 @@ def _prepare_folder(name: str | None, overwrite: bool) -> Path | None:
     check_run_folder(folder)
     there = [file for file in OUTPUT_FILES if (folder / file).exists()]
     if figures.is_dir() and any(figures.iterdir()):
-        there.append(FOLDER)
+        there.append(FIGURES)
     if there and not overwrite:
         raise CommandError(f"--out '{name}' already holds a run ({', '.join(there)}): use --overwrite to replace it.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
-from fedsim_np.report.stored import Run, read_run
+from fedsim_np.runs.stored import Run, read_run
 
 _COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/seconds": "the simulated seconds"}
 _NOT_CHOICES = ("versions", "command_line", "client_ids")

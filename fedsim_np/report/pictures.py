@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedsim_np.errors import data_error
 from fedsim_np.files import replacing, write_text
+from fedsim_np.runs.stored import FIGURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FOLDER = "figures"
 _INDEX = "figures.json"
 _DPI = 150
 _MOST_PIXELS = 20_000  # of a figure's width or height
@@ -83,7 +83,7 @@ def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) 
     """
     clear_pictures(folder)
     pictures = list(pictures)
-    place = folder / FOLDER
+    place = folder / FIGURES
     place.mkdir(exist_ok=True)
     for picture in pictures:
         with replacing(place / f"{picture.name}.png") as temporary:
@@ -97,7 +97,7 @@ def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) 
 
 def clear_pictures(folder: Path) -> None:
     """Remove the pictures that are stored with a run, and no other file."""
-    index = folder / FOLDER / _INDEX
+    index = folder / FIGURES / _INDEX
     try:
         names = [entry["name"] for entry in json.loads(index.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -105,7 +105,7 @@ def clear_pictures(folder: Path) -> None:
     index.unlink(missing_ok=True)
     for name in names:
         for ending in (".png", ".svg"):
-            path = folder / FOLDER / f"{name}{ending}"
+            path = folder / FIGURES / f"{name}{ending}"
             if _is_name(name) and path.is_file():
                 path.unlink()
 
@@ -150,7 +150,7 @@ def read_pictures(folder: Path) -> list[Picture]:
     DataError
         If the index or a picture is damaged or missing.
     """
-    index = folder / FOLDER / _INDEX
+    index = folder / FIGURES / _INDEX
     if not index.exists():
         return []
     pictures = []
@@ -161,7 +161,7 @@ def read_pictures(folder: Path) -> list[Picture]:
             if not _is_name(name):
                 raise ValueError(f"the name {name!r}")
             alt.encode(), caption.encode()
-            png = (folder / FOLDER / f"{name}.png").read_bytes()
+            png = (folder / FIGURES / f"{name}.png").read_bytes()
             if not _is_png(png):
                 raise ValueError(f"no whole PNG in {name}.png")
             pictures.append(Picture(name, section, alt, caption, png))

@@ -13,7 +13,7 @@ from typing import Any
 from fedsim_np.files import unit_of_bytes, write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture, read_pictures
-from fedsim_np.report.stored import PAGE, Run, check_run_folder, read_run
+from fedsim_np.runs.stored import PAGE, Run, check_run_folder, read_run
 
 TRAIN = "client_work/train/"
 _MOST_ROWS = 40  # of rounds that a table shows

@@ -12,7 +12,6 @@ from typing import Any
 
 from fedsim_np.errors import data_error
 from fedsim_np.files import check_own
-from fedsim_np.report.pictures import FOLDER
 
 # What a spreadsheet takes for a formula, which may call a program, when it opens a CSV file.
 _FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
@@ -20,9 +19,9 @@ _FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 CONFIG, WEIGHTS, PAGE = "config.json", "weights.npz", "report.html"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
 PROMISE = "privacy/epsilon", "privacy/meaning"  # a number, and a text
-CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+CHECKPOINTS, TENSORBOARD, FIGURES = "checkpoints", "tensorboard", "figures"
 _FILES = (CONFIG, *LOGS, "clients.csv", "evaluation.json", WEIGHTS, PAGE)
-_FOLDERS = (CHECKPOINTS, FOLDER, TENSORBOARD, f"{TENSORBOARD}/train", f"{TENSORBOARD}/eval")
+_FOLDERS = (CHECKPOINTS, FIGURES, TENSORBOARD, f"{TENSORBOARD}/train", f"{TENSORBOARD}/eval")
 
 
 def cell_of(text: str) -> str:

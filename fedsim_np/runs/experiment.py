@@ -28,8 +28,16 @@ from fedsim_np.learning.models import Model, ModelWeights
 from fedsim_np.privacy import Guarantee, Sampling
 from fedsim_np.program import build_poisson_sampling_fn, build_sparse_sampling_fn, build_uniform_sampling_fn
 from fedsim_np.program.training import evaluate_weights
-from fedsim_np.run_config import MODELS, OPTIMIZERS, RunConfig
-from fedsim_np.updates import NONE, check_cohort, compressor_of, data_attack_of, network_of, rule_of, sees_all_at_once
+from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig
+from fedsim_np.runs.updates import (
+    NONE,
+    check_cohort,
+    compressor_of,
+    data_attack_of,
+    network_of,
+    rule_of,
+    sees_all_at_once,
+)
 
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16

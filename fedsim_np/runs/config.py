@@ -25,7 +25,7 @@ from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
 from fedsim_np.program import Participation
-from fedsim_np.updates import NONE, check_choices, is_on_data
+from fedsim_np.runs.updates import NONE, check_choices, is_on_data
 
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "sgdm": optimizers.build_sgdm,

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.commands.arguments import CommandError, folder_of
-from fedsim_np.errors import data_error
-from fedsim_np.files import check_own, kind_at, write_text
-from fedsim_np.report.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS, check_run_folder
-from fedsim_np.run_config import RunConfig, read_config_file
+from fedsim_np.errors import CommandError, data_error
+from fedsim_np.files import check_own, folder_of, kind_at, write_text
+from fedsim_np.runs.config import RunConfig, read_config_file
+from fedsim_np.runs.stored import CHECKPOINTS, CONFIG, LOGS, TENSORBOARD, WEIGHTS, check_run_folder
 
 _LOGGER = logging.getLogger(__name__)
 FILES = (CONFIG, *LOGS, WEIGHTS)
