@@ -1044,3 +1044,41 @@ def test_weights_of_another_model_are_named_with_their_file(folder, capsys):
         in error
     )
     assert "Got (3, 4), (4,)." in error
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 3])
+def test_a_finished_run_is_extended(checkpoint_every, folder, capsys):
+    """It ends with what a run of as many rounds in one piece has, but that its configuration says how it was begun."""
+    often = ["--checkpoint-every", str(checkpoint_every)]
+    assert main(train(folder / "whole", *SMALL, *often, "--rounds", "7")) == 0
+    for rounds in (2, 5, 7):
+        assert (
+            main(train(folder / "run", *(() if rounds > 2 else (*SMALL, *often)), "--resume", "--rounds", str(rounds)))
+            == 0
+        )
+    assert main(train(folder / "run", "--resume")) == 0
+    assert "done already: 7 rounds" in capsys.readouterr().out
+    for name in ("metrics.csv", "metrics.jsonl", "weights.npz"):
+        assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    config, whole = (json.loads((folder / run / "config.json").read_bytes()) for run in ("run", "whole"))
+    assert config.pop("first_rounds") == 2
+    assert config == whole
+    assert main(train(folder / "run", "--resume", "--rounds", "3")) == 2
+    assert "Got others for rounds (7 there, 3 here)" in capsys.readouterr().err
+    assert main(["evaluate", str(folder / "run")]) == 0
+
+
+def test_a_run_that_is_being_extended_is_no_finished_one(folder, monkeypatch, capsys):
+    assert main(train(folder / "run", *SMALL, "--rounds", "2")) == 0
+
+    def stopped(self, round_num):
+        raise MemoryError("here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, "cohort", stopped)
+        assert main(train(folder / "run", "--resume", "--rounds", "4")) == 2
+    assert main(["evaluate", str(folder / "run")]) == 2
+    assert "must be a finished run of 4 rounds" in capsys.readouterr().err
+    assert main(train(folder / "run", "--resume")) == 0
+    assert main(train(folder / "whole", *SMALL, "--rounds", "4")) == 0
+    assert (folder / "run" / "weights.npz").read_bytes() == (folder / "whole" / "weights.npz").read_bytes()

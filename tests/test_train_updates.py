@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import fedsim_np as fed
 from fedsim_np.algorithms import ALGORITHMS
 from fedsim_np.cli import main
-from fedsim_np.commands.train_choices import identity
 from fedsim_np.learning import aggregators, attacks, compression
 from fedsim_np.runs import updates
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
+from fedsim_np.runs.training import identity
 
 SMALL = ["--clients", "6", "--epochs", "1", "--rounds", "2", "--batch-size", "50", "--evaluation-clients", "3"]  # of 30
 PRIVATE = ["--algorithm", "fedavg-unweighted", "--noise-multiplier", "0.25"]

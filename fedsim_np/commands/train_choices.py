@@ -15,7 +15,7 @@ from fedsim_np.algorithms import ALGORITHMS, is_dotted
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.runs.config import MODELS, OF_UPDATES, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig, read_config_file
 from fedsim_np.runs.updates import (
     AGGREGATORS,
     ATTACKS,
@@ -134,29 +134,7 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
             raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
-    if stored is not None:
-        differing = [
-            f"{key} ({there.get(key)!r} there, {value!r} here)"
-            for key, value in dataclasses.asdict(config).items()
-            if there.get(key) != value and not (key == "data" and not {value, there.get(key)} & set(NAMED_DATA))
-        ]  # files are compared by what is in them
-        if differing:
-            raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
     return config
-
-
-def identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
-    """Return what two runs must agree in to have the same states: of files their content, wherever they are."""
-    data = {split: of["sha256"] for split, of in files.items()} or config.data
-    chosen = {**dataclasses.asdict(config), "data": data}
-    # What the model does not take says nothing of its states: runs that began before it could be chosen go on.
-    names = ("l2", "invert", "dropout", "stragglers", "min_epochs", "drop_stragglers", *OF_UPDATES)
-    later = {name: getattr(RunConfig, name) for name in names}
-    return {
-        name: value
-        for name, value in chosen.items()
-        if name not in config.unused and not (name in later and value == later[name])
-    }
 
 
 def command_to_resume(arguments: argparse.Namespace) -> str:
