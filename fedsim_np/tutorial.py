@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class Result:
     seconds: list[float]
     evaluation: OrderedDict[str, Mapping[str, Any]]
     weights: ModelWeights
-    clients: list[OrderedDict[str, Any]]
+    clients: Sequence[Mapping[str, Any]]
     loss: LossName
 
 

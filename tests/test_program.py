@@ -47,7 +47,8 @@ def test_a_run_is_its_rounds():
         by_hand, metrics = PROCESS.next(by_hand, [toy_batches()])
         losses.append(metrics["client_work"]["train"]["loss"])
     assert history["client_work/train/loss"] == losses
-    assert history["round_number"] == history["round_num"] == [1, 2, 3, 4]
+    assert history["round_num"] == [1, 2, 3, 4]
+    assert "round_number" not in history
     assert all(seconds >= 0 for seconds in history["training_time_in_seconds"])
     for mine, theirs in zip(state.global_model_weights.trainable, by_hand.global_model_weights.trainable, strict=True):
         np.testing.assert_array_equal(mine, theirs)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fedsim_np as fed
 from fedsim_np.cli import main
 from fedsim_np.report import read_pictures, read_run
-from fedsim_np.runs.stored import cell_of, text_of
+from fedsim_np.tables import cell_of, text_of
 
 
 class Page(HTMLParser):
@@ -125,16 +125,15 @@ def test_figures_are_stored_with_the_run(runs):
 
 
 def test_clients_are_stored_with_the_run(runs):
-    rows = read_run(runs / "a").clients
-    assert len(rows) == 4 * 3
-    assert [row["round_num"] for row in rows[::4]] == ["1", "2", "3"]
-    assert [row["status"] for row in rows[:4]] == ["ok", "empty", "ok", "ok"]
+    clients = read_run(runs / "a").clients
+    assert clients.num_rows == 4 * 3
+    assert clients["round_num"][::4] == [1, 2, 3]
+    assert clients["status"][:4] == ["ok", "empty", "ok", "ok"]
     history = read_run(runs / "a").history
+    losses, sizes, rounds = (np.array(clients[name]) for name in ("loss", "num_examples", "round_num"))
     for number in range(3):
-        mine = [row for row in rows if row["round_num"] == str(number + 1) and int(row["num_examples"])]
-        mean = sum(float(row["loss"]) * int(row["num_examples"]) for row in mine) / sum(
-            int(row["num_examples"]) for row in mine
-        )
+        mine = (rounds == number + 1) & (sizes > 0)
+        mean = (losses * sizes)[mine].sum() / sizes[mine].sum()
         assert mean == pytest.approx(history["client_work/train/loss"][number], rel=1e-5)
 
 
@@ -427,7 +426,7 @@ def test_formulas_in_ids_stay_texts_and_come_back(folder):
     with open(folder / "run" / "clients.csv", encoding="utf-8", newline="") as file:
         cells = [row["client_id"] for row in csv.DictReader(file)]
     assert sorted(cells) == sorted(["'" + ids[0], "'" + ids[1], "'-1", "ann", "'bob"])
-    assert sorted(row["client_id"] for row in read_run(folder / "run").clients) == sorted(ids)
+    assert sorted(read_run(folder / "run").clients["client_id"]) == sorted(ids)
 
 
 DIGIT_IDS = digits([4] * 5).client_ids

@@ -25,7 +25,7 @@ from fedsim_np.runs.config import RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import exclusive_lock
 
-RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "weights.npz")
+RESULT = ("config.json", "metrics.csv", "metrics.jsonl", "clients.csv", "evaluation.json", "weights.npz")
 
 
 def train(out, *arguments):

@@ -30,6 +30,7 @@ from fedsim_np.runs.folder import (
 )
 from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
 from fedsim_np.runs.training import train
+from fedsim_np.tables import Table, cell_of
 
 _INTERRUPTED = 130
 
@@ -65,6 +66,9 @@ def add_parser(commands: Any) -> None:
         description="Print the metrics of a run's model on its clients' test examples, as JSON.",
     )
     evaluate.add_argument("folder", metavar="DIR", help="of fedsim-np train --out")
+    evaluate.add_argument(
+        "--per-client", action="store_true", help="of each client, on its train and its test examples, as CSV"
+    )
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -127,6 +131,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if not os.path.lexists(folder / WEIGHTS):
         rounds = experiment.config.rounds
         raise CommandError(f"'{folder}' must be a finished run of {rounds} rounds: it has no {WEIGHTS} (see --resume).")
-    metrics = experiment.evaluate(load_weights(folder / WEIGHTS, experiment.model_fn()))
+    weights = load_weights(folder / WEIGHTS, experiment.model_fn())
+    if arguments.per_client:
+        table = experiment.evaluate_clients(weights)
+        print(Table(table, client_id=[*map(cell_of, table["client_id"])]).text(), end="")
+        return 0
+    metrics = experiment.evaluate(weights)
     print(as_json({"clients": len(experiment.evaluation_cohort), **metrics}))
     return 0

@@ -26,7 +26,8 @@ from fedsim_np.learning.metrics import finalize
 from fedsim_np.learning.models import SoftmaxRegression, save_weights
 from fedsim_np.report import save_pictures, write_report
 from fedsim_np.report.pictures import clear_pictures
-from fedsim_np.runs.stored import CONFIG, FIGURES, PAGE, WEIGHTS, cell_of, check_run_folder
+from fedsim_np.runs.stored import CONFIG, FIGURES, PAGE, WEIGHTS, check_run_folder
+from fedsim_np.tables import cell_of
 
 OUTPUT_FILES = (CONFIG, "metrics.csv", "clients.csv", "timings.csv", "evaluation.json", WEIGHTS, PAGE)
 

@@ -24,7 +24,7 @@ from fedsim_np.learning.fed_avg import build_unweighted_fed_avg, build_weighted_
 from fedsim_np.learning.fed_avg_schedule import build_weighted_fed_avg_with_optimizer_schedule
 from fedsim_np.learning.fed_buff import build_fed_buff, num_to_begin
 from fedsim_np.learning.fed_dyn import build_fed_dyn
-from fedsim_np.learning.fed_eval import build_fed_eval
+from fedsim_np.learning.fed_eval import build_fed_eval, evaluate_clients
 from fedsim_np.learning.fed_nova import build_fed_nova
 from fedsim_np.learning.fed_prox import build_unweighted_fed_prox, build_weighted_fed_prox
 from fedsim_np.learning.fed_sgd import build_fed_sgd
@@ -90,6 +90,7 @@ __all__ = [
     "compression",
     "confusion_counts",
     "end_with_parent",
+    "evaluate_clients",
     "losses",
     "metrics",
     "models",

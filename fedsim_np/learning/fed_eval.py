@@ -12,10 +12,11 @@ from fedsim_np.learning import metrics
 from fedsim_np.learning.client import Broadcast
 from fedsim_np.learning.engines import DEFAULT_CACHE_BYTES, EngineName, ExecutorArgument, Runner, evaluation_engine
 from fedsim_np.learning.learning_process import LearningProcess, Round, clients_table, cohort_of
-from fedsim_np.learning.models.checks import as_model, initial_weights
-from fedsim_np.learning.models.model import ModelFn
+from fedsim_np.learning.models.checks import ClientBatches, as_model, initial_weights
+from fedsim_np.learning.models.model import ModelFn, ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.learning.type_signatures import with_int64
+from fedsim_np.tables import Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,8 @@ class EvaluationProcess(LearningProcess):
         unfinalized = results.metrics.tolist()
         current = metrics.total(unfinalized or [self.model.initial_metrics()])
         sums = metrics.add(state.client_work[1], current)
-        clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized)
+        finalizers = self.model.metric_finalizers()
+        clients = functools.partial(clients_table, cohort_of(datasets, results), unfinalized, finalizers)
         return state._replace(client_work=((), sums)), self._metrics(current, sums), clients
 
     def _metrics(self, current: metrics.Unfinalized, sums: metrics.Unfinalized) -> metrics.Metrics:
@@ -102,3 +104,43 @@ def build_fed_eval(
     """
     model = as_model(model_fn)
     return EvaluationProcess(model, Runner(evaluation_engine(model, engine), executor, cache_bytes))
+
+
+def evaluate_clients(
+    model_fn: ModelFn,
+    model_weights: ModelWeights,
+    datasets: Sequence[ClientBatches],
+    *,
+    engine: EngineName = "auto",
+    executor: ExecutorArgument = None,
+) -> Table:
+    """Return each client's metrics of a model, finalized.
+
+    Parameters
+    ----------
+    model_fn : callable without arguments that returns a Model, or a Model
+    model_weights : ModelWeights
+    datasets : sequence of Dataset, or of lists of batches
+        One entry per client: their train or their test examples.
+    engine, executor
+        As for `build_fed_eval`.
+
+    Returns
+    -------
+    Table
+        ``client_id``, ``num_examples``, ``status`` ("ok", or "empty") and a column a metric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fedsim_np.learning.models import SoftmaxRegression
+    >>> model = SoftmaxRegression(num_features=2, num_classes=3)
+    >>> batch = {"x": np.ones((4, 2), np.float32), "y": np.int32([[0], [0], [0], [1]])}
+    >>> table = evaluate_clients(model, model.initial_weights(), [Dataset.from_batches([batch], "ann")])
+    >>> print(table.text(), end="")
+    client_id,num_examples,status,sparse_categorical_accuracy,loss
+    ann,4,ok,0.75,1.0986123
+    """
+    process = build_fed_eval(model_fn, engine=engine, executor=executor)
+    state = process.set_model_weights(process.initialize(), model_weights)
+    return Table(process.next(state, datasets).clients.plain())

@@ -24,12 +24,13 @@ from fedsim_np.learning.client import STATUSES, Attendance
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
-from fedsim_np.learning.metrics import Metrics, Unfinalized
+from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, finalize
 from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState, frozen
 from fedsim_np.learning.type_signatures import type_of_initialize, type_of_next, typed_method
 from fedsim_np.profiling import Profile, profiled
+from fedsim_np.tables import ClientsTable
 
 _BYTES = "bytes_up", "bytes_down"
 
@@ -48,30 +49,31 @@ class LearningProcessOutput(_StateAndMetrics):
         For the next round.
     metrics : OrderedDict
         Of the parts: ``distributor``, ``client_work``, ``aggregator``, ``finalizer``.
-    clients : OrderedDict of str to list or ndarray
+    clients : Table
         A table with a row per client in cohort order: ``client_id``, ``num_examples``, ``weight``, ``update_norm``
         (l2, as the client sent it), ``bytes_up`` and ``bytes_down`` (what its message takes, and the server's to it),
         ``status`` ("ok", "empty" or "non-finite update"; of an `Attendance` also "partial" and "absent") and
-        ``metrics`` (unfinalized). It is made when it is asked for.
+        ``metrics`` (unfinalized). It is made when it is asked for; ``clients.to_frame()`` and ``clients.to_csv(path)``
+        have the metrics finalized.
     """
 
-    _make_clients: Callable[[], OrderedDict[str, Any]] = OrderedDict
+    _make_clients: Callable[[], ClientsTable] = ClientsTable
 
     def __new__(
         cls,
         state: LearningAlgorithmState,
         metrics: Metrics,
-        clients: Callable[[], OrderedDict[str, Any]] | OrderedDict[str, Any] | None = None,
+        clients: Callable[[], ClientsTable] | ClientsTable | None = None,
     ) -> LearningProcessOutput:
         """Take the parts; `clients` may be a function that makes the table."""
         self = super().__new__(cls, state, metrics)
-        self._make_clients = clients if callable(clients) else functools.partial(OrderedDict, clients or ())
+        self._make_clients = clients if callable(clients) else lambda: clients or ClientsTable()
         return self
 
     @cached_property
-    def clients(self) -> OrderedDict[str, Any]:
+    def clients(self) -> ClientsTable:
         """The table of the clients."""
-        make, self._make_clients = self._make_clients, OrderedDict  # it holds what clients sent
+        make, self._make_clients = self._make_clients, ClientsTable  # it holds what clients sent
         return make()
 
     @property
@@ -88,9 +90,10 @@ class LearningProcessOutput(_StateAndMetrics):
         return LearningProcessOutput, (self.state, self.metrics, self.clients)
 
 
-def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized]) -> OrderedDict[str, Any]:
+def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], finalizers: Finalizers) -> ClientsTable:
     """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates, and have no `bytes_down`."""
-    table = OrderedDict[str, Any](client_id=list(cohort.ids), num_examples=cohort.num_examples)
+    columns = OrderedDict[str, Any](client_id=list(cohort.ids), num_examples=cohort.num_examples)
+    table = ClientsTable(columns, finalizers, functools.partial(finalize, finalizers))
     if cohort.bytes_down is not None:
         table.update(weight=cohort.client_weights, update_norm=cohort.update_norms)
         table.update(bytes_up=cohort.bytes_up, bytes_down=np.full(len(cohort), cohort.bytes_down, np.int64))
@@ -98,7 +101,7 @@ def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized]) -> Ordered
     return table
 
 
-Round = tuple[LearningAlgorithmState, Metrics, Callable[[], OrderedDict[str, Any]]]
+Round = tuple[LearningAlgorithmState, Metrics, Callable[[], ClientsTable]]
 """A round's state, its metrics, and what makes the table of its clients."""
 
 
@@ -288,12 +291,12 @@ def attendance_of(data: Sequence[Any]) -> list[Attendance]:
 
 
 def with_absent(
-    make: Callable[[], OrderedDict[str, Any]], attendance: Sequence[Attendance], nothing: Unfinalized, bytes_down: int
-) -> OrderedDict[str, Any]:
+    make: Callable[[], ClientsTable], attendance: Sequence[Attendance], nothing: Unfinalized, bytes_down: int
+) -> ClientsTable:
     """Return the table of the clients with rows of those who are absent, in cohort order: they are sent the model."""
     table, is_there = make(), np.array([entry.is_there for entry in attendance])
     of_absent: dict[str, Any] = {"status": "absent", "metrics": nothing, "bytes_down": bytes_down}
-    whole: OrderedDict[str, Any] = OrderedDict()
+    whole = table.without_rows()
     for name, column in table.items():
         values = iter(column)
         if isinstance(column, np.ndarray):

@@ -105,7 +105,7 @@ class TrainingProcess(LearningProcess):
         )
         if isinstance(self.aggregator, KeepsTime):
             metrics["network"] = OrderedDict(seconds=self.aggregator.seconds(aggregated))
-        return new_state, metrics, functools.partial(clients_table, cohort, unfinalized)
+        return new_state, metrics, functools.partial(clients_table, cohort, unfinalized, self._finalizers)
 
     @property
     def parts(self) -> Mapping[str, Any]:
@@ -171,9 +171,12 @@ class TrainingProcess(LearningProcess):
         """Return the model's and the work's."""
         return OrderedDict(self.model.initial_metrics(), **self.client_work.initial_metrics())
 
+    @property
+    def _finalizers(self) -> Finalizers:
+        return OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
+
     def _aggregated(self, unfinalized: Sequence[Unfinalized]) -> Metrics:
-        finalizers = OrderedDict(self.model.metric_finalizers(), **self.client_work.metric_finalizers())
-        return self.metrics_aggregator(finalizers)(unfinalized or Nobody(self.metrics_of_nothing()))
+        return self.metrics_aggregator(self._finalizers)(unfinalized or Nobody(self.metrics_of_nothing()))
 
     def _finalize(self, state: LearningAlgorithmState, update: Arrays) -> tuple[Any, Arrays, Metrics]:
         """Apply the aggregate; if it is not finite, keep weights and optimizer state as they are.

@@ -1,7 +1,15 @@
-"""Rounds, one after another: training runs and what is kept of them."""
+"""Rounds, one after another: training runs and what is kept of them.
+
+`read_run` is above this package (`fedsim_np.runs`), and imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fedsim_np.program.checkpoints import FileProgramStateManager
-from fedsim_np.program.log_files import CSVLogger, JSONLinesLogger
+from fedsim_np.program.log_files import ClientsLogger, CSVLogger, JSONLinesLogger
 from fedsim_np.program.loggers import ConsoleLogger, Logger, MemoryLogger, ResumableLogger, flatten
 from fedsim_np.program.network import Network
 from fedsim_np.program.participation import Participation
@@ -16,8 +24,14 @@ from fedsim_np.program.sampling import (
 from fedsim_np.program.tensorboard import TensorBoardLogger
 from fedsim_np.program.training import run_training_process
 
+if TYPE_CHECKING:
+    from fedsim_np.runs.stored import read_run
+
+_ABOVE = {"read_run": "fedsim_np.runs.stored"}
+
 __all__ = [
     "CSVLogger",
+    "ClientsLogger",
     "ConsoleLogger",
     "FileProgramStateManager",
     "JSONLinesLogger",
@@ -34,5 +48,16 @@ __all__ = [
     "build_uniform_sampling_fn",
     "client_losses_fn",
     "flatten",
+    "read_run",
     "run_training_process",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ABOVE:
+        return getattr(importlib.import_module(_ABOVE[name]), name)
+    raise AttributeError(f"module 'fedsim_np.program' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

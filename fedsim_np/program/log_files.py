@@ -10,9 +10,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import csv
-import io
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
 from fedsim_np.files import HeldFile, as_json, check_own, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
+from fedsim_np.tables import ClientsTable, cell_of, csv_lines
 
 _LOGGER = logging.getLogger(__name__)
 ROUND = "round_num"
@@ -46,6 +47,7 @@ class _FileLogger(abc.ABC):
 
     _form: str
     """What a file must be, for an error's text."""
+    _one_row_a_round = True
 
     def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
         self._path, self._select = Path(check_path("path", path)).absolute(), select
@@ -175,7 +177,8 @@ class _FileLogger(abc.ABC):
             is_lost = there[-1] != round_num
         else:  # a log may begin in mid-run
             is_lost = round_num > 0 and self._path.exists() and rounds[:1] != [round_num + 1]
-        if is_lost or rounds != sorted(set(rounds)):
+        in_order = sorted(set(rounds)) if self._one_row_a_round else sorted(rounds)
+        if is_lost or rounds != in_order:
             found = "none" if not rounds else f"rounds up to {rounds[-1]}"
             rule = f"must have a row of round {round_num}, to go on from there, and rows in order"
             raise data_error(rule, found, path=self._path)
@@ -240,6 +243,12 @@ class CSVLogger(_FileLogger):
         super().resume(round_num)
         self._columns = next(csv.reader(self._lines()), [])
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the file's rows, numbers as numbers, without what a round has no value of."""
+        header, *lines = list(csv.reader(self._read()[0], strict=True)) or [[]]
+        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        return [{name: _value(text) for name, text in row.items() if text} for row in rows]
+
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rows = list(csv.reader(lines, strict=True))
         if rows and rows[0] and rows[0][0].isdecimal():
@@ -251,9 +260,77 @@ class CSVLogger(_FileLogger):
 
 
 def _csv_line(cells: list[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    return csv_lines([cells])
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+class ClientsLogger(_FileLogger):
+    r"""Writes a row a client and round to a CSV file: what `LearningProcessOutput.clients` says, metrics finalized.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that is not there yet, or one that `resume` goes on with.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fedsim_np.tables import ClientsTable
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = ClientsLogger(Path(folder) / "clients.csv")
+    ...     logger.release_clients(ClientsTable({"client_id": ["ann"], "num_examples": [4], "status": ["ok"]}), 1)
+    ...     (Path(folder) / "clients.csv").read_text(encoding="utf-8")
+    'round_num,client_id,num_examples,status\n1,ann,4,ok\n'
+    """
+
+    _form = f"a CSV file with the columns '{ROUND}' and 'client_id' first"
+    _one_row_a_round = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._has_header: bool | None = None
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write nothing: metrics are for others."""
+
+    def release_clients(self, clients: ClientsTable, round_num: int) -> None:
+        """Write a round's rows; one without a client where nobody took part, so that no round is missing."""
+        columns = clients.plain()
+        ids = [cell_of(str(client_id)) for client_id in columns["client_id"]]
+        others = [column for name, column in columns.items() if name != "client_id"]
+        rows = [[round_num, *row] for row in zip(ids, *map(_list, others), strict=True)]
+        self._open()
+        self.restore()
+        if not self._has_header:
+            text = csv_lines([[ROUND, "client_id", *(name for name in columns if name != "client_id")]])
+            self._has_header = True
+        else:
+            text = ""
+        self._append(text + csv_lines(rows or [[round_num, *[""] * len(columns)]]), round_num)
+
+    def resume(self, round_num: int) -> None:
+        """Go on after a round: drop the rows of later ones."""
+        super().resume(round_num)
+        self._has_header = bool(self._lines())
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        raise NotImplementedError  # rows are written together
+
+    def _rounds_of(self, lines: list[str]) -> list[int]:
+        rows = list(csv.reader(lines, strict=True))
+        if rows and (rows[0][:2] != [ROUND, "client_id"] or len(rows) != len(lines) or len({len(r) for r in rows}) > 1):
+            raise ValueError("something else")
+        return [int(row[0]) for row in rows[1:]]
+
+
+def _list(column: Any) -> list[Any]:
+    return column.tolist() if isinstance(column, np.ndarray) else [_plain(value) for value in column]
 
 
 class JSONLinesLogger(_FileLogger):
@@ -280,6 +357,11 @@ class JSONLinesLogger(_FileLogger):
 
     def _line(self, row: Mapping[str, Any]) -> str:
         return as_json(row) + "\n"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the file's rows; what is null there is NaN."""
+        rows = [json.loads(line) for line in self._read()[0]]
+        return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rounds = [json.loads(line)[ROUND] for line in lines]

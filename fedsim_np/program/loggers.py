@@ -6,12 +6,15 @@ Metrics are nested mappings; a logger sees them flat, named by their path: ``cli
 from __future__ import annotations
 
 import datetime
+import math
 import numbers
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TextIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TextIO, runtime_checkable
+
+from fedsim_np.tables import ClientsTable, Table
 
 _MOST_SECONDS = 86400.0 * 9999  # nobody waits longer
 _SHOWN = {
@@ -66,13 +69,38 @@ class ResumableLogger(Logger, Protocol):
         """Go on after a round: forget all later ones."""
 
 
+@runtime_checkable
+class KeepsRows(Protocol):
+    """A logger that can tell again what it was told in rounds before."""
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Return a row a round, with ``round_num``."""
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """A logger that is told the rounds that were told in another process, where a `KeepsRows` stands beside it."""
+
+    def recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take rows of earlier rounds."""
+
+
+@runtime_checkable
+class TakesClients(Protocol):
+    """A logger that is told each round's clients, too."""
+
+    def release_clients(self, clients: ClientsTable, round_num: int) -> None:
+        """Take the table of `LearningProcessOutput.clients`, before the round's metrics."""
+
+
 class MemoryLogger:
     """Keeps every round's metrics in memory, as columns.
 
     Attributes
     ----------
-    history : OrderedDict of str to list
+    history : Table of str to list
         ``round_num`` and one column per metric, all of the same length: NaN where a round did not report a metric.
+        ``history.to_frame()`` is a data frame, ``history.to_csv(path)`` writes a file.
 
     Examples
     --------
@@ -84,13 +112,26 @@ class MemoryLogger:
     """
 
     def __init__(self) -> None:
-        self.history: OrderedDict[str, list[Any]] = OrderedDict(round_num=[])
+        self.history = Table(round_num=[])
 
     def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
         """Add a row."""
         rows = len(self.history["round_num"])
+        flat = flatten(metrics)
+        flat.pop("round_number", None)  # TFF's name for the same
         row: dict[str, Any] = {"round_num": round_num}
-        row.update((f"metric/{name}" if name in row else name, value) for name, value in flatten(metrics).items())
+        row.update((f"metric/{name}" if name in row else name, value) for name, value in flat.items())
+        self._add(row, rows)
+
+    def recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take the rows of rounds that were told in another process, in front of those that are here."""
+        first = next(iter(self.history["round_num"]), math.inf)
+        later, self.history = self.history, Table(round_num=[])
+        earlier = [{"round_num": row["round_num"], **row} for row in rows if row["round_num"] < first]
+        for row in [*earlier, *({name: later[name][i] for name in later} for i in range(later.num_rows))]:
+            self._add(row, len(self.history["round_num"]))
+
+    def _add(self, row: Mapping[str, Any], rows: int) -> None:
         for name in row:
             self.history.setdefault(name, [float("nan")] * rows)
         for name, column in self.history.items():

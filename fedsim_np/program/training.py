@@ -18,7 +18,7 @@ from fedsim_np.learning.models.checks import ClientBatches
 from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.privacy import Guarantee
 from fedsim_np.program.checkpoints import FileProgramStateManager
-from fedsim_np.program.loggers import ConsoleLogger, Logger
+from fedsim_np.program.loggers import ConsoleLogger, KeepsRows, Logger, Recalls, TakesClients
 from fedsim_np.program.network import Network
 from fedsim_np.program.saving import Saver
 
@@ -110,7 +110,8 @@ def run_training_process(
         computed, and raises what goes wrong then; when this function returns, or raises, it is there.
     metrics_managers : iterable of Logger, optional
         Each is told every round's metrics, with ``round_number``, ``communication`` (bytes up and down of all clients)
-        and the seconds of training and evaluation. None: a `ConsoleLogger`.
+        and the seconds of training and evaluation. None: a `ConsoleLogger`. A run that goes on tells a `MemoryLogger`
+        the rounds before, if a `CSVLogger` or a `JSONLinesLogger` stands beside it.
     reshuffle : bool
         Read the datasets in another order every round: tf.data's order of iteration ``round - 1``. By default every
         round reads them in the first iteration's order, as TFF does.
@@ -176,9 +177,7 @@ def run_training_process(
         saved, start = program_state_manager.load_latest(state) if loaded is None else loaded
     if saved is not None:
         state = saved
-        for logger in loggers:
-            if hasattr(logger, "resume"):
-                logger.resume(start or -1)  # round 0 is evaluated again
+        _resume(loggers, start or -1)  # round 0 is evaluated again
     with Saver(program_state_manager, loggers) as saver:
         if start == 0:
             first_metrics = evaluate(state, 0)
@@ -193,6 +192,7 @@ def run_training_process(
             with unchanged(parts, program_state_manager is not None):
                 output = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
             state, metrics = output[0], _metrics_of(output, network)
+            _release_clients(loggers, output, round_num)
             metrics.update(promised_after(round_num))
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
             metrics[ROUND_NUMBER_KEY] = round_num
@@ -206,6 +206,23 @@ def run_training_process(
             if stop:
                 break
     return state
+
+
+def _release_clients(loggers: Sequence[Logger], output: object, round_num: int) -> None:
+    for logger in loggers:
+        if isinstance(logger, TakesClients) and isinstance(output, LearningProcessOutput):
+            logger.release_clients(output.clients, round_num)
+
+
+def _resume(loggers: Sequence[Logger], round_num: int) -> None:
+    """Have loggers go on after a round, and those in memory know the rounds that a file beside them has."""
+    for logger in loggers:
+        if hasattr(logger, "resume"):
+            logger.resume(round_num)
+    rows = next((logger.rows() for logger in loggers if isinstance(logger, KeepsRows)), ())
+    for logger in loggers:
+        if rows and isinstance(logger, Recalls):
+            logger.recall(rows)
 
 
 def _metrics_of(output: LearningProcessOutput | tuple[Any, Any], network: Network | None) -> OrderedDict[str, Any]:

@@ -104,8 +104,8 @@ def _data(run: Run) -> Iterator[str]:
                 sha = str(about.get("sha256", ""))[:12]
                 rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
         yield page.table(["split", "file", "clients", "SHA-256"], rows)
-    cohort = {row.get("client_id"): row.get("num_examples") for row in run.clients}
-    sizes = [int(size) for size in cohort.values() if size is not None and size.isdecimal()]
+    cohort = dict(zip(run.clients.get("client_id", ()), run.clients.get("num_examples", ()), strict=False))
+    sizes = [size for size in cohort.values() if isinstance(size, int)]
     if sizes:
         yield page.paragraph(
             f"{len(sizes)} clients took part, with {sum(sizes):,} examples a round ({min(sizes):,} to "
@@ -156,14 +156,14 @@ def _training(run: Run) -> Iterator[str]:
             f"On the clients' lines and machines that were assumed, the rounds would have taken "
             f"{_total(run, 'network/seconds'):,.0f} s: each as long as its slowest client."
         )
-    left_out = Counter(row["status"] for row in run.clients if row.get("status") not in (None, "ok"))
+    left_out = Counter(status for status in run.clients.get("status", ()) if status not in ("ok", "partial", "absent"))
     if left_out:
         counted = ", ".join(f"{count} {status}" for status, count in left_out.items())
         yield page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which).")
 
 
 def _total(run: Run, column: str) -> float:
-    return sum(value for value in run.history.get(column, ()) if math.isfinite(value))
+    return float(sum(value for value in run.history.get(column, ()) if math.isfinite(value)))
 
 
 def _size(count: float) -> str:

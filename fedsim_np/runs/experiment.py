@@ -38,6 +38,7 @@ from fedsim_np.runs.updates import (
     rule_of,
     sees_all_at_once,
 )
+from fedsim_np.tables import Table
 
 _SHUFFLE_BUFFER = 100
 _MOST_CLASSES = 2**16
@@ -229,6 +230,21 @@ class Experiment:
         """Return the metrics of weights on the clients that are evaluated."""
         return evaluate_weights(self.evaluation_process, weights, self.evaluation_cohort)
 
+    def final_evaluation(self, weights: ModelWeights) -> dict[str, Mapping[str, Any]]:
+        """Return split -> metrics of weights, on the train and on the test examples of clients that are evaluated."""
+        train = evaluate_weights(self.evaluation_process, weights, self._evaluated_on(self.train))
+        return {"train": train, "test": self.evaluate(weights)}
+
+    def evaluate_clients(self, weights: ModelWeights) -> Table:
+        """Return the same of each client: columns ``split``, ``client_id``, ``num_examples``, and a metric each."""
+        tables = {
+            split: learning.evaluate_clients(self.model_fn, weights, datasets)
+            for split, datasets in (("train", self._evaluated_on(self.train)), ("test", self.evaluation_cohort))
+        }
+        splits = [split for split, table in tables.items() for _ in range(table.num_rows)]
+        columns = {name: [v for table in tables.values() for v in table[name]] for name in tables["test"]}
+        return Table(split=splits, **columns)
+
     def is_mostly_paper(self) -> bool:
         """Return whether what the model reads lies in [0, 1], and nearer to 1: `RunConfig.invert` may help."""
         x = self.evaluation_cohort[0].to_arrays()["x"]
@@ -265,12 +281,15 @@ class Experiment:
     @cached_property
     def evaluation_cohort(self) -> list[Dataset]:
         """The test datasets of the clients that are evaluated."""
-        client_ids = self.test.client_ids
+        return self._evaluated_on(self.test)
+
+    def _evaluated_on(self, client_data: ClientData) -> list[Dataset]:
+        client_ids = client_data.client_ids
         size = min(len(client_ids), self.config.evaluation_clients)
         sample = build_sparse_sampling_fn(client_ids, random_seed=_EVALUATION_SEED)
         chosen = client_ids if size == len(client_ids) else sample(0, size)
-        create = self.test.create_dataset_for_client
-        return [self._batched(create(client_id), 100, self.test) for client_id in chosen]
+        create = client_data.create_dataset_for_client
+        return [self._batched(create(client_id), 100, client_data) for client_id in chosen]
 
 
 def _with_float32_labels(batch: Mapping[str, Any]) -> dict[str, Any]:

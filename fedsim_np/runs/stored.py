@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections import OrderedDict
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.errors import data_error
+from fedsim_np.errors import check_path, data_error
 from fedsim_np.files import check_own
-
-# What a spreadsheet takes for a formula, which may call a program, when it opens a CSV file.
-_FORMULA = r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+from fedsim_np.learning.models import ModelWeights, load_weights
+from fedsim_np.program.training import TRAINING_TIME_KEY
+from fedsim_np.runs.config import RunConfig
+from fedsim_np.tables import Table, text_of, values_of
 
 CONFIG, WEIGHTS, PAGE = "config.json", "weights.npz", "report.html"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
+CLIENTS, EVALUATION = "clients.csv", "evaluation.json"
 PROMISE = "privacy/epsilon", "privacy/meaning"  # a number, and a text
+_SECONDS = TRAINING_TIME_KEY, "seconds"  # of a run of 0.1.0's tutorial
 CHECKPOINTS, TENSORBOARD, FIGURES = "checkpoints", "tensorboard", "figures"
-_FILES = (CONFIG, *LOGS, "clients.csv", "evaluation.json", WEIGHTS, PAGE)
+_FILES = (CONFIG, *LOGS, CLIENTS, EVALUATION, WEIGHTS, PAGE)
 _FOLDERS = (CHECKPOINTS, FIGURES, TENSORBOARD, f"{TENSORBOARD}/train", f"{TENSORBOARD}/eval")
-
-
-def cell_of(text: str) -> str:
-    """Return a client's id as a cell of ``clients.csv``: with ``'`` before what a spreadsheet takes for a formula.
-
-    Examples
-    --------
-    >>> cell_of("=1+1"), text_of(cell_of("=1+1")), cell_of("f0000_14")
-    ("'=1+1", '=1+1', 'f0000_14')
-    """
-    return f"'{text}" if re.match(_FORMULA, text) else text
-
-
-def text_of(cell: str) -> str:
-    """Return the client's id that `cell_of` has written as a cell."""
-    return cell[1:] if re.match(f"'{_FORMULA}", cell) else cell
 
 
 def check_run_folder(folder: Path) -> None:
@@ -62,30 +48,40 @@ class Run:
     folder : Path
     config : dict
         What it takes to repeat it, from ``config.json``.
-    history : OrderedDict of str to list of float
+    history : Table of str to list of float
         A column a metric, from ``metrics.csv``; NaN where there is none.
     seconds : list of float
-        Of each round, from ``timings.csv``; none if there is no such file.
+        Of each round's training, from ``timings.csv``; none if there is no such file.
     evaluation : dict
         Split -> metrics, from ``evaluation.json``; none if there is no such file.
-    clients : list of dict
-        A row per client and round, from ``clients.csv``; none if there is no such file.
+    clients : Table
+        A row per client and round, from ``clients.csv``; no columns if there is no such file.
     promise : str
         What noise promises after the last round; empty if there is none.
     """
 
     folder: Path
     config: dict[str, Any]
-    history: OrderedDict[str, list[float]]
+    history: Table
     seconds: list[float]
     evaluation: dict[str, dict[str, Any]]
-    clients: list[dict[str, str]]
+    clients: Table
     promise: str = ""
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def configuration(self) -> RunConfig:
+        """The run's choices, as `fedsim-np train` has them; a `DataError` of a run that was stored otherwise."""
+        return RunConfig.of(self.choices, str(self.folder / CONFIG))
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The final model's; a `DataError` if the run is not finished."""
+        return load_weights(self.folder / WEIGHTS)
 
     @property
     def rounds(self) -> int:
@@ -109,42 +105,57 @@ class Run:
         return chosen
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run's folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of ``fedsim-np train --out`` or ``fedsim-np tutorial --out``.
 
     Raises
     ------
     DataError
         If it is no run's, or a file in it is damaged.
     """
+    folder = Path(check_path("folder", folder))
     if not (folder / "config.json").is_file() or not (folder / "metrics.csv").is_file():
         raise data_error("must be a run's folder, with config.json and metrics.csv", "none", path=folder)
     path = folder / "metrics.csv"
     header, rows = read_table(path)
     if "round_num" not in header:
         raise data_error("must have a column 'round_num'", header, path=path)
-    history = OrderedDict(
-        (name, [_float(path, name, row[name]) for row in rows]) for name in header if name != PROMISE[1]
-    )
+    history = Table((name, [_float(path, name, row[name]) for row in rows]) for name in header if name != PROMISE[1])
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
         raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
     path = folder / "timings.csv"
     names, timings = read_table(path)
-    seconds = [_float(path, "seconds", row["seconds"]) for row in timings if "seconds" in names]
-    if "seconds" in names and (len(seconds) != len(rows) or not all(0 <= value < 1e9 for value in seconds)):
+    name = next((name for name in _SECONDS if name in names), None)
+    told = [row[name] for row in timings if name is not None and row[name]]  # an evaluation before round 1 has none
+    seconds = [_float(path, str(name), text) for text in told]
+    trained = sum(number >= 1 for number in history["round_num"])
+    if name is not None and (len(seconds) != trained or not all(0 <= value < 1e9 for value in seconds)):
         raise data_error("must hold the seconds of each round", "others", path=path)
-    path = folder / "clients.csv"
-    _, clients = read_table(path)
-    for size in (row.get("num_examples", "") for row in clients):
-        if not (size.isascii() and size.isdecimal() and len(size) < 19):
-            raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=path)
-    clients = [{**row, "client_id": text_of(row["client_id"])} if "client_id" in row else row for row in clients]
+    clients = _clients(folder / CLIENTS)
     evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
         raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")
     epsilon, meaning = (rows[-1].get(name, "") for name in PROMISE)
     promise = f"epsilon {epsilon} ({meaning})" * bool(epsilon)
     return Run(folder, _object(folder / "config.json"), history, seconds, evaluation, clients, promise)
+
+
+def _clients(path: Path) -> Table:
+    """Return a table of clients, a row a client and round; rounds of nobody have none."""
+    header, rows = read_table(path)
+    for size in (row.get("num_examples", "") for row in rows):
+        if size and not (size.isascii() and size.isdecimal() and len(size) < 19):
+            raise data_error("column 'num_examples' must hold counts", repr(size[:50]), path=path)
+    rows = [row for row in rows if row.get("client_id") != ""]
+    table = Table((name, values_of([row[name] for row in rows])) for name in header)
+    if "client_id" in table:
+        table["client_id"] = [text_of(row["client_id"]) for row in rows]
+    return table
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from fedsim_np import program
 from fedsim_np._version import versions
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import CommandError, DataError, data_error, shortened
-from fedsim_np.files import check_own
+from fedsim_np.files import as_json, check_own, write_text
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.profiling import Profile, profiled
 from fedsim_np.program.training import is_timing
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import KeptConfig, check_files, check_folder, exclusive_lock, remove_run, staying
-from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.runs.stored import CHECKPOINTS, CLIENTS, EVALUATION, LOGS, TENSORBOARD, WEIGHTS
 
 _EARLIER = "first_rounds"
 """In ``config.json`` of a run that was extended: the rounds that it was begun for, as its states say."""
@@ -103,10 +103,7 @@ def train(
         If the data or a file of the run are damaged or others.
     """
     folder, stored = check_folder(str(folder), resume, overwrite)
-    began = config.rounds
-    if stored is not None:
-        _check_same(config, stored)
-        began = _rounds_begun(stored)
+    began = config.rounds if stored is None else _rounds_begun(config, stored)
     experiment = Experiment(config)
     files = experiment.files()
     if stored is not None:
@@ -130,19 +127,21 @@ def train(
         identified = identity(dataclasses.replace(config, rounds=began), files)
         manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=identified)
         saved, start = manager.load_latest(process.initialize())
-        logs = _logs(folder)
+        logs = _logs(folder, stored is None or (folder / CLIENTS).exists())
         _check_logs(folder, logs, start)
         kept = _kept_config(folder, experiment, files, stored, began)
         if saved is not None and start == config.rounds:
-            _write_weights(folder, experiment, process.get_model_weights(saved))
+            _write_result(folder, experiment, process.get_model_weights(saved))
             return Trained(folder, experiment, start, is_new=False)
-        (folder / WEIGHTS).unlink(missing_ok=True)  # of a run that is extended: the model of fewer rounds
+        for name in (WEIGHTS, EVALUATION):  # of a run that is extended: of the model of fewer rounds
+            (folder / name).unlink(missing_ok=True)
         is_watched = tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
         if is_watched:
-            logs.append(stack.enter_context(_tensorboard(folder)))
+            loggers = [stack.enter_context(_tensorboard(folder)), *loggers]
         if resume and saved is None:  # killed before the first checkpoint, or all of them are damaged
-            for logger in logs:
-                logger.resume(-1)
+            for logger in [*logs.values(), *loggers]:
+                if hasattr(logger, "resume"):
+                    logger.resume(-1)
         stop_fn = None if stopping is None else stack.enter_context(stopping)
         run = functools.partial(
             program.run_training_process,
@@ -154,7 +153,7 @@ def train(
             config.evaluate_every,
             manager,
             config.checkpoint_every,
-            [*logs, kept, *loggers],
+            [*logs.values(), kept, *loggers],
             reshuffle=True,
             stop_fn=stop_fn,
             loaded=(saved, start),
@@ -162,10 +161,10 @@ def train(
             network=experiment.network,
         )
         state, profile = profiled(run) if profiling else (run(), None)
-        reached = _last_round(logs[: len(LOGS)])
+        reached = _last_round([*logs.values()])
         kept.restore()
         if reached == config.rounds:
-            _write_weights(folder, experiment, process.get_model_weights(state))
+            _write_result(folder, experiment, process.get_model_weights(state))
     return Trained(folder, experiment, reached, profile=profile)
 
 
@@ -197,7 +196,9 @@ def _check_same(config: RunConfig, stored: Mapping[str, Any]) -> None:
         raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
 
 
-def _rounds_begun(stored: Mapping[str, Any]) -> int:
+def _rounds_begun(config: RunConfig, stored: Mapping[str, Any]) -> int:
+    """Return for how many rounds a run was begun that is to go on with a configuration, or raise."""
+    _check_same(config, stored)
     began = stored.get(_EARLIER)
     rounds: int = stored["choices"]["rounds"]
     return began if type(began) is int and 0 <= began <= rounds else rounds
@@ -228,20 +229,23 @@ def _kept_config(
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 
-def _logs(folder: Path) -> list[Any]:
-    csv, lines, timings = (folder / name for name in LOGS)
-    return [
-        program.CSVLogger(csv, _is_reproducible),
-        program.JSONLinesLogger(lines, _is_reproducible),
-        program.CSVLogger(timings, is_timing),
-    ]
+def _logs(folder: Path, has_clients: bool) -> dict[str, Any]:
+    """Return the loggers of a run's files by their names; one that began without a file of clients goes on without."""
+    csv, lines, timings = LOGS
+    logs: dict[str, Any] = {
+        csv: program.CSVLogger(folder / csv, _is_reproducible),
+        lines: program.JSONLinesLogger(folder / lines, _is_reproducible),
+        timings: program.CSVLogger(folder / timings, is_timing),
+    }
+    return {**logs, CLIENTS: program.ClientsLogger(folder / CLIENTS)} if has_clients else logs
 
 
-def _check_logs(folder: Path, loggers: Sequence[Any], start: int) -> None:
+def _check_logs(folder: Path, logs: Mapping[str, Any], start: int) -> None:
     """Check that no round up to the one to go on from has been lost; 0 is saved before it is logged."""
     try:
-        for name, logger in zip(LOGS, loggers, strict=True):
-            missing = set(range(start + 1)) - set(logger.rounds()) if start else set()
+        for name, logger in logs.items():
+            wanted = range(name == CLIENTS, start + 1)  # before round 1 nobody takes part
+            missing = set(wanted) - set(logger.rounds()) if start else set()
             if missing:
                 rule = f"must have a row of each round up to {start}, to go on from there"
                 raise data_error(rule, f"none of round {min(missing)}", path=folder / name)
@@ -255,6 +259,14 @@ def _last_round(loggers: Sequence[Any]) -> int:
         logger.restore()
     last: int = loggers[0].rounds()[-1]
     return last
+
+
+def _write_result(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
+    """Write the model and what it is worth, unless they are there."""
+    _write_weights(folder, experiment, weights)
+    if not (folder / EVALUATION).exists():
+        check_own(folder / EVALUATION)
+        write_text(folder / EVALUATION, as_json(experiment.final_evaluation(weights), indent=2) + "\n")
 
 
 def _write_weights(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
