@@ -77,28 +77,24 @@ class ClientsTable(Table):
     """A row a client; ``metrics`` are unfinalized, and finalized in files and data frames, a column each."""
 
     def __init__(
-        self,
-        columns: Any = (),
-        metrics: Iterable[str] = (),
-        finalize: Callable[[Any], Mapping[str, Any]] | None = None,
+        self, columns: Any = (), finalize: Callable[[Sequence[Any]], Mapping[str, list[Any]]] | None = None
     ) -> None:
         super().__init__(columns)
-        self._metrics, self._finalize = tuple(metrics), finalize
+        self._finalize = finalize
 
     def __reduce__(self) -> Any:
         return ClientsTable, (OrderedDict(self),)  # functions of one's own may not travel
 
     def without_rows(self) -> ClientsTable:
         """Return a table without columns, of the same metrics."""
-        return ClientsTable((), self._metrics, self._finalize)
+        return ClientsTable((), self._finalize)
 
     def plain(self) -> Mapping[str, Any]:
         """Return the columns with finalized metrics; their counts stand among the others already."""
         if self._finalize is None:
             return self
         columns = OrderedDict((name, column) for name, column in self.items() if name != "metrics")
-        finalized = [self._finalize(sums) for sums in self["metrics"]]
-        columns.update((n, [of[n] for of in finalized]) for n in self._metrics if not n.startswith("num_"))
+        columns.update(self._finalize(self["metrics"]))
         return columns
 
 

@@ -24,7 +24,7 @@ from fedsim_np.learning.client import STATUSES, Attendance
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.engines import ChunkResult, Runner
 from fedsim_np.learning.engines.engine import check_shapes
-from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, finalize
+from fedsim_np.learning.metrics import Finalizers, Metrics, Unfinalized, finalize_each
 from fedsim_np.learning.models.checks import ClientBatches, as_dataset
 from fedsim_np.learning.models.model import Model, ModelWeights
 from fedsim_np.learning.state import LearningAlgorithmState, frozen
@@ -93,7 +93,8 @@ class LearningProcessOutput(_StateAndMetrics):
 def clients_table(cohort: Cohort, unfinalized: Sequence[Unfinalized], finalizers: Finalizers) -> ClientsTable:
     """Return `LearningProcessOutput.clients`; clients that are evaluated send no updates, and have no `bytes_down`."""
     columns = OrderedDict[str, Any](client_id=list(cohort.ids), num_examples=cohort.num_examples)
-    table = ClientsTable(columns, finalizers, functools.partial(finalize, finalizers))
+    wanted = {name: of for name, of in finalizers.items() if not name.startswith("num_")}  # which is a column already
+    table = ClientsTable(columns, functools.partial(finalize_each, wanted))
     if cohort.bytes_down is not None:
         table.update(weight=cohort.client_weights, update_norm=cohort.update_norms)
         table.update(bytes_up=cohort.bytes_up, bytes_down=np.full(len(cohort), cohort.bytes_down, np.int64))

@@ -307,6 +307,29 @@ def finalize(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
     return OrderedDict((name, trees.map(_reported, figure)) for name, figure in _figures(finalizers, sums).items())
 
 
+def finalize_each(finalizers: Finalizers, unfinalized: Sequence[Mapping[str, Any]]) -> OrderedDict[str, list[Any]]:
+    """Return a column a metric, of clients one by one: what `finalize` makes of each.
+
+    Examples
+    --------
+    >>> dict(finalize_each({"loss": lambda sums: sums[0] / sums[1]}, [{"loss": [1.0, 3.0]}, {"loss": [0.0, 0.0]}]))
+    {'loss': [0.33333334, nan]}
+    """
+
+    def scalars(sums: Any) -> Any:
+        is_plain = type(sums) is list and all(type(value) in (float, int) for value in sums)
+        return [_numpy_scalar(value) for value in sums] if is_plain else trees.map(_numpy_scalar, sums)
+
+    def reported(figure: Any) -> Any:
+        return _reported(figure) if isinstance(figure, np.generic) else trees.map(_reported, figure)
+
+    with np.errstate(all="ignore"):
+        return OrderedDict(
+            (name, [reported(finalizer(scalars(sums[name]))) for sums in unfinalized])
+            for name, finalizer in finalizers.items()
+        )
+
+
 def _figures(finalizers: Finalizers, sums: Mapping[str, Any]) -> Metrics:
     """Return what finalizers make of sums, of the types that they make."""
     if set(finalizers) != set(sums):
