@@ -7,11 +7,10 @@ images.
 
 from __future__ import annotations
 
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 from fedsim_np.learning.optimizers import build_sgdm
 from fedsim_np.program.loggers import MemoryLogger
-from fedsim_np.program.training import evaluate_weights
+from fedsim_np.program.training import TRAINING_TIME_KEY, evaluate_weights, run_training_process
 
 NUM_EPOCHS = 5
 BATCH_SIZE = 20
@@ -32,6 +31,18 @@ SHUFFLE_SEED = 1
 PREFETCH_BUFFER = 10
 CLIENT_LEARNING_RATE = 0.02
 SERVER_LEARNING_RATE = 1.0
+CHOICES: Mapping[str, Any] = {
+    "epochs": NUM_EPOCHS,
+    "batch_size": BATCH_SIZE,
+    "client_lr": CLIENT_LEARNING_RATE,
+    "server_lr": SERVER_LEARNING_RATE,
+    "seed": SHUFFLE_SEED,
+    "sampling": "first",
+    "reshuffle": False,
+    "evaluate_every": 0,
+    "evaluate_as_trained": True,
+}
+"""What ``fedsim-np train`` is told to do the same."""
 
 
 def batch_format_fn(element: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -71,27 +82,6 @@ def build_training_process(loss: LossName = "keras") -> LearningProcess:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round, for whoever watches.
-
-    Attributes
-    ----------
-    number : int
-        From 1.
-    metrics : OrderedDict
-    seconds : float
-        Wall time.
-    status : Counter
-        How many clients had which status, see `LearningProcessOutput.clients`.
-    """
-
-    number: int
-    metrics: OrderedDict[str, Any]
-    seconds: float
-    status: Counter[str]
-
-
-@dataclass(frozen=True)
 class Result:
     """What a run of the tutorial gives.
 
@@ -101,7 +91,7 @@ class Result:
         A column a metric, see `MemoryLogger`.
     seconds : list of float
         Wall time of each round.
-    evaluation : OrderedDict
+    evaluation : mapping
         Split ("train", "test") -> metrics of the final weights on the cohort's examples.
     weights : ModelWeights
         After the last round.
@@ -113,7 +103,7 @@ class Result:
 
     history: OrderedDict[str, list[Any]]
     seconds: list[float]
-    evaluation: OrderedDict[str, Mapping[str, Any]]
+    evaluation: Mapping[str, Mapping[str, Any]]
     weights: ModelWeights
     clients: Sequence[Mapping[str, Any]]
     loss: LossName
@@ -125,7 +115,6 @@ def run(
     num_clients: int = 10,
     num_rounds: int = 10,
     loss: LossName = "keras",
-    on_round: Callable[[Round], None] | None = None,
 ) -> Result:
     """Train on the first clients, and evaluate on their train and test examples.
 
@@ -135,8 +124,6 @@ def run(
         With the fields ``pixels`` and ``label``; the train clients that take part must be in `test` too.
     num_clients, num_rounds : int
     loss : {"keras", "tutorial", "stable"}
-    on_round : callable, optional
-        Told every round.
 
     Returns
     -------
@@ -155,17 +142,23 @@ def run(
         raise data_error("the train clients that take part must be among the test clients", f"no {sorted(absent)}")
     data = OrderedDict(train=make_federated_data(train, client_ids), test=make_federated_data(test, client_ids))
     process = build_training_process(loss)
-    state, logger, seconds, clients = process.initialize(), MemoryLogger(), [], []
-    for round_num in range(1, num_rounds + 1):
-        started = time.perf_counter()
-        output = process.next(state, data["train"])
-        state, metrics = output
-        seconds.append(time.perf_counter() - started)
-        logger.release(metrics, round_num)
-        clients.append(output.clients)
-        if on_round is not None:
-            on_round(Round(round_num, metrics, seconds[-1], Counter(clients[-1]["status"])))
+    logger, clients = MemoryLogger(), _Clients([])
+    state = run_training_process(process, lambda _: data["train"], num_rounds, metrics_managers=[logger, clients])
+    seconds = logger.history.pop(TRAINING_TIME_KEY, [])
     weights = process.get_model_weights(state)
     evaluation_process = build_fed_eval(lambda: SoftmaxRegression(loss=loss))
     evaluation = OrderedDict((split, evaluate_weights(evaluation_process, weights, of)) for split, of in data.items())
-    return Result(logger.history, seconds, evaluation, weights, clients, loss)
+    return Result(logger.history, seconds, evaluation, weights, clients.tables, loss)
+
+
+class _Clients(NamedTuple):
+    """A logger that keeps the tables of clients."""
+
+    tables: list[Mapping[str, Any]]
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Keep none of these."""
+
+    def release_clients(self, clients: Mapping[str, Any], round_num: int) -> None:
+        """Keep a round's."""
+        self.tables.append(clients)

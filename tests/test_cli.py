@@ -18,8 +18,9 @@ import fedsim_np as fed
 from fedsim_np import cli, files, published, tutorial
 from fedsim_np.cli import main
 from fedsim_np.commands import notebook
-from fedsim_np.commands.tutorial import OUTPUT_FILES
 from fedsim_np.datasets.hdf5_writing import write_new
+from fedsim_np.runs.folder import FILES
+from fedsim_np.runs.stored import PAGE
 
 
 def command(files, *arguments):
@@ -60,7 +61,7 @@ def test_verbose_prints_the_tutorials_lines(digit_files, capsys):
 def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
     out = folder / "new" / "run"
     assert main(command(digit_files, "--rounds", 3, "--clients", 4, "--no-figures", "--out", out)) == 0
-    assert sorted(p.name for p in out.iterdir()) == sorted(OUTPUT_FILES)
+    assert sorted(p.name for p in out.iterdir()) == sorted([*FILES, PAGE, "checkpoints"])
     train, test = (fed.datasets.HDF5ClientData(path) for path in digit_files)
     expected = tutorial.run(train, test, num_clients=4, num_rounds=3)
 
@@ -75,8 +76,10 @@ def test_writes_a_run_that_can_be_checked(digit_files, folder, capsys):
         np.testing.assert_array_equal(weights["kernel"], expected.weights.trainable[0])
         np.testing.assert_array_equal(weights["bias"], expected.weights.trainable[1])
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    assert config["rounds"] == 3
-    assert config["client_ids"] == train.client_ids[:4]
+    assert config["choices"]["rounds"] == 3
+    assert config["choices"]["sampling"] == "first"
+    clients = read_csv(out / "clients.csv")
+    assert [row["client_id"] for row in clients] == train.client_ids[:4] * 3
     assert config["data"]["train"]["sha256"] == files.sha256(digit_files[0])
 
 
@@ -85,7 +88,7 @@ def test_two_runs_write_the_same_bytes_but_for_the_seconds(digit_files, folder, 
         assert main(command(digit_files, "--rounds", 2, "--clients", 2, "--out", folder / name)) == 0
     figures = [f"figures/{path.name}" for path in (folder / "a" / "figures").iterdir()]
     # The report shows the seconds, and so does one figure.
-    for name in {*OUTPUT_FILES, *figures} - {"timings.csv", "report.html", "figures/round_costs.png"}:
+    for name in {*FILES, PAGE, *figures} - {"timings.csv", "report.html", "figures/round_costs.png"}:
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
 
 
@@ -142,7 +145,10 @@ def errors(folder, digit_files):
         "not HDF5": (["tutorial", "--train", str(folder / "text.h5"), "--test", test], "must be a whole HDF5 file"),
         "too many clients": ([*command(digit_files), "--clients", "13"], "at least 13 train clients. Got 12"),
         "other test clients": (["tutorial", "--train", train, "--test", str(folder / "others.h5")], "test clients"),
-        "other fields": (["tutorial", "--train", str(folder / "x.h5"), "--test", test], "field 'label': must be there"),
+        "other fields": (
+            ["tutorial", "--train", str(folder / "x.h5"), "--test", test],
+            "there must be at least 10 train clients",
+        ),
         "many digits": ([*command(digit_files), "--rounds", "9" * 5000], "--rounds: must be an integer from 1"),
         "out is a file": ([*command(digit_files), "--out", train], "--out must be a folder"),
         "no client column": (["data", "convert", csv, "--out", out], "--client must name the column or array"),
@@ -243,7 +249,7 @@ def test_a_bad_value_in_a_file_is_one_line(folder, digit_files, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "client 'f0003_03', field 'pixels': values must be finite. Got nan at index (2, 0, 0)" in error
-    assert list((folder / "run").iterdir()) == []
+    assert not {"weights.npz", "report.html"} & {path.name for path in (folder / "run").iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -520,8 +526,8 @@ def test_as_a_module_on_a_narrow_console(folder):
     out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
     assert b"client \\u5199\\u624b: 5 examples" in out
-    config = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
-    assert config["client_ids"] == ["写手"]
+    rows = read_csv(folder / "run" / "clients.csv")
+    assert [row["client_id"] for row in rows] == ["写手"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals and closed pipes are POSIX's here")
@@ -531,12 +537,14 @@ def test_interrupted(digit_files, folder):
         while not process.stdout.readline().strip().startswith(b"3 "):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert error == b"fedsim-np: interrupted\n"
-    assert list((folder / "run").iterdir()) == []
+    assert error == b""
+    assert b"stopped after round " in out
+    assert b"of 100000; to go on: fedsim-np train --resume --out " in out
+    assert not (folder / "run" / "weights.npz").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals and closed pipes are POSIX's here")

@@ -260,7 +260,7 @@ def test_a_file_where_the_figures_go(runs, folder, capsys):
     (folder / "out" / "figures").write_text("mine", encoding="utf-8")
     files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "1", "--rounds", "1"]
     assert main(["tutorial", *files, "--out", str(folder / "out")]) == 2
-    assert "Got the file" in capsys.readouterr().err
+    assert "must be a folder of the run's own. Got a file." in capsys.readouterr().err
     assert main(["tutorial", *files, "--svg"]) == 2
     assert "--svg is about the figures in --out DIR" in capsys.readouterr().err
 
@@ -284,7 +284,7 @@ def test_a_failed_drawing_leaves_no_old_figures_beside_new_numbers(runs, folder,
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedsim_np.commands.tutorial._draw", interrupted)
+    monkeypatch.setattr("fedsim_np.commands.tutorial.write_pages", interrupted)
     assert main(["tutorial", *files, "--out", str(target), "--overwrite"]) == 130
     assert not (target / "report.html").exists()
     assert main(["report", str(target)]) == 0

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C has ended."""
+
 
 @contextlib.contextmanager
 def handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
@@ -27,3 +30,18 @@ def handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> It
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Have the first Ctrl-C end the run after its round, and the second at once; give what tells whether one came."""
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        print("interrupted: the run ends after this round; again to end it at once", flush=True)
+
+    with handling(signal.SIGINT, handle):
+        yield lambda: bool(came)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from fedsim_np import program
 from fedsim_np.commands.arguments import positive
 from fedsim_np.commands.remarks import remark_on_loss
-from fedsim_np.commands.signals import handling
+from fedsim_np.commands.signals import INTERRUPTED, interrupts
 from fedsim_np.commands.train_choices import add_choices, chosen, command_to_resume
 from fedsim_np.errors import CommandError
 from fedsim_np.files import as_json
@@ -31,8 +28,6 @@ from fedsim_np.runs.folder import (
 from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
 from fedsim_np.runs.training import train
 from fedsim_np.tables import Table, cell_of
-
-_INTERRUPTED = 130
 
 
 def add_parser(commands: Any) -> None:
@@ -84,7 +79,7 @@ def _train(arguments: argparse.Namespace) -> int:
             executor=executor,
             tensorboard=arguments.tensorboard,
             loggers=[program.ConsoleLogger(config.rounds)],
-            stopping=_interrupts(),
+            stopping=interrupts(),
             profiling=arguments.profile,
         )
     if not trained.is_new:
@@ -94,7 +89,7 @@ def _train(arguments: argparse.Namespace) -> int:
         print(trained.profile)
     if not trained.is_whole:
         print(f"stopped after round {trained.reached} of {config.rounds}; to go on: {command_to_resume(arguments)}")
-        return _INTERRUPTED
+        return INTERRUPTED
     remark_on_loss(folder / LOGS[0], trained.experiment)
     if trained.experiment.privacy is not None:
         print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.experiment.privacy.after(config.rounds)))
@@ -106,21 +101,6 @@ def _workers(count: int | None) -> contextlib.AbstractContextManager[Executor | 
     if count is None or count == 1:
         return contextlib.nullcontext(None if count is None else "serial")
     return ThreadPoolExecutor(count)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Have the first Ctrl-C end the run after its round, and the second at once; give what tells whether one came."""
-    came: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-        print("interrupted: the run ends after this round; again to end it at once", flush=True)
-
-    with handling(signal.SIGINT, handle):
-        yield lambda: bool(came)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

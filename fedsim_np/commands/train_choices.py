@@ -16,6 +16,7 @@ from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.runs.folder import CONFIG_KEYS
 from fedsim_np.runs.updates import (
     AGGREGATORS,
     ATTACKS,
@@ -60,7 +61,7 @@ _HELP = {
     "invert": "1 - x for x: where paper is 1, as in EMNIST, ink becomes 1",
     "engine": ", ".join(ENGINES),
     "seed": "of everything that is drawn",
-    "evaluate_every": "rounds from one evaluation to the next",
+    "evaluate_every": "rounds from one evaluation to the next; 0: at the end alone",
     "evaluation_clients": "whose test examples are evaluated, at most",
     "checkpoint_every": "rounds from one checkpoint to the next",
     "dropout": "probability that a client is absent from a round",
@@ -75,9 +76,12 @@ _HELP = {
     "delta": "of the privacy that noise promises; 0: 1 over all clients that there are",
     "attack": f"of updates: {described([ATTACKS])}. Of data: {described([DATA_ATTACKS])}",
     "attackers": "their share of all clients, below 1, or how many",
+    "reshuffle": "in another order in every round",
+    "evaluate_as_trained": "evaluate examples as they are trained on, as often, as TFF's tutorial does; or each once",
     "compress": f"what is sent of an update: {described([COMPRESSORS])}",
     "network": f"how fast clients are, each by its id, for the simulated seconds of a round: {described([NETWORKS])}",
-    "sampling": "uniform: so many clients a round; poisson: each by a coin of its own, so many on average",
+    "sampling": "uniform: so many clients a round; poisson: each by a coin of its own, so many on average; "
+    "first: the first so many, in every round",
 }
 
 
@@ -102,7 +106,7 @@ def add_choices(train: argparse.ArgumentParser) -> None:
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what the file sets; its workers and tensorboard, which change no result, are taken as flags."""
     given = read_config_file(arguments.config) if arguments.config is not None else {}
-    if isinstance(given.get("choices"), dict) and set(given) <= {"command", "choices", "data", "versions", "privacy"}:
+    if isinstance(given.get("choices"), dict) and set(given) <= CONFIG_KEYS:
         given = dict(given["choices"])  # a run's own config.json
     try:
         for name, check in (("workers", functools.partial(check_int, minimum=1)), ("tensorboard", check_bool)):

@@ -40,6 +40,9 @@ def data_paths(name: str) -> tuple[str, str]:
         train, test = map(str, sample_paths() if name == "sample" else emnist.download())
         return train, test
     paths = prefix_paths(name)
+    if name.count(",") == 1 and not any(map(os.path.exists, paths)):
+        train, _, test = name.partition(",")
+        paths = train, test
     for path in paths:
         if not os.path.exists(path):
             what = f" Data are {', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5."

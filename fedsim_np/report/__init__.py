@@ -7,7 +7,16 @@ can be compared (`comparison`). Nothing is loaded from elsewhere: no script, no 
 
 from fedsim_np.report.comparison import write_comparison
 from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
-from fedsim_np.report.run_page import write_report
+from fedsim_np.report.run_page import write_pages, write_report
 from fedsim_np.runs.stored import Run, read_run
 
-__all__ = ["Picture", "Run", "read_pictures", "read_run", "save_pictures", "write_comparison", "write_report"]
+__all__ = [
+    "Picture",
+    "Run",
+    "read_pictures",
+    "read_run",
+    "save_pictures",
+    "write_comparison",
+    "write_pages",
+    "write_report",
+]

@@ -87,9 +87,9 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
     drawn = []
     for over, what in (("round_num", "the rounds"), *_COSTS.items()):
-        totals = {sum(v for v in history.get(over, ()) if not math.isnan(v)) for history in histories.values()}
+        totals = {_mean(history.get(over, ())) for history in histories.values()}
         if over != "round_num" and (len(totals) < 2 or not all(over in history for history in histories.values())):
-            continue  # what costs the same tells nothing that rounds do not
+            continue  # where rounds cost the same it tells nothing that they do not
         alt = f"Curves of loss and accuracy over {what} of {len(runs)} runs. At the end, {ends}."
         try:
             picture = Picture.of_curves(histories, alt, over)
@@ -97,6 +97,11 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
             return [page.paragraph(f"Nothing to draw: {error}")]
         drawn.append(page.picture(picture.png, picture.alt, picture.caption, picture.width))
     return drawn
+
+
+def _mean(column: Sequence[float]) -> float:
+    values = [value for value in column if math.isfinite(value)]
+    return sum(values) / max(len(values), 1)
 
 
 def _last(run: Run) -> str:

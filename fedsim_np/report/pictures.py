@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedsim_np.errors import data_error
 from fedsim_np.files import replacing, write_text
-from fedsim_np.runs.stored import FIGURES
+from fedsim_np.runs.stored import FIGURES, FIGURES_INDEX, clear_pictures, is_picture_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_INDEX = "figures.json"
 _DPI = 150
 _MOST_PIXELS = 20_000  # of a figure's width or height
 _CSS_DPI = 96  # how large an inch is on a screen
@@ -92,26 +91,7 @@ def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) 
             with replacing(place / f"{picture.name}.svg") as temporary:
                 temporary.write_bytes(_svg(picture.figure))
     index = [{"name": p.name, "section": p.section, "alt": p.alt, "caption": p.caption} for p in pictures]
-    write_text(place / _INDEX, json.dumps(index, indent=2) + "\n")
-
-
-def clear_pictures(folder: Path) -> None:
-    """Remove the pictures that are stored with a run, and no other file."""
-    index = folder / FIGURES / _INDEX
-    try:
-        names = [entry["name"] for entry in json.loads(index.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        names = []
-    index.unlink(missing_ok=True)
-    for name in names:
-        for ending in (".png", ".svg"):
-            path = folder / FIGURES / f"{name}{ending}"
-            if _is_name(name) and path.is_file():
-                path.unlink()
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.replace("_", "").isalnum()
+    write_text(place / FIGURES_INDEX, json.dumps(index, indent=2) + "\n")
 
 
 def _saved(figure: Figure, **how: Any) -> bytes:
@@ -150,7 +130,7 @@ def read_pictures(folder: Path) -> list[Picture]:
     DataError
         If the index or a picture is damaged or missing.
     """
-    index = folder / FIGURES / _INDEX
+    index = folder / FIGURES / FIGURES_INDEX
     if not index.exists():
         return []
     pictures = []
@@ -158,7 +138,7 @@ def read_pictures(folder: Path) -> list[Picture]:
         entries: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
         for entry in entries:
             name, section, alt, caption = (str(entry[key]) for key in ("name", "section", "alt", "caption"))
-            if not _is_name(name):
+            if not is_picture_name(name):
                 raise ValueError(f"the name {name!r}")
             alt.encode(), caption.encode()
             png = (folder / FIGURES / f"{name}.png").read_bytes()

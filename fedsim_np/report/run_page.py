@@ -12,8 +12,9 @@ from typing import Any
 
 from fedsim_np.files import unit_of_bytes, write_text
 from fedsim_np.report import page
-from fedsim_np.report.pictures import Picture, read_pictures
-from fedsim_np.runs.stored import PAGE, Run, check_run_folder, read_run
+from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
+from fedsim_np.runs.experiment import Experiment
+from fedsim_np.runs.stored import PAGE, Run, check_run_folder, clear_pictures, read_run
 
 TRAIN = "client_work/train/"
 _MOST_ROWS = 40  # of rounds that a table shows
@@ -43,13 +44,27 @@ def write_report(folder: Path, draw: bool = True) -> Path:
     return folder / PAGE
 
 
+def write_pages(folder: Path, experiment: Experiment, *, figures: bool = True, svg: bool = False) -> Path:
+    """Draw a finished run's figures, unless they are not wanted, and make its page; return the page's path."""
+    (folder / PAGE).unlink(missing_ok=True)  # old figures beside new numbers would tell of no run at all
+    clear_pictures(folder)
+    if figures:
+        # Here, and not at the top: matplotlib takes longer to import than a run without figures.
+        from fedsim_np.report.run_pictures import run_pictures
+
+        print("drawing the figures", flush=True)
+        save_pictures(folder, run_pictures(experiment, read_run(folder)), svg=svg)
+    return write_report(folder, draw=False)
+
+
 def _page(run: Run, pictures: Sequence[Picture]) -> str:
     config = run.choices
     lead = (
         f"A run of {run.rounds} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
     )
     if isinstance(config.get("clients"), int):
-        sampled = " a round" * isinstance(run.config.get("choices"), dict)  # every round had clients of its own
+        # Every round had clients of its own, but for the tutorial's.
+        sampled = " a round" * (isinstance(run.config.get("choices"), dict) and config.get("sampling") != "first")
         lead = (
             f"{config['clients']} clients{sampled} trained one model together in {run.rounds} "
             "rounds, without handing over their data: each trained on its own examples, and only what it had learned "

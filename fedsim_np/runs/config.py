@@ -46,9 +46,11 @@ OF_UPDATES = (
     "sampling",
     "compress",
     "network",
+    "reshuffle",
+    "evaluate_as_trained",
 )
-"""What becomes of updates, and whose they are: where all are left as they are, neither a run's file nor its states say
-anything of them, as those of runs that began before they could be chosen."""
+"""What becomes of updates, whose they are, and what the tutorial does otherwise: where all are left as they are,
+neither a run's file nor its states say anything of them, as those of runs that began before they could be chosen."""
 
 _MOST_DRAWN = 10_000  # clients
 _MOST_OF_CONFIG = 2**14  # bytes of a file of choices: TOML's dotted keys take memory by the square of their length
@@ -127,7 +129,7 @@ class RunConfig:
     seed : int
         Of the population, of the cohorts, and of the order in which clients read.
     evaluate_every, checkpoint_every : int
-        Rounds from one to the next.
+        Rounds from one to the next; an `evaluate_every` of 0 leaves the evaluation for the end.
     evaluation_clients : int
         How many clients' test examples are evaluated, at most; who they are is the same in all rounds.
     dropout, stragglers : float
@@ -151,11 +153,16 @@ class RunConfig:
     attackers : float
         A share of all clients, or from 1 on how many; of more than 100,000 clients each attacks with that probability.
     sampling : str
-        "uniform": so many clients in every round; "poisson": each with a probability, so many on average.
+        "uniform": so many clients in every round; "poisson": each with a probability, so many on average; "first": the
+        first so many, in all rounds, who are evaluated, too.
     compress : str
         "none", or one of `updates.COMPRESSORS`.
     network : str
         "none", or one of `updates.NETWORKS`.
+    reshuffle : bool
+        Whether clients read in another order in every round.
+    evaluate_as_trained : bool
+        Whether evaluations read examples as training does, as often, as TFF's tutorial does; or each once.
 
     Raises
     ------
@@ -215,9 +222,11 @@ class RunConfig:
     sampling: str = "uniform"
     compress: str = NONE
     network: str = NONE
+    reshuffle: bool = True
+    evaluate_as_trained: bool = False
 
     def __post_init__(self) -> None:
-        least = {"rounds": 0, "classes": 0, "seed": 0, "population": 0}
+        least = {"rounds": 0, "evaluate_every": 0, "classes": 0, "seed": 0, "population": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "clip" and isinstance(value, int | float) and not isinstance(value, bool):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -120,7 +120,12 @@ class Experiment:
         even = build_sparse_sampling_fn if population > _MANY else build_uniform_sampling_fn
         build = build_poisson_sampling_fn if config.sampling == "poisson" else even
         self._sample = build(self.train.client_ids, random_seed=config.seed)
+        if config.sampling == "first":
+            self._sample = self._first
         self.privacy, self.network = self._promised(), network_of(dataclasses.asdict(config))
+
+    def _first(self, round_num: int, size: int) -> list[str]:
+        return list(self.train.client_ids[:size])
 
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
@@ -255,20 +260,29 @@ class Experiment:
         momentum = getattr(self.config, f"{who}_momentum")
         return OPTIMIZERS[name](rate, momentum) if momentum else OPTIMIZERS[name](rate)
 
+    def sample(self, round_num: int) -> list[str]:
+        """Return the ids of a round's clients."""
+        return list(self._sample(round_num, self.config.clients))
+
+    def each_test_example_once(self) -> list[Dataset]:
+        """Return the test datasets of the clients that are evaluated, whatever else they are evaluated on."""
+        return self._evaluated_on(self.test, once=True)
+
     def cohort(self, round_num: int) -> list[Dataset] | list[Attendance]:
         """Return the datasets of the clients of a round; where some may be absent, what becomes of each."""
         config = self.config
-        chosen = self._sample(round_num, config.clients)
+        chosen = self.sample(round_num)
         if config.dropout or config.stragglers:
             return config.participation.cohort(round_num, chosen, self._trained_on, config.epochs)
         return [self._trained_on(client_id, config.epochs) for client_id in chosen]
 
     def _trained_on(self, client_id: str, epochs: int) -> Dataset:
         """Return what a client reads in a round."""
-        repeated = self._train_dataset(client_id).repeat(epochs)
-        return self._batched(
-            repeated.shuffle(_SHUFFLE_BUFFER, seed=self.config.seed), self.config.batch_size, self.train
-        )
+        return self._as_trained(self._train_dataset(client_id), epochs, self.train)
+
+    def _as_trained(self, dataset: Dataset, epochs: int, client_data: ClientData) -> Dataset:
+        shuffled = dataset.repeat(epochs).shuffle(_SHUFFLE_BUFFER, seed=self.config.seed)
+        return self._batched(shuffled, self.config.batch_size, client_data)
 
     def _batched(self, dataset: Dataset, batch_size: int, client_data: ClientData) -> Dataset:
         x, y = self._fields
@@ -283,12 +297,19 @@ class Experiment:
         """The test datasets of the clients that are evaluated."""
         return self._evaluated_on(self.test)
 
-    def _evaluated_on(self, client_data: ClientData) -> list[Dataset]:
-        client_ids = client_data.client_ids
+    def _evaluated_on(self, client_data: ClientData, once: bool = False) -> list[Dataset]:
+        client_ids: Sequence[str] = client_data.client_ids
         size = min(len(client_ids), self.config.evaluation_clients)
-        sample = build_sparse_sampling_fn(client_ids, random_seed=_EVALUATION_SEED)
-        chosen = client_ids if size == len(client_ids) else sample(0, size)
+        if self.config.sampling == "first":
+            chosen: Sequence[str] = self._first(0, self.config.clients)
+            if absent := sorted({*chosen} - {*client_ids}):
+                raise data_error("the train clients that take part must be among the test clients", f"no {absent}")
+        else:
+            sample = build_sparse_sampling_fn(client_ids, random_seed=_EVALUATION_SEED)
+            chosen = client_ids if size == len(client_ids) else sample(0, size)
         create = client_data.create_dataset_for_client
+        if self.config.evaluate_as_trained and not once:
+            return [self._as_trained(create(client_id), self.config.epochs, client_data) for client_id in chosen]
         return [self._batched(create(client_id), 100, client_data) for client_id in chosen]
 
 

@@ -12,9 +12,23 @@ from typing import Any
 from fedsim_np.errors import CommandError, data_error
 from fedsim_np.files import check_own, folder_of, kind_at, write_text
 from fedsim_np.runs.config import RunConfig, read_config_file
-from fedsim_np.runs.stored import CHECKPOINTS, CLIENTS, CONFIG, EVALUATION, LOGS, TENSORBOARD, WEIGHTS, check_run_folder
+from fedsim_np.runs.stored import (
+    CHECKPOINTS,
+    CLIENTS,
+    CONFIG,
+    EVALUATION,
+    LOGS,
+    PAGE,
+    TENSORBOARD,
+    WEIGHTS,
+    check_run_folder,
+    clear_pictures,
+)
 
 _LOGGER = logging.getLogger(__name__)
+CONFIG_KEYS = frozenset(
+    {"command", "command_line", "client_ids", "choices", "data", "versions", "privacy", "first_rounds"}
+)
 FILES = (CONFIG, *LOGS, CLIENTS, EVALUATION, WEIGHTS)
 _STATES, _EVENTS = "program_state_*", "events.out.tfevents.*"
 _PLACES = {".": FILES, CHECKPOINTS: (_STATES,), f"{TENSORBOARD}/train": (_EVENTS,), f"{TENSORBOARD}/eval": (_EVENTS,)}
@@ -144,7 +158,8 @@ def remove_run(folder: Path) -> None:
     for place, names in _PLACES.items():
         for path in [path for name in names if "*" in name for path in (folder / place).glob(name) if path.is_file()]:
             path.unlink()
-    for name in (*LOGS, CLIENTS, EVALUATION, CONFIG):
+    clear_pictures(folder)
+    for name in (PAGE, *LOGS, CLIENTS, EVALUATION, CONFIG):
         (folder / name).unlink(missing_ok=True)
 
 

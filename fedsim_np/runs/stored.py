@@ -20,6 +20,7 @@ CONFIG, WEIGHTS, PAGE = "config.json", "weights.npz", "report.html"
 LOGS = ("metrics.csv", "metrics.jsonl", "timings.csv")
 CLIENTS, EVALUATION = "clients.csv", "evaluation.json"
 PROMISE = "privacy/epsilon", "privacy/meaning"  # a number, and a text
+FIGURES_INDEX = "figures.json"
 _SECONDS = TRAINING_TIME_KEY, "seconds"  # of a run of 0.1.0's tutorial
 CHECKPOINTS, TENSORBOARD, FIGURES = "checkpoints", "tensorboard", "figures"
 _FILES = (CONFIG, *LOGS, CLIENTS, EVALUATION, WEIGHTS, PAGE)
@@ -188,3 +189,23 @@ def _float(path: Path, name: str, text: str) -> float:
         return float(text) if text else float("nan")
     except ValueError as error:
         raise data_error(f"column '{name}' must hold numbers", repr(text[:50]), path=path) from error
+
+
+def clear_pictures(folder: Path) -> None:
+    """Remove the pictures that are stored with a run, and no other file."""
+    index = folder / FIGURES / FIGURES_INDEX
+    try:
+        names = [entry["name"] for entry in json.loads(index.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        names = []
+    index.unlink(missing_ok=True)
+    for name in names:
+        for ending in (".png", ".svg"):
+            path = folder / FIGURES / f"{name}{ending}"
+            if is_picture_name(name) and path.is_file():
+                path.unlink()
+
+
+def is_picture_name(name: object) -> bool:
+    """Return whether a name may be that of a stored picture."""
+    return isinstance(name, str) and name.replace("_", "").isalnum()

@@ -21,6 +21,7 @@ from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.errors import CommandError, DataError, data_error, shortened
 from fedsim_np.files import as_json, check_own, write_text
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
+from fedsim_np.learning.state import LearningAlgorithmState
 from fedsim_np.profiling import Profile, profiled
 from fedsim_np.program.training import is_timing
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
@@ -71,6 +72,8 @@ def train(
     loggers: Sequence[Any] = (),
     stopping: contextlib.AbstractContextManager[Callable[[], bool]] | None = None,
     profiling: bool = False,
+    experiment: Experiment | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train in a folder, which is made.
 
@@ -89,6 +92,10 @@ def train(
         Entered for the rounds; gives the `stop_fn` of `program.run_training_process`.
     profiling : bool
         Whether to find out where the time goes.
+    experiment : Experiment, optional
+        Of the configuration, where it was made already.
+    about : mapping, optional
+        What else stands in ``config.json``: by which command it was made.
 
     Returns
     -------
@@ -104,7 +111,7 @@ def train(
     """
     folder, stored = check_folder(str(folder), resume, overwrite)
     began = config.rounds if stored is None else _rounds_begun(config, stored)
-    experiment = Experiment(config)
+    experiment = experiment or Experiment(config)
     files = experiment.files()
     if stored is not None:
         check_files(files, stored)
@@ -127,9 +134,10 @@ def train(
         identified = identity(dataclasses.replace(config, rounds=began), files)
         manager = program.FileProgramStateManager(folder / CHECKPOINTS, config=identified)
         saved, start = manager.load_latest(process.initialize())
-        logs = _logs(folder, stored is None or (folder / CLIENTS).exists())
-        _check_logs(folder, logs, start)
-        kept = _kept_config(folder, experiment, files, stored, began)
+        logs = _logs(folder, start == 0 or (folder / CLIENTS).exists())
+        _check_logs(folder, logs, start, config.evaluate_every > 0)
+        made = about or {k: of for k, of in (stored or {}).items() if k in ("command", "command_line", "client_ids")}
+        kept = _kept_config(folder, experiment, files, stored, began, made)
         if saved is not None and start == config.rounds:
             _write_result(folder, experiment, process.get_model_weights(saved))
             return Trained(folder, experiment, start, is_new=False)
@@ -148,13 +156,11 @@ def train(
             process,
             experiment.cohort,
             config.rounds,
-            lambda state, _: experiment.evaluate(state.global_model_weights),
-            lambda _: experiment.evaluation_cohort,
-            config.evaluate_every,
+            *_evaluation(experiment),
             manager,
             config.checkpoint_every,
             [*logs.values(), kept, *loggers],
-            reshuffle=True,
+            reshuffle=config.reshuffle,
             stop_fn=stop_fn,
             loaded=(saved, start),
             privacy=experiment.privacy,
@@ -180,6 +186,17 @@ def identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
         for name, value in chosen.items()
         if name not in config.unused and not (name in later and value == later[name])
     }
+
+
+def _evaluation(experiment: Experiment) -> tuple[Any, Any, int]:
+    """Return what evaluates in mid-run, on what, and how often; nothing if that is left for the end."""
+    if experiment.config.evaluate_every == 0:
+        return None, None, 1
+
+    def evaluate(state: LearningAlgorithmState, data: object) -> Mapping[str, Any]:
+        return experiment.evaluate(state.global_model_weights)
+
+    return evaluate, lambda _: experiment.evaluation_cohort, experiment.config.evaluate_every
 
 
 def _check_same(config: RunConfig, stored: Mapping[str, Any]) -> None:
@@ -214,14 +231,19 @@ def _check_cost(experiment: Experiment) -> None:
 
 
 def _kept_config(
-    folder: Path, experiment: Experiment, files: dict[str, Any], stored: dict[str, Any] | None, began: int
+    folder: Path,
+    experiment: Experiment,
+    files: dict[str, Any],
+    stored: dict[str, Any] | None,
+    began: int,
+    made: Mapping[str, Any],
 ) -> KeptConfig:
     config = experiment.config
     if stored is not None and all(stored["choices"][key] == getattr(config, key) for key in ("data", "rounds")):
         return KeptConfig(folder, None)
     # The run is new, is extended, or its files have moved.
     with_versions = versions("numpy", "h5py") if stored is None else stored["versions"]
-    about = {"command": "train", "choices": config.stored, "data": files, "versions": with_versions}
+    about = {"command": "train", **made, "choices": config.stored, "data": files, "versions": with_versions}
     if experiment.privacy is not None:
         about["privacy"] = experiment.privacy.after(0)["meaning"]
     if began != config.rounds:
@@ -240,11 +262,12 @@ def _logs(folder: Path, has_clients: bool) -> dict[str, Any]:
     return {**logs, CLIENTS: program.ClientsLogger(folder / CLIENTS)} if has_clients else logs
 
 
-def _check_logs(folder: Path, logs: Mapping[str, Any], start: int) -> None:
+def _check_logs(folder: Path, logs: Mapping[str, Any], start: int, evaluates: bool) -> None:
     """Check that no round up to the one to go on from has been lost; 0 is saved before it is logged."""
     try:
         for name, logger in logs.items():
-            wanted = range(name == CLIENTS, start + 1)  # before round 1 nobody takes part
+            # Before round 1 nobody takes part, and perhaps nothing is evaluated.
+            wanted = range(name == CLIENTS or not evaluates, start + 1)
             missing = set(wanted) - set(logger.rounds()) if start else set()
             if missing:
                 rule = f"must have a row of each round up to {start}, to go on from there"

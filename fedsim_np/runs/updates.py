@@ -28,7 +28,7 @@ from fedsim_np.learning.cohort import Cohort
 from fedsim_np.program import Network
 
 NONE = "none"
-SAMPLINGS = ("uniform", "poisson")
+SAMPLINGS = ("uniform", "poisson", "first")
 _MOST = 10_000  # of an integer, such as iterations: a text may be a stranger's, and a round shall end
 
 
