@@ -41,7 +41,8 @@ _LOSS, _NON_FINITE = "client_work/train/loss", "finalizer/update_non_finite"
 class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is not typed
     """A classifier that clients train together: `fit` is a run of ``fedsim-np train`` on one's own arrays.
 
-    Features should be of similar size for one rate to suit them all: put a `StandardScaler` in front.
+    Features should be of similar size for one rate to suit them all: put a `StandardScaler` in front. (It sees all rows at
+    once, which no client could.)
 
     Parameters
     ----------
@@ -96,9 +97,9 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    *What grouping can mean in a search.* The clients who train (`fit`'s `groups`) and the groups that a splitter keeps
-    together (`GroupKFold`: test on clients who did not train; other splitters test on other examples of the same
-    clients) are two things, and scikit-learn passes them on by two rules:
+    In a search the clients who train (`fit`'s `groups`) are one thing, and the groups that a splitter keeps together
+    another: `GroupKFold` tests on clients who did not train, other splitters on other examples of the same clients.
+    scikit-learn passes them on by two rules:
 
     - By default ``GridSearchCV(...).fit(X, y, groups=g)`` and ``cross_val_score(..., groups=g)`` tell the splitter
       alone: every fit is then without groups, of one client. In a pipeline the step's own parameter reaches the
