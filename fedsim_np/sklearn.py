@@ -41,8 +41,8 @@ _LOSS, _NON_FINITE = "client_work/train/loss", "finalizer/update_non_finite"
 class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is not typed
     """A classifier that clients train together: `fit` is a run of ``fedsim-np train`` on one's own arrays.
 
-    Features should be of similar size for one rate to suit them all: put a `StandardScaler` in front. (It sees all rows at
-    once, which no client could.)
+    Features should be of similar size for one rate to suit them all: put a `StandardScaler` in front. (It sees all rows
+    at once, which no client could.)
 
     Parameters
     ----------
