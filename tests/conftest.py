@@ -1,9 +1,13 @@
-"""What the tests share: toy clients, a folder with an awkward name, the stored figures."""
+"""What the tests share: toy clients, a folder with an awkward name, the stored figures, pages that are run."""
 
+import contextlib
+import io
 import json
 import os
+import re
 import signal
 import threading
+import warnings
 from pathlib import Path
 
 import hypothesis
@@ -44,6 +48,35 @@ def shared():
     if "FEDSIM_NP_ACCEPTANCE" not in os.environ:
         pytest.skip("FEDSIM_NP_ACCEPTANCE is not set")
     return Path(os.environ["FEDSIM_NP_ACCEPTANCE"])
+
+
+PAGES = Path(fed.__file__).parent / "docs"
+_BLOCK = re.compile(r"^```(\w+)(?: needs (\w+))?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+def run_page(page, packages=()):
+    """Run a page's blocks of Python in order, in one namespace, which is returned; a block of text is what one prints.
+
+    A block marked "```python needs mlflow" is left out, with its text, unless that package is among `packages`.
+    """
+    text, names, printed = page.read_text(encoding="utf-8"), {}, None
+    blocks = list(_BLOCK.finditer(text))
+    assert len(blocks) == text.count("```") / 2
+    for block in blocks:
+        kind, package, content = block.groups()
+        if kind == "python":
+            is_run = package in (None, *packages)
+            out = io.StringIO()
+            with warnings.catch_warnings(), contextlib.redirect_stdout(out):
+                if package is not None:  # whose warnings are its own
+                    warnings.simplefilter("ignore")
+                if is_run:  # errors name the page's own line
+                    exec(compile("\n" * text.count("\n", 0, block.start(3)) + content, page.name, "exec"), names)
+            printed = out.getvalue()
+        elif kind == "text":
+            assert printed == content or not is_run
+            printed = None
+    return names
 
 
 def digits(sizes, seed=0):

@@ -1,6 +1,7 @@
 """What is installed."""
 
 import configparser
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,14 @@ def test_every_package_is_listed():
     listed = set(setup["options"]["packages"].split())
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("fedsim_np/**/__init__.py")}
     assert listed == found | {"fedsim_np.data"}
+
+
+def test_every_extra_that_is_named_exists():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    files = [ROOT / "README.md", *ROOT.glob("fedsim_np/**/*.py"), *ROOT.glob("fedsim_np/docs/*.md")]
+    named = {name for path in files for name in re.findall(r'"fedsim_np\[(\w+)\]"', path.read_text(encoding="utf-8"))}
+    assert {"tensorboard", "sklearn", "loggers"} <= named <= set(setup["options.extras_require"])
 
 
 def test_the_pages_are_installed():

@@ -225,6 +225,24 @@ def test_your_own_data_in_ten_lines(source, names, folder, monkeypatch, capsys):
     assert float(accuracy) > 0.8  # 0.33 by chance
 
 
+def test_scikit_learn(capsys):
+    pytest.importorskip("sklearn")
+    (code,) = [block for block in blocks("python") if "fed.sklearn" in block]
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 600)
+    names = {"X": 100 + rng.standard_normal((600, 4)) + 2 * np.eye(4)[y], "y": y, "hospital": np.arange(600) % 7}
+    exec(compile(code, "README.md", "exec"), names)
+    score = float(capsys.readouterr().out.split()[-1])
+    assert score > 0.8  # 0.33 by chance
+    assert names["search"].best_estimator_[-1].n_clients_ == 7
+
+
+def test_the_loggers_lines_are_the_pages():
+    (code,) = [block for block in blocks("python") if "MLflowLogger" in block]
+    page = (Path(fed.__file__).parent / "docs" / "loggers.md").read_text(encoding="utf-8")
+    assert all(f"    {line}\n" in page for line in code.splitlines())
+
+
 def test_the_own_data_commands(folder, monkeypatch, capsys):
     (block,) = [block for block in blocks("bash") if "measurements.csv" in block]
     own_data(folder)

@@ -62,6 +62,8 @@ class Experiment:
     Parameters
     ----------
     config : RunConfig
+    client_data : pair of ClientData, optional
+        Train and test data instead of those that the configuration names.
 
     Attributes
     ----------
@@ -76,9 +78,9 @@ class Experiment:
         If there are no such data, or too few clients in them.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, client_data: tuple[ClientData, ClientData] | None = None) -> None:
         self.config = config
-        self.train, self.test = open_data(config.data, config.population, config.seed)
+        self.train, self.test = client_data or open_data(config.data, config.population, config.seed)
         population = len(self.train.client_ids)
         if config.clients > population:
             raise data_error(f"there must be at least {config.clients} train clients", population)
