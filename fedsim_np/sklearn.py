@@ -27,10 +27,10 @@ except ImportError as error:
 
 from fedsim_np.datasets.partition import from_arrays
 from fedsim_np.errors import argument_error, argument_type_error, unknown_name
-from fedsim_np.experiment import Experiment
 from fedsim_np.learning.models import ModelWeights, SoftmaxRegression
 from fedsim_np.program import MemoryLogger, run_training_process
-from fedsim_np.run_config import MODELS, RunConfig
+from fedsim_np.runs.config import MODELS, RunConfig
+from fedsim_np.runs.experiment import Experiment
 from fedsim_np.trees import Arrays
 
 __all__ = ["FederatedClassifier"]
@@ -70,7 +70,8 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Probabilities that a client is absent, or does fewer epochs.
     min_epochs : int
     drop_stragglers : bool
-        See `fedsim_np.run_config.RunConfig` for these and all the others.
+    aggregator, bucket_size, clip, noise_multiplier, delta, attack, attackers, sampling, compress
+        See `fedsim_np.runs.config.RunConfig` for these and all the others.
     engine : str
     random_state : int, RandomState instance or None
         Of the cohorts, of the order in which clients read, and of the first weights of "mlp". An int is the ``--seed``
@@ -150,6 +151,15 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         stragglers: float = 0.0,
         min_epochs: int = 1,
         drop_stragglers: bool = False,
+        aggregator: str = "mean",
+        bucket_size: int = 1,
+        clip: str = "none",
+        noise_multiplier: float = 0.0,
+        delta: float = 0.0,
+        attack: str = "none",
+        attackers: float = 0.2,
+        sampling: str = "uniform",
+        compress: str = "none",
         engine: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -177,6 +187,15 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.stragglers = stragglers
         self.min_epochs = min_epochs
         self.drop_stragglers = drop_stragglers
+        self.aggregator = aggregator
+        self.bucket_size = bucket_size
+        self.clip = clip
+        self.noise_multiplier = noise_multiplier
+        self.delta = delta
+        self.attack = attack
+        self.attackers = attackers
+        self.sampling = sampling
+        self.compress = compress
         self.engine = engine
         self.random_state = random_state
 
@@ -212,7 +231,12 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         experiment = Experiment(config, (data, data))
         process, memory = experiment.training_process(), MemoryLogger()
         state = run_training_process(
-            process, experiment.cohort, config.rounds, metrics_managers=[memory], reshuffle=True
+            process,
+            experiment.cohort,
+            config.rounds,
+            metrics_managers=[memory],
+            reshuffle=True,
+            privacy=experiment.privacy,
         )
         self.classes_, self.n_clients_, self.n_iter_ = classes, num_clients, config.rounds
         self.history_, self._model = memory.history, experiment.model_fn()
