@@ -23,7 +23,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, check_int
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Wrapper, aggregate
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
@@ -92,7 +92,7 @@ class FedDynTraining(LocalTraining):
 
 
 @dataclass(frozen=True)
-class FedDynAggregator(CohortAggregator):
+class FedDynAggregator(Wrapper):
     r"""The server's half: the mean of the updates, and h.
 
     Parameters
@@ -107,7 +107,6 @@ class FedDynAggregator(CohortAggregator):
     alpha: float
     num_clients: int
     inner: Aggregator
-    is_weighted = True
 
     def __post_init__(self) -> None:
         """Check the number of clients."""
