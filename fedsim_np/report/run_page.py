@@ -154,7 +154,7 @@ def _training(run: Run) -> Iterator[str]:
     if _total(run, "network/seconds"):
         yield page.paragraph(
             f"On the clients' lines and machines that were assumed, the rounds would have taken "
-            f"{_total(run, 'network/seconds'):,.0f} s: each as long as its slowest client."
+            f"{_total(run, 'network/seconds'):,.1f} s: each as long as its slowest client."
         )
     left_out = Counter(row["status"] for row in run.clients if row.get("status") not in (None, "ok"))
     if left_out:
