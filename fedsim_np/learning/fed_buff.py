@@ -208,7 +208,8 @@ def build_fed_buff(
     A round is a step of the server. `next` is given the clients that begin before it, `num_to_begin` of them: K, and in
     the first round M + K - 1. Metrics of training and the table are those of clients that begin; the aggregator's are
     the round's seconds and how many steps old the updates are. One that has no examples, or whose update is not finite,
-    counts as an update of zero, as in the unweighted mean.
+    counts as an update of zero, as in the unweighted mean. One that is absent does not begin: more do in the next
+    round. Nothing keeps a client from beginning again while it is under way (``state.aggregator.under_way``).
 
     Parameters
     ----------

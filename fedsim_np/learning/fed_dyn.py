@@ -151,6 +151,9 @@ def build_fed_dyn(
 
     Clients that count weigh alike. h_i is in the state, by client id: the data must have ids.
 
+    With a compressor h adds up what was sent, and each h_i what was meant. On a quadratic `top_k` with feedback costs
+    nothing, `quantize` leaves it off the optimum by a little, and `random_k` and `sign` with feedback may diverge.
+
     Parameters
     ----------
     model_fn : callable without arguments that returns a Model, or a Model

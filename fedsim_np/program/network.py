@@ -6,7 +6,8 @@ r"""How long a round would take: what clients compute, and what travels to them 
     seconds of a round  = those of the slowest client who answers
 
 It is a clock for comparing runs, not a measurement: bytes are those of `LearningProcessOutput.clients`, nobody shares a
-line with another, and the server takes no time.
+line with another, and the server takes no time. Examples are those of the steps: what an algorithm computes beside
+them, a full gradient or a personal model, takes no time either.
 """
 
 from __future__ import annotations
