@@ -13,7 +13,8 @@ them, a full gradient or a personal model, takes no time either.
 from __future__ import annotations
 
 import functools
-import math
+import numbers
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,10 @@ class Network:
         """Check the arguments."""
         for name in ("up", "down", "compute"):
             value = getattr(self, name)
-            if value != math.inf and not check_float(name, value, minimum=0.0):
-                raise argument_error(name, "above 0", value)
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            is_beyond = isinstance(value, int) and value > sys.float_info.max
+            if is_beyond or not (is_number and value > 0):
+                raise argument_error(name, "a number above 0", value)
         if check_float("spread", self.spread, minimum=0.0) > 10:
             raise argument_error("spread", "from 0 to 10", self.spread)
         check_int("seed", self.seed, minimum=0)
