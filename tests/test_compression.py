@@ -61,8 +61,9 @@ def test_quantize_against_the_paper():
     for _ in range(50):
         np.testing.assert_array_equal(compression.quantize(2).compress(one, streams(1))[0], one)
     assert not compression.quantize(2).compress(np.zeros((1, 3), np.float32), streams(1))[0].any()
-    tiny = np.full((1, 4), 1e-30, np.float32)
-    assert np.isfinite(compression.quantize(8).compress(tiny, streams(1))[0]).all()
+    for number in (1e-30, 1e-45):
+        tiny = np.float32([[number, 0, 0, -number]])
+        assert np.isfinite(compression.quantize(8).compress(tiny, streams(1))[0]).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,6 +94,14 @@ def test_random_k_and_sign_by_hand():
     sent, num_bytes = compression.sign().compress(np.float32([[1, -2, 3], [0, -2, 1]]), [])
     np.testing.assert_array_equal(sent, np.float32([[2, -2, 2], [0, -1, 1]]))
     assert num_bytes.tolist() == [5, 6]  # which are 0 takes another bit each
+
+
+@pytest.mark.parametrize(("name", "up"), [("quantize", 8 + 4), ("top_k", 3 * 12), ("random_k", 3 * 8), ("sign", 8 + 2)])
+def test_bytes_of_float64(name, up):
+    """Numbers and scales take 8 bytes, places 4 and zeros a bit as ever."""
+    sent, num_bytes = EVERY[name].compress(VECTOR[np.newaxis].astype(np.float64), streams(1))
+    assert sent.dtype == np.float64
+    assert num_bytes.tolist() == [up]
 
 
 def process_of(compressor, engine="auto", model=None, **keywords):
@@ -281,6 +290,12 @@ def test_bytes_of_what_else_is_sent():
         (fed.learning.build_weighted_fed_avg(toy_model(), fed.learning.optimizers.build_adam(0.1)), weights, weights),
         (fed.learning.build_fed_nova(toy_model(), sgd(0.1)), weights + 8, weights),
     ]
+    mean = fed.learning.aggregators.quantized_mean_factory(7, threshold=0)
+    packed = 4 * (3 + 2) + 4 * (1 + 2)  # of 12 and 3 numbers, four in 4 bytes, and the ranges
+    first += [
+        (fed.learning.build_fed_dyn(toy_model(), 0.1, 0.1, num_clients=2, model_aggregator=mean), packed, weights),
+        (fed.learning.build_fed_nova(toy_model(), sgd(0.1), model_aggregator=mean), packed + 8, weights),
+    ]
     for process, up, down in first:
         clients = process.next(process.initialize(), cohort).clients
         assert clients["bytes_up"].tolist() == [up, up]
@@ -330,6 +345,88 @@ def test_parts_of_ones_own():
         np.testing.assert_allclose(one, other, atol=1e-3)
         assert not np.array_equal(one, other)
     assert set(b.client_work.clients) == {"c0", "c1"}
+
+
+def test_a_message_that_is_not_finite_counts_for_nothing():
+    """Beyond float16 an update is infinite once it is sent: neither it nor its weight is in the mean."""
+    cohort = [point("ann", (1e7, 1e7)), point("bob", (1, 1))]
+    process = fed.learning.build_weighted_fed_avg(LinearRegression(1, 2), sgd(0.5), compressor=Halves(True))
+    output = process.next(process.initialize(), cohort)
+    assert output.clients["status"] == ["non-finite update", "ok"]
+    assert output.clients["weight"].tolist() == [0, 1]
+    np.testing.assert_array_equal(output.state.global_model_weights.trainable[1], (0.5, 0.5))
+    assert set(output.state.client_work.clients) == {"bob"}
+
+
+@dataclass(frozen=True)
+class Careless(compression.Compressor):
+    """What compress gives is an argument."""
+
+    give: object
+
+    def compress(self, tensors, streams):
+        return self.give(tensors)
+
+
+def in_place(tensors):
+    tensors[:] = 0
+    return tensors, 4
+
+
+@pytest.mark.parametrize(
+    ("give", "text"),
+    [
+        (in_place, "read-only"),  # what is left unsent would be nothing
+        (lambda tensors: tensors, r"'compress of Careless' must be \(decoded, num_bytes\)"),
+        (lambda tensors: (tensors[:, :1], 4), "'decoded of compress of Careless' must be arrays of the shapes"),
+        (lambda tensors: (tensors, -4), "'num_bytes of compress of Careless' must be integers >= 0, 2 or one for all"),
+        (lambda tensors: (tensors, 2.5), "'num_bytes of compress"),
+        (lambda tensors: (tensors, np.ones(3, int)), "'num_bytes of compress"),
+    ],
+)
+def test_careless_compressors(give, text):
+    process = process_of(Careless(True, give))
+    with pytest.raises((ValueError, TypeError), match=text):
+        process.next(process.initialize(), random_cohort([4, 4], batch=4))
+
+
+class Odd(LinearRegression):
+    """With a tensor that is a number, and one that is empty."""
+
+    def initial_weights(self):
+        weights = super().initial_weights()
+        return weights._replace(trainable=(*weights.trainable, np.float32(3).reshape(()), np.zeros((0, 2), np.float32)))
+
+    def forward_pass(self, weights, batch):
+        return super().forward_pass(weights._replace(trainable=weights.trainable[:2]), batch)
+
+    def gradient(self, weights, batch, output):
+        gradients = super().gradient(weights._replace(trainable=weights.trainable[:2]), batch, output)
+        return (*gradients, np.float32(1).reshape(()), np.zeros((0, 2), np.float32))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_tensors_of_any_shape(name):
+    process = process_of(EVERY[name], engine="loop", model=Odd(1))
+    output = process.next(process.initialize(), [point("ann", (1,)), point("bob", (3,))])
+    assert output.clients["status"] == ["ok", "ok"]
+    assert output.state.global_model_weights.trainable[2] == np.float32(2.5)
+
+
+def test_a_state_of_another_process():
+    """Without what is counted and kept, feedback would be lost and each round draw the same."""
+    cohort = random_cohort([4, 4], batch=4)
+    plain, process = process_of(None), process_of(EVERY["top_k"])
+    for one, other in ((plain, process), (process, plain)):
+        with pytest.raises(ValueError, match="'state' must be this process's"):
+            one.next(other.next(other.initialize(), cohort).state, cohort)
+    plain, process = (
+        fed.learning.build_scaffold(toy_model(), 0.5, num_clients=2, compressor=compressor)
+        for compressor in (None, EVERY["top_k"])
+    )
+    for one, other in ((plain, process), (process, plain)):
+        with pytest.raises(ValueError, match="'state' must be this process's, which keeps of a client"):
+            one.next(other.next(other.initialize(), cohort).state, cohort)
 
 
 def test_types():

@@ -989,7 +989,7 @@ def test_a_model_that_cannot_be_pickled():
         pass
 
     process = BUILDERS["sgd"](lambda: Local(4, 3), executor=Inline())
-    with pytest.raises(TypeError, match=r"The model Local, or its client work, cannot be pickled.* or use threads"):
+    with pytest.raises(TypeError, match=r"The model Local, its client work or .*cannot be pickled.* or use threads"):
         process.next(process.initialize(), cohort_of(clients([5])))
     with ThreadPoolExecutor(1) as executor:
         assert rounds(BUILDERS["sgd"](lambda: Local(4, 3), executor=executor), [cohort_of(clients([5]))])

@@ -57,11 +57,21 @@ def test_in_a_run():
 
 @pytest.mark.parametrize(
     "change",
-    [{"up": 0}, {"down": -1.0}, {"compute": "fast"}, {"compute": float("nan")}, {"spread": -1.0}, {"seed": -1}],
+    [
+        *({"up": 0}, {"up": 10**400}, {"down": -1.0}, {"compute": "fast"}, {"compute": float("nan")}),
+        *({"spread": -1.0}, {"spread": 1000.0}, {"seed": -1}),
+    ],
 )
 def test_wrong_arguments(change):
     with pytest.raises(ValueError, match=f"'{next(iter(change))}' must be"):
         Network(**{"up": 1.0, "down": 1.0, "compute": 1.0, **change})
+
+
+def test_who_has_no_id_has_no_speed():
+    """All of them would have the same one."""
+    with pytest.raises(ValueError, match="'client_ids' must be of clients with ids"):
+        Network(1.0, 1.0, 1.0, spread=1.0).seconds(["ann", None], 1, 1, 1)
+    assert Network(np.float32(1), np.int64(1), 1).seconds(["ann", None], 1, 1, 1).tolist() == [3, 3]
 
 
 def named(cohort, seconds):
@@ -219,6 +229,23 @@ def test_what_next_asks_for():
     for change in ({"k": 0}, {"m": 0}, {"clock": None}, {"model_aggregator": fed.learning.aggregators.MeanFactory()}):
         with pytest.raises((ValueError, TypeError)):
             buff(**{"clock": Seconds(), "k": 1, "m": 1, **change})
+    other = buff(Seconds(), 2, 3)
+    with pytest.raises(ValueError, match="'state' must be of a process with a buffer of 2 and a concurrency of 3"):
+        other.next(first, data[: fed.learning.num_to_begin(first)])
     robust = buff(Seconds(), 3, 2, model_aggregator=fed.learning.aggregators.MedianFactory())
     assert robust.next(robust.initialize(), data[:4]).metrics["finalizer"]["update_non_finite"] == 0
     assert "network=<seconds=float32>" in str(process.next.type_signature)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf"])
+def test_clocks_that_go_wrong(seconds):
+    process = buff(Seconds(), 1, 2)
+    with pytest.raises(ValueError, match="'clock' must be one that gives 2 finite seconds >= 0"):
+        process.next(process.initialize(), named(random_cohort([4, 4], batch=2), ["1", seconds]))
+
+
+def test_bytes_as_the_buffers_rule_has_them():
+    mean = fed.learning.aggregators.compression_aggregator(weighted=False, threshold=0, quantization_bits=7)
+    process = buff(Seconds(), 1, 1, model_aggregator=mean)
+    output = process.next(process.initialize(), named(random_cohort([4], batch=2), [1]))
+    assert output.clients["bytes_up"].tolist() == [4 * (3 + 2) + 4 * (1 + 2)]

@@ -677,3 +677,39 @@ def test_labels_that_nobody_has_are_empty_frames():
 def test_what_is_no_real_number_is_not_drawn(column):
     with pytest.raises(fed.DataError, match="field 'loss': a history's values must be numbers. Got"):
         plots.learning_curves({"a": {"round_num": [1, 2], "loss": column}})
+
+
+BYTES = "communication/bytes_up"
+
+
+def curves_over(*histories):
+    figure = fed.plots.learning_curves({f"run {i}": h for i, h in enumerate(histories)}, ["loss"], over=BYTES)
+    return figure.axes[0]
+
+
+def test_curves_over_what_rounds_have_cost():
+    """The sum up to each round, in whatever order they are listed; an evaluation before the first one is at 0."""
+    near = {"round_num": [0, 1, 2], "loss": [3.0, 2.0, 1.0], BYTES: [np.nan, 10, 30]}
+    axes = curves_over(near)
+    assert axes.lines[0].get_xdata().tolist() == [0, 10, 40]
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("bytes that clients have sent", "linear")
+    shuffled = {name: [column[i] for i in (2, 0, 1)] for name, column in near.items()}
+    assert curves_over(shuffled).lines[0].get_xdata().tolist() == [0, 10, 40]
+    far = {**near, BYTES: ["", "100", "300"]}
+    assert curves_over(near, far).get_xscale() == "log"
+    assert curves_over([near, far]).lines[0].get_xdata().tolist() == [0, 55, 220]  # two seeds
+
+
+@pytest.mark.parametrize(
+    ("column", "rule"),
+    [
+        (None, "all histories must have 'communication/bytes_up'"),
+        ([1.0, 2.0], "a history's columns must have the same length"),
+        ([1.0, -1.0, 1.0], "must be finite and >= 0. Got -1.0"),
+        ([1.0, np.inf, 1.0], "must be finite and >= 0"),
+    ],
+)
+def test_what_curves_cannot_be_drawn_over(column, rule):
+    history = {"round_num": [0, 1, 2], "loss": [3.0, 2.0, 1.0]}
+    with pytest.raises(fed.DataError, match=rule):
+        curves_over(history if column is None else {**history, BYTES: column})

@@ -6,8 +6,12 @@ r"""Compressed messages: what clients send of their updates, in fewer bytes, and
     C(v)                           what the server decodes: the client's update from there on
     e_i = v - C(v)                 kept for the client, by its id
 
-A `Compressor` works tensor by tensor, and says how many bytes its message takes: indices and scales included. Random
-numbers are drawn from (seed, round, client id). A client that does not count keeps its e_i.
+A `Compressor` works tensor by tensor, and says how many bytes its message takes: indices and scales included, for
+float32 (a number or scale of float64 takes 8 instead of 4). Random numbers are drawn from (seed, round, client id). A
+client that does not count keeps its e_i.
+
+e_i is of the update as it is sent, before the server weighs it: it counts by the weight of the round in which it goes.
+What the server does with C(v) nobody tells the client; an update that a robust rule leaves out is sent for all that.
 
 What is unbiased (`quantize`, and `random_k` times n / K) needs no feedback: the errors of many clients cancel. What
 always errs to the same side (`top_k`, `sign`) does. With it the error that is carried along must shrink: a quantization
@@ -59,8 +63,8 @@ class Compressor(abc.ABC):
 
         Parameters
         ----------
-        tensors : ndarray, shape (k, n)
-            A row a client.
+        tensors : ndarray, shape (k, n), read-only
+            A row a client; n is at least 1.
         streams : sequence of k Generators
             The clients' own; none without a seed.
 
@@ -68,7 +72,7 @@ class Compressor(abc.ABC):
         -------
         decoded : ndarray, shape (k, n)
             What the server has of them.
-        num_bytes : ndarray of int, shape (k,)
+        num_bytes : ndarray of int, shape (k,), or one for all
             What each message takes.
         """
 
@@ -102,16 +106,17 @@ class _Quantize(Compressor):
 
     def compress(self, tensors: Array, streams: Sequence[np.random.Generator]) -> tuple[Array, Array]:
         k, n = tensors.shape
-        levels = np.float32(2 ** (self.bits - 1) - 1)
-        norms = _norms(tensors)
-        steps = np.where(norms > 0, norms, 1) / levels  # float64: tiny norms do not vanish
-        drawn = np.empty((k, n), np.float32)
-        for row, stream in zip(drawn, streams, strict=True):
-            stream.random(out=row, dtype=np.float32)
-        sizes = np.abs(tensors) / steps.astype(tensors.dtype)[:, np.newaxis]
-        sizes = np.minimum(np.floor(sizes + drawn), levels)  # a sum may be rounded up to the next level
-        decoded = np.copysign(sizes * steps[:, np.newaxis].astype(tensors.dtype), tensors)
-        return decoded, np.full(k, 4 + -(-n * self.bits // 8))
+        levels = 2 ** (self.bits - 1) - 1
+        steps = (_norms(tensors) / levels).astype(tensors.dtype)[:, np.newaxis]
+        steps[steps == 0] = 1  # of zeros, and of what is as good as that
+        decoded = np.abs(tensors)
+        decoded /= steps
+        for row, stream in zip(decoded, streams, strict=True):
+            np.add(row, stream.random(n, np.float32), out=row)
+        np.floor(decoded, out=decoded)
+        np.minimum(decoded, levels, out=decoded)  # a sum may be rounded up to the next level
+        decoded *= steps
+        return np.copysign(decoded, tensors, out=decoded), np.full(k, tensors.itemsize + -(-n * self.bits // 8))
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class _TopK(Compressor):
         k, n = tensors.shape
         count = _count(self.fraction, n)
         places = np.argpartition(-np.abs(tensors), count - 1, axis=1)[:, :count]
-        return _only(tensors, places), np.full(k, 8 * count)
+        return _only(tensors, places), np.full(k, (4 + tensors.itemsize) * count)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ class _RandomK(Compressor):
         sent = _only(tensors, np.array(places, np.int64).reshape(k, count))
         if not self.error_feedback:
             sent *= tensors.dtype.type(n / count)
-        return sent, np.full(k, 4 * count)
+        return sent, np.full(k, tensors.itemsize * count)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class _Sign(Compressor):
         n = tensors.shape[1]
         means = np.abs(tensors).mean(axis=1, dtype=np.float64).astype(tensors.dtype)
         planes = 1 + (tensors == 0).any(axis=1)  # another bit each says which are 0, where any is
-        return np.sign(tensors) * means[:, np.newaxis], 4 + planes * -(-n // 8)
+        return np.sign(tensors) * means[:, np.newaxis], tensors.itemsize + planes * -(-n // 8)
 
 
 def quantize(bits: int, seed: int = 0, *, error_feedback: bool = False) -> Compressor:

@@ -25,7 +25,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, argument_type_error, check_int
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Wrapper, aggregate
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import ClientWeighting
 from fedsim_np.learning.cohort import Cohort
@@ -45,7 +45,7 @@ class Clock(Protocol):
     """How long clients are under way: `program.Network` is one."""
 
     def seconds(self, client_ids: Sequence[str], num_examples: Any, bytes_up: Any, bytes_down: Any) -> Array:
-        """Return the seconds of each of k clients, (k,) float64."""
+        """Return the seconds of each of k clients, (k,) float64: finite and >= 0."""
 
 
 class BufferState(NamedTuple):
@@ -78,7 +78,7 @@ class BufferState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BufferFactory(CohortAggregator):
+class BufferFactory(Wrapper):
     """The server's half: the clients of a round begin, and what arrives first is aggregated.
 
     Parameters
@@ -110,6 +110,9 @@ class BufferFactory(CohortAggregator):
         self, state: BufferState, updates: Arrays, cohort: Cohort
     ) -> tuple[BufferState, Arrays, Metrics]:
         """Let the cohort begin, wait until K have arrived, and aggregate these."""
+        if (state.buffer_size, state.concurrency) != (self.buffer_size, self.concurrency):
+            rule = f"of a process with a buffer of {self.buffer_size} and a concurrency of {self.concurrency}"
+            raise argument_error("state", rule, (state.buffer_size, state.concurrency))
         seconds, arrived, under_way = self._waited(state, updates, cohort)
         tau = state.step - np.array([of["step"] for of in arrived], np.float64)
         stacked = trees.stack([of["update"] for of in arrived])
@@ -135,6 +138,8 @@ class BufferFactory(CohortAggregator):
             raise argument_error("data", "of clients with ids (Dataset.with_client_id), since each has its speed", None)
         k, counts, now = len(cohort), cohort.counts, state.seconds
         taken = self.clock.seconds([*map(str, cohort.ids)], cohort.num_examples, cohort.bytes_up, cohort.bytes_down)
+        if np.shape(taken) != (k,) or not (np.isfinite(taken) & (np.asarray(taken) >= 0)).all():
+            raise argument_error("clock", f"one that gives {k} finite seconds >= 0, one a client", taken)
         there = {int(number): of for number, of in state.under_way.items()}
         heap = [(of["arrives"], number) for number, of in there.items()]
         heapq.heapify(heap)
@@ -203,7 +208,8 @@ def build_fed_buff(
     A round is a step of the server. `next` is given the clients that begin before it, `num_to_begin` of them: K, and in
     the first round M + K - 1. Metrics of training and the table are those of clients that begin; the aggregator's are
     the round's seconds and how many steps old the updates are. One that has no examples, or whose update is not finite,
-    counts as an update of zero, as in the unweighted mean.
+    counts as an update of zero, as in the unweighted mean. One that is absent does not begin: more do in the next
+    round. Nothing keeps a client from beginning again while it is under way (``state.aggregator.under_way``).
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.errors import argument_error, check_int
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Wrapper, aggregate
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, StepBatch, Trained
 from fedsim_np.learning.client_work import Local, LocalTraining
@@ -92,7 +92,7 @@ class FedDynTraining(LocalTraining):
 
 
 @dataclass(frozen=True)
-class FedDynAggregator(CohortAggregator):
+class FedDynAggregator(Wrapper):
     r"""The server's half: the mean of the updates, and h.
 
     Parameters
@@ -107,7 +107,6 @@ class FedDynAggregator(CohortAggregator):
     alpha: float
     num_clients: int
     inner: Aggregator
-    is_weighted = True
 
     def __post_init__(self) -> None:
         """Check the number of clients."""
@@ -151,6 +150,9 @@ def build_fed_dyn(
     .. math:: w_i \leftarrow w_i - \eta\,(\nabla F_i(w_i) - h_i + \alpha (w_i - w))
 
     Clients that count weigh alike. h_i is in the state, by client id: the data must have ids.
+
+    With a compressor h adds up what was sent, and each h_i what was meant. On a quadratic `top_k` with feedback costs
+    nothing, `quantize` leaves it off the optimum by a little, and `random_k` and `sign` with feedback may diverge.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ import numpy as np
 from fedsim_np import trees
 from fedsim_np.errors import argument_error
 from fedsim_np.learning.aggregators import Aggregator
-from fedsim_np.learning.aggregators.aggregator import CohortAggregator, aggregate
+from fedsim_np.learning.aggregators.aggregator import Wrapper, aggregate
 from fedsim_np.learning.builders import aggregator_or_mean, server_optimizer
 from fedsim_np.learning.client import Client, ClientResult, Trained
 from fedsim_np.learning.client_work import Local
@@ -87,7 +87,7 @@ class FedNovaTraining(FedProxTraining):
 
 
 @dataclass(frozen=True)
-class FedNovaAggregator(CohortAggregator):
+class FedNovaAggregator(Wrapper):
     """The server's half: the mean of d_i, times that of a_i.
 
     Parameters
@@ -97,7 +97,6 @@ class FedNovaAggregator(CohortAggregator):
     """
 
     inner: Aggregator
-    is_weighted = True
 
     def initialize(self, trainable: Arrays) -> Any:
         """Return the state of the inner one."""

@@ -46,7 +46,7 @@ def client_updates(
     tuple of ndarray, each (k, ...) float32
         Initial minus final weights, an array for each trainable tensor, k clients in cohort order, those who are there:
         what an `Aggregator` is given, to rounding (engines differ in it). An update that is not finite is there as it
-        is.
+        is. With a compressor they are what the server decodes, and zeros for who does not count.
 
     Raises
     ------

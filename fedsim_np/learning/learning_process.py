@@ -80,9 +80,10 @@ class LearningProcessOutput(_StateAndMetrics):
     def communication(self) -> OrderedDict[str, int]:
         """``bytes_up`` and ``bytes_down`` of all clients together, in a round of training.
 
-        A message has the update as a compressor or an aggregator encodes it, else 4 bytes a number, and what the
-        algorithm has clients tell; from the server weights, and arrays of the algorithm's. What is one number for all,
-        such as a learning rate, is not counted.
+        A message has the update as a compressor or an aggregator encodes it, else as it is, and what the algorithm has
+        clients tell; from the server weights, and arrays of the algorithm's, as they are. What is one number for all,
+        such as a learning rate, is not counted. A client that is empty, or whose update is not finite, sends as much as
+        another one; who is absent sends nothing.
         """
         return OrderedDict((name, int(self.clients[name].sum())) for name in _BYTES if name in self.clients)
 

@@ -135,6 +135,9 @@ class TrainingProcess(LearningProcess):
         """Return what the server sends in a round, and what each client sends back; with `reduce`, updates added up."""
         work, of_work = self.client_work, ClientWorkState.of(state)
         round_num = None if of_work.round_num is None else of_work.round_num + 1
+        if (round_num is None) is self._counts_rounds:
+            rule = "this process's (weights of another one's are taken over by set_model_weights)"
+            raise argument_error("state", rule, f"rounds counted: {round_num is not None}")
         sent, kept = Broadcast(state.global_model_weights, of_work.server, round_num), None
         if isinstance(work, LocalTraining) and work.first_iteration:
             datasets = [dataset.skip_iterations(work.first_iteration) for dataset in datasets]

@@ -60,7 +60,7 @@ class ClientWorkState(NamedTuple):
         Raises
         ------
         ValueError
-            If something is kept, and a client has no id or is there twice.
+            If something is kept, and a client has no id or is there twice, or what is kept of one is another process's.
         TypeError
             If what is kept of a new client is no tree that a checkpoint can restore without one to go by.
         """
@@ -76,7 +76,12 @@ class ClientWorkState(NamedTuple):
         if len(set(ids)) < len(ids):
             twice = next(client_id for client_id in ids if ids.count(client_id) > 1)
             raise argument_error("data", "of different clients, since something is kept of each", f"{twice}, twice")
-        return [trees.freeze(self.clients.get(str(client_id), first)) for client_id in ids]
+        kept = [trees.freeze(self.clients.get(str(client_id), first)) for client_id in ids]
+        for of_client in kept:
+            if _names(of_client) != _names(first):
+                rule = f"this process's, which keeps of a client {_names(first)}"
+                raise argument_error("state", rule, _names(of_client))
+        return kept
 
     def after(self, server: Any, cohort: Cohort, kept: Any, work: str) -> ClientWorkState:
         """Return the state after a round: of clients that count, what they sent to be kept, (k, ...), by their ids.
@@ -106,6 +111,10 @@ def frozen(state: LearningAlgorithmState) -> LearningAlgorithmState:
     work = ClientWorkState.of(state)
     rest = trees.freeze(state._replace(client_work=work.server))
     return rest._replace(client_work=work._replace(server=rest.client_work).stored())
+
+
+def _names(tree: Any) -> list[str | None]:
+    return [name for name, _ in trees.children(tree) or ()]
 
 
 def _is_number(leaf: Any) -> bool:

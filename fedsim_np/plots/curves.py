@@ -222,10 +222,11 @@ def _totals(run: History, column: str, text: str) -> dict[float, float]:
     """Return round -> the sum of a column's values up to it; a round without one adds nothing."""
     if column not in run:
         raise data_error(f"all histories must have '{column}', to be drawn over it", f"'{text}' without")
-    values = np.nan_to_num(_numbers(run[column], column), nan=0.0)
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise data_error("what curves are drawn over must be finite and >= 0", values.min(), field=column)
-    return dict(zip(_numbers(run[_ROUND], _ROUND), np.cumsum(values).tolist(), strict=True))
+    costs, rounds = _reported(run, column), sorted(_numbers(run[_ROUND], _ROUND))
+    wrong = [value for value in costs.values() if not value >= 0]  # an infinite one is NaN here
+    if wrong:
+        raise data_error("what curves are drawn over must be finite and >= 0", wrong[0], field=column)
+    return dict(zip(rounds, np.cumsum([costs.get(r, 0.0) for r in rounds]).tolist(), strict=True))
 
 
 def _numbers(column: Any, name: str) -> list[float]:

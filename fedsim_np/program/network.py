@@ -6,12 +6,15 @@ r"""How long a round would take: what clients compute, and what travels to them 
     seconds of a round  = those of the slowest client who answers
 
 It is a clock for comparing runs, not a measurement: bytes are those of `LearningProcessOutput.clients`, nobody shares a
-line with another, and the server takes no time.
+line with another, and the server takes no time. Examples are those of the steps: what an algorithm computes beside
+them, a full gradient or a personal model, takes no time either.
 """
 
 from __future__ import annotations
 
 import functools
+import numbers
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +40,8 @@ class Network:
     compute : float
         Examples a second that a client trains on: the median. Infinity for any of the three: it takes no time.
     spread : float
-        How much clients differ: a speed is the median times :math:`e^{spread \cdot z}` with z standard normal. 0: not
-        at all; 1: of 100 clients the slowest has about a tenth of the median.
+        How much clients differ, from 0 to 10: a speed is the median times :math:`e^{spread \cdot z}` with z standard
+        normal. 0: not at all; 1: of 100 clients the slowest has about a tenth of the median.
     seed : int
 
     Raises
@@ -65,9 +68,12 @@ class Network:
         """Check the arguments."""
         for name in ("up", "down", "compute"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            is_beyond = isinstance(value, int) and value > sys.float_info.max
+            if is_beyond or not (is_number and value > 0):
                 raise argument_error(name, "a number above 0", value)
-        check_float("spread", self.spread, minimum=0.0)
+        if check_float("spread", self.spread, minimum=0.0) > 10:
+            raise argument_error("spread", "from 0 to 10", self.spread)
         check_int("seed", self.seed, minimum=0)
 
     def seconds(self, client_ids: Sequence[str], num_examples: Any, bytes_up: Any, bytes_down: Any) -> Array:
@@ -78,7 +84,15 @@ class Network:
         client_ids : sequence of k str
         num_examples, bytes_up, bytes_down : ndarray, shape (k,), or one number for all
             Examples that each reads, repetitions included, and what its messages take.
+
+        Raises
+        ------
+        ValueError
+            If clients differ, and one has no id.
         """
+        if self.spread and any(client_id is None for client_id in client_ids):
+            rule = "of clients with ids (Dataset.with_client_id), since each has its speeds"
+            raise argument_error("client_ids", rule, None)
         normal = np.array([_normal(self.seed, str(client_id)) for client_id in client_ids]).reshape(-1, 3)
         up, down, compute = np.array([self.up, self.down, self.compute])[:, np.newaxis] * np.exp(self.spread * normal.T)
         return np.asarray(bytes_down / down + np.asarray(num_examples) / compute + bytes_up / up)

@@ -169,7 +169,7 @@ def _training(run: Run) -> Iterator[str]:
     if _total(run, "network/seconds"):
         yield page.paragraph(
             f"On the clients' lines and machines that were assumed, the rounds would have taken "
-            f"{_total(run, 'network/seconds'):,.0f} s: each as long as its slowest client."
+            f"{_total(run, 'network/seconds'):,.1f} s: each as long as its slowest client."
         )
     left_out = Counter(status for status in run.clients.get("status", ()) if status not in ("ok", "partial", "absent"))
     if left_out:

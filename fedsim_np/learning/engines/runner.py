@@ -234,9 +234,9 @@ class Runner:
             pickled = pickle.dumps(work)
         except Exception as error:  # pickling runs code of the user's: anything may be raised
             raise TypeError(
-                f"The model {type(self.engine.model).__name__}, or its client work, cannot be pickled, and so not be "
-                f"sent to the workers of {type(executor).__name__} ({error}). Define it at the top level of a module, "
-                "without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
+                f"The model {type(self.engine.model).__name__}, its client work or its compressor cannot be pickled, "
+                f"and so not be sent to the workers of {type(executor).__name__} ({error}). Define it at the top level "
+                "of a module, without lambdas, or use threads: executor=concurrent.futures.ThreadPoolExecutor()."
             ) from error
         attempt = os.urandom(8)  # Dask knows work by its arguments: a repeated round is not the one that was cancelled
         for chunk in chunks:
