@@ -81,7 +81,7 @@ def expected(folder):
 def compare(found, expected):
     assert len(expected) > 10
     assert {name: found[name] for name in expected} == expected
-    assert set(found) - set(expected) <= {"round_num", *filter(is_timing, found)}
+    assert set(found) - set(expected) <= {"round_num", "round_number", *filter(is_timing, found)}
 
 
 def recipe(name):

@@ -198,7 +198,10 @@ def test_every_algorithm_takes_them(name):
         (["--attackers", "0.5"], "'attackers' must be left at 0.2: a run without an attack does not take it."),
         (["--delta", "0.1"], "'delta' must be left at 0.0: a run without noise does not take it."),
         ([*PRIVATE, "--delta", "1"], "'delta' must be a finite float >= 0 and < 1. Got 1.0."),
-        (["--sampling", "poison"], "'sampling' must be one of uniform, poisson. Got 'poison'. Did you mean 'poisson'?"),
+        (
+            ["--sampling", "poison"],
+            "'sampling' must be one of uniform, poisson, first. Got 'poison'. Did you mean 'poisson'?",
+        ),
         (["--noise-multiplier", "1", "--clip", "1"], "'noise_multiplier' must be 0 with fedavg: "),
         (["--noise-multiplier", "1"], "alike and send nothing else, as in fedavg-unweighted, fedprox-unweighted. Got"),
         (
