@@ -60,6 +60,8 @@ class Algorithm(NamedTuple):
         Those that may be given and say nothing: of runs that began before it was told who takes them.
     plain_steps : bool
         Whether clients take steps of plain SGD, at the rate ``client_lr``.
+    takes_no_steps : bool
+        Whether they take none at all: the clients' optimizer says nothing.
     weighted : bool or None
         Whether clients are weighted; None: it takes no aggregator. Others have one as ``model_aggregator`` among the
         keywords, if a run is told one.
@@ -72,6 +74,7 @@ class Algorithm(NamedTuple):
     takes: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     plain_steps: bool = False
+    takes_no_steps: bool = False
     weighted: bool | None = None
     private: bool = False
 
@@ -152,7 +155,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         ("proximal_strength",),
         private=True,
     ),
-    "fedsgd": _Weighted(_fed_sgd, "one step of the server a round", ignores=_EARLIER),
+    "fedsgd": _Weighted(_fed_sgd, "one step of the server a round", ignores=_EARLIER, takes_no_steps=True),
     "scaffold": _Weighted(_scaffold, "control variates against drift", ("scaffold_option",), plain_steps=True),
     "fed_dyn": _Weighted(_fed_dyn, "a dynamic regulariser", ("alpha",), plain_steps=True),
     "fed_nova": _Weighted(_of(learning.build_fed_nova), "updates over the number of steps"),

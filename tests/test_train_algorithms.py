@@ -119,7 +119,7 @@ def test_help_is_made_from_the_registry(capsys):
     said = "".join(capsys.readouterr().out.split())
     for name, algorithm in ALGORITHMS.items():
         assert "".join(f"{name}: {algorithm.about}".split()) in said
-    assert "of" + ",".join(name for name in ALGORITHMS if "proximal_strength" in algorithm_of(name).takes) in said
+    assert ",".join(name for name in ALGORITHMS if "proximal_strength" in algorithm_of(name).takes) in said
 
 
 OWN = """

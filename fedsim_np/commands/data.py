@@ -11,6 +11,7 @@ from typing import Any
 from fedsim_np.commands import convert
 from fedsim_np.commands.arguments import above_zero, add_output, positive, print_help, seed, writers
 from fedsim_np.commands.outputs import output_paths, write_splits
+from fedsim_np.commands.progress import Counter, counted
 from fedsim_np.datasets import SyntheticClientData, check_hdf5, describe, emnist, synthetic
 from fedsim_np.datasets.handwriting import SPLITS
 from fedsim_np.datasets.named import NAMED_DATA
@@ -135,5 +136,6 @@ def _download(arguments: argparse.Namespace) -> int:
 
 def _synthesize(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments.out, SPLITS, arguments.overwrite)
-    write_splits(paths, {split: _writers(arguments, split) for split in SPLITS})
+    counter = Counter("writers drawn", len(SPLITS) * arguments.clients)
+    write_splits(paths, {split: counted(_writers(arguments, split), counter) for split in SPLITS})
     return 0

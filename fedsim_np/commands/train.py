@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from fedsim_np import program
 from fedsim_np.commands.arguments import positive
+from fedsim_np.commands.progress import MovingLine
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.signals import INTERRUPTED, interrupts
 from fedsim_np.commands.train_choices import add_choices, chosen, command_to_resume
@@ -25,7 +27,7 @@ from fedsim_np.runs.folder import (
     check_folder,
     read_stored,
 )
-from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS, read_run
 from fedsim_np.runs.training import train
 from fedsim_np.tables import Table, cell_of
 
@@ -39,21 +41,29 @@ def add_parser(commands: Any) -> None:
         "moment is resumed by the same command with --resume, and ends with the same bytes as one that was not.",
     )
     add_choices(train)
-    train.add_argument("--workers", metavar="N", type=positive, help="threads; they change no bit of the result")
     train.add_argument(
-        "--profile", action="store_true", help="say in the end where the time went: reading, orders, training, ..."
+        "--workers", metavar="N", type=positive, help="How many threads compute; they change no bit of the result."
     )
     train.add_argument(
-        "--tensorboard", action="store_true", help=f"event files for TensorBoard too, in DIR/{TENSORBOARD}"
+        "--profile", action="store_true", help="Say in the end where the time went: reading, orders, training, ..."
     )
-    train.add_argument("--out", metavar="DIR", required=True, help=f"folder for {', '.join(FILES)} and {CHECKPOINTS}")
+    train.add_argument(
+        "--tensorboard", action="store_true", help=f"Write event files for TensorBoard too, in DIR/{TENSORBOARD}."
+    )
+    train.add_argument(
+        "--out", metavar="DIR", required=True, help=f"The folder for {', '.join(FILES)} and {CHECKPOINTS}."
+    )
+    told = train.add_mutually_exclusive_group()
+    told.add_argument("--verbose", action="store_true", help="Print a line a round on a terminal, too.")
+    told.add_argument("--quiet", action="store_true", help="Print nothing but what is wrong.")
+    told.add_argument("--json", action="store_true", help="Print the result alone, as JSON.")
     how = train.add_mutually_exclusive_group()
     how.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run in DIR, if there is one; with --rounds MORE to more rounds",
+        help="Go on with the run in DIR, if there is one; with --rounds MORE to more rounds.",
     )
-    how.add_argument("--overwrite", action="store_true", help="remove the run in DIR first")
+    how.add_argument("--overwrite", action="store_true", help="Remove the run in DIR first.")
     train.set_defaults(run=_train)
     evaluate = commands.add_parser(
         "evaluate",
@@ -70,27 +80,41 @@ def add_parser(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
     config = chosen(arguments, stored)
-    with _workers(arguments.workers) as executor:
-        trained = train(
-            config,
-            folder,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            executor=executor,
-            tensorboard=arguments.tensorboard,
-            loggers=[program.ConsoleLogger(config.rounds)],
-            stopping=interrupts(),
-            profiling=arguments.profile,
-        )
-    if not trained.is_new:
-        print(f"done already: {config.rounds} rounds in {folder}")
-        return 0
+    is_silent = arguments.quiet or arguments.json
+    is_moving = not is_silent and not arguments.verbose and sys.stdout is not None and sys.stdout.isatty()
+    moving = MovingLine(sys.stdout) if is_moving else None
+    console = [] if is_silent else [program.ConsoleLogger(config.rounds, cast(TextIO | None, moving))]
+    try:
+        with _workers(arguments.workers) as executor:
+            trained = train(
+                config,
+                folder,
+                resume=arguments.resume,
+                overwrite=arguments.overwrite,
+                executor=executor,
+                tensorboard=arguments.tensorboard,
+                loggers=console,
+                stopping=interrupts(),
+                profiling=arguments.profile,
+            )
+    finally:
+        if moving is not None:
+            moving.end()
     if trained.profile is not None:
-        print(trained.profile)
+        print(trained.profile, file=sys.stderr if is_silent else sys.stdout)
     if not trained.is_whole:
-        print(f"stopped after round {trained.reached} of {config.rounds}; to go on: {command_to_resume(arguments)}")
+        again = f"stopped after round {trained.reached} of {config.rounds}; to go on: {command_to_resume(arguments)}"
+        print(again, file=sys.stderr if is_silent else sys.stdout)
         return INTERRUPTED
+    if arguments.json:
+        print(as_json({"folder": str(folder), "rounds": config.rounds, **read_run(folder).evaluation}))
+    if not trained.is_new:
+        if not is_silent:
+            print(f"done already: {config.rounds} rounds in {folder}")
+        return 0
     remark_on_loss(folder / LOGS[0], trained.experiment)
+    if is_silent:
+        return 0
     if trained.experiment.privacy is not None:
         print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.experiment.privacy.after(config.rounds)))
     print(f"done: {config.rounds} rounds in {folder}")

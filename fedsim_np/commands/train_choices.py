@@ -9,11 +9,12 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedsim_np.algorithms import ALGORITHMS, is_dotted
+from fedsim_np.algorithms import ALGORITHMS, algorithm_of, is_dotted
 from fedsim_np.datasets.named import NAMED_DATA
-from fedsim_np.errors import CommandError, check_bool, check_int, data_error
+from fedsim_np.errors import CommandError, check_bool, check_int, data_error, did_you_mean
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig, read_config_file
 from fedsim_np.runs.folder import CONFIG_KEYS
@@ -33,74 +34,134 @@ def _takers(parameter: str) -> str:
     return ", ".join(name for name, of in ALGORITHMS.items() if parameter in of.takes)
 
 
-_HELP = {
-    "data": f"{', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5",
-    "population": "clients of synthetic and fedprox-synthetic; 0: 3383 and 30",
-    "clients": "clients a round",
-    "rounds": "how many",
-    "epochs": "of each client in a round",
-    "batch_size": "examples",
-    "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
-    + "; or package.module:name of your own, see fedsim_np.algorithms",
-    "proximal_strength": "of " + _takers("proximal_strength"),
-    "scaffold_option": "ii or i, of " + _takers("scaffold_option"),
-    "alpha": "of " + _takers("alpha"),
-    "q": "of " + _takers("q"),
-    "lipschitz": f"of {_takers('lipschitz')}; 0: 1 over --client-lr",
-    "client_optimizer": ", ".join(OPTIMIZERS),
-    "client_lr": "learning rate of the clients",
-    "client_momentum": "of sgdm on the clients",
-    "server_optimizer": "as --client-optimizer",
-    "server_lr": "learning rate of the server",
-    "server_momentum": "of sgdm at the server",
-    "personal_lr": f"learning rate of the personal models of {_takers('personal_lr')}, by sgdm; 0: --client-lr",
-    "model": ", ".join(MODELS),
-    "hidden": "units of the hidden layers of mlp",
-    "l2": "regularisation of the other models",
-    "classes": "of labels; 0: ten for handwriting, else as many as there are",
-    "invert": "1 - x for x: where paper is 1, as in EMNIST, ink becomes 1",
-    "engine": ", ".join(ENGINES),
-    "seed": "of everything that is drawn",
-    "evaluate_every": "rounds from one evaluation to the next; 0: at the end alone",
-    "evaluation_clients": "whose test examples are evaluated, at most",
-    "checkpoint_every": "rounds from one checkpoint to the next",
-    "dropout": "probability that a client is absent from a round",
-    "stragglers": "probability that a client does fewer epochs",
-    "min_epochs": "that stragglers do",
-    "drop_stragglers": "stragglers are absent, too",
-    "aggregator": f"what makes one update of all: {described([AGGREGATORS])}",
-    "bucket_size": "clients whose mean it is given in the place of their updates",
-    "clip": f"every update, {described([CLIPS])}",
-    "noise_multiplier": "noise on a mean of clipped updates, over the clip (adaptive if there is none); 0: none. "
-    f"Of {', '.join(name for name, of in ALGORITHMS.items() if of.private)}; --clip is then {described([NOISY_CLIPS])}",
-    "delta": "of the privacy that noise promises; 0: 1 over all clients that there are",
-    "attack": f"of updates: {described([ATTACKS])}. Of data: {described([DATA_ATTACKS])}",
-    "attackers": "their share of all clients, below 1, or how many",
-    "reshuffle": "in another order in every round",
-    "evaluate_as_trained": "evaluate examples as they are trained on, as often, as TFF's tutorial does; or each once",
-    "compress": f"what is sent of an update: {described([COMPRESSORS])}",
-    "network": f"how fast clients are, each by its id, for the simulated seconds of a round: {described([NETWORKS])}",
-    "sampling": "uniform: so many clients a round; poisson: each by a coin of its own, so many on average; "
-    "first: the first so many, in every round",
+_PRIVATE = ", ".join(name for name, of in ALGORITHMS.items() if of.private)
+_GROUPS = {
+    "the data": {
+        "data": f"Whose examples: {', '.join(NAMED_DATA)}, or PREFIX of PREFIX_train.h5 and PREFIX_test.h5.",
+        "population": "How many clients synthetic and fedprox-synthetic have; 0 stands for 3383 and 30.",
+        "classes": "How many classes labels have; 0 stands for ten of handwriting, else for as many as there are.",
+        "invert": "Take 1 - x for x: where paper is 1, as in EMNIST, ink becomes 1.",
+    },
+    "the rounds": {
+        "rounds": "How many rounds there are.",
+        "clients": "How many clients take part in a round.",
+        "epochs": "How often each of them reads its examples in a round.",
+        "batch_size": "How many examples a step is made on.",
+        "sampling": "Who takes part. uniform: so many clients, drawn anew; poisson: each by a coin of its own, so "
+        "many on average; first: the first so many, in every round.",
+        "reshuffle": "Have clients read in another order in every round.",
+        "dropout": "The probability that a client is absent from a round.",
+        "stragglers": "The probability that a client does fewer epochs.",
+        "min_epochs": "The fewest epochs that stragglers do.",
+        "drop_stragglers": "Have the server not wait for stragglers: they are absent, too.",
+        "seed": "The seed of everything that is drawn.",
+    },
+    "the algorithm": {
+        "algorithm": "; ".join(f"{name}: {of.about}" for name, of in ALGORITHMS.items())
+        + "; or package.module:name of your own, see fedsim_np.algorithms.",
+        "proximal_strength": "How strongly clients are held near the server's model, by "
+        f"{_takers('proximal_strength')}.",
+        "scaffold_option": f"Where control variates come from, ii or i, in {_takers('scaffold_option')}.",
+        "alpha": f"The strength of the regulariser of {_takers('alpha')}.",
+        "q": f"How much more the worst-off count, in {_takers('q')}.",
+        "lipschitz": f"The constant of {_takers('lipschitz')}; 0 stands for 1 over --client-lr.",
+    },
+    "the model and its optimizers": {
+        "model": f"What is trained: {', '.join(MODELS)}.",
+        "hidden": "The units of the hidden layers of mlp.",
+        "l2": "The regularisation of the other models.",
+        "client_optimizer": f"What makes the clients' steps: {', '.join(OPTIMIZERS)}.",
+        "client_lr": "The learning rate of the clients.",
+        "client_momentum": "The momentum of sgdm on the clients.",
+        "server_optimizer": "What makes the server's steps, as --client-optimizer.",
+        "server_lr": "The learning rate of the server.",
+        "server_momentum": "The momentum of sgdm at the server.",
+        "personal_lr": f"The learning rate of the personal models of {_takers('personal_lr')}; 0: --client-lr.",
+    },
+    "the updates": {
+        "aggregator": f"What makes one update of all: {described([AGGREGATORS])}.",
+        "bucket_size": "How many clients' mean the aggregator is given in the place of their updates.",
+        "clip": f"Clip every update, {described([CLIPS])}.",
+        "noise_multiplier": "Noise on a mean of clipped updates, over the clip (adaptive if there is none); 0: none. "
+        f"It goes with {_PRIVATE}; --clip is then {described([NOISY_CLIPS])}.",
+        "delta": "The delta of the privacy that noise promises; 0 stands for 1 over all clients that there are.",
+        "attack": f"What attackers do to updates: {described([ATTACKS])}. Or to data: {described([DATA_ATTACKS])}.",
+        "attackers": "The attackers' share of all clients, below 1, or how many they are.",
+        "compress": f"What is sent of an update: {described([COMPRESSORS])}.",
+        "network": "How fast clients are, each by its id, for the simulated seconds of a round: "
+        f"{described([NETWORKS])}.",
+    },
+    "the evaluation and the computer": {
+        "evaluate_every": "Rounds from one evaluation to the next; 0: at the end alone.",
+        "evaluation_clients": "How many clients' test examples are evaluated, at most.",
+        "evaluate_as_trained": "Evaluate examples as they are trained on, as often, as TFF's tutorial does.",
+        "checkpoint_every": "Rounds from one checkpoint to the next.",
+        "engine": f"How a round is computed: {', '.join(ENGINES)}.",
+    },
 }
+_EXAMPLES = """examples:
+  fedsim-np train --out run
+      ten rounds of ten of the sample's thirty writers
+  fedsim-np train --data emnist --clients 100 --rounds 200 --client-lr 0.1 --out run
+      the real EMNIST, downloaded if need be
+  fedsim-np train --algorithm scaffold --client-lr 0.05 --set epochs=1 --out run
+      another algorithm; --set KEY=VALUE sets any choice, by its name in a file
+  fedsim-np train --config choices.toml --rounds 50 --out run
+      choices from a file; flags go before it
+  fedsim-np train --resume --rounds 100 --out run
+      the same run, to more rounds"""
 
 
 def add_choices(train: argparse.ArgumentParser) -> None:
-    """Add the file and a flag for each choice."""
-    train.add_argument("--config", metavar="FILE", help="JSON or TOML with these choices; flags go before it")
-    types = {"int": int, "float": float, "str": str}
-    for field in dataclasses.fields(RunConfig):
-        flag = f"--{field.name.replace('_', '-')}"
-        if field.type == "bool":
-            train.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=_HELP[field.name])
-            continue
-        train.add_argument(
-            flag,
-            metavar=field.name.split("_")[-1].upper(),
-            type=types[str(field.type)],
-            default=None,
-            help=f"{_HELP[field.name]} (default: {field.default})",
-        )
+    """Add the file and a flag for each choice, in groups."""
+    train.formatter_class, train.epilog = _WithExamples, _EXAMPLES
+    train.usage = "fedsim-np train [-h] [choices] [--resume | --overwrite] --out DIR"
+    train.add_argument("--config", metavar="FILE", help="Take choices from JSON or TOML; flags go before it.")
+    train.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="Set any choice, by its name in a file."
+    )
+    fields = {field.name: field for field in dataclasses.fields(RunConfig)}
+    for title, choices in _GROUPS.items():
+        group = train.add_argument_group(title)
+        for name, about in choices.items():
+            field, flag = fields[name], f"--{name.replace('_', '-')}"
+            if field.type == "bool":
+                group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=about)
+                continue
+            said, shown = f"{about} (default: {field.default})", name.split("_")[-1].upper()
+            group.add_argument(flag, metavar=shown, type=_TYPES[str(field.type)], default=None, help=said)
+
+
+class _WithExamples(argparse.HelpFormatter):
+    """Leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
+_TYPES: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _truth}
+
+
+def _set(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what ``--set KEY=VALUE`` sets."""
+    types, found = {field.name: str(field.type) for field in dataclasses.fields(RunConfig)}, dict[str, Any]()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name = key.strip().replace("-", "_")
+        if not equals or name not in types:
+            hint = did_you_mean(name, types) if equals else ""
+            raise CommandError(f"--set must be KEY=VALUE, with a choice of a run as the key. Got '{text[:50]}'.{hint}")
+        try:
+            found[name] = _TYPES[types[name]](value.strip())
+        except ValueError as error:
+            raise CommandError(f"--set {name} must be of type {types[name]}. Got '{value[:50]}'.") from error
+    return found
 
 
 def _read_config(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -123,9 +184,12 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
     """Return flags before the file before what is stored with the run that is resumed."""
     given = _read_config(arguments)
     there = {} if stored is None else stored["choices"]
+    typed = _set(arguments.set)
     for field in dataclasses.fields(RunConfig):
         if getattr(arguments, field.name) is not None:
-            given[field.name] = getattr(arguments, field.name)
+            typed[field.name] = getattr(arguments, field.name)
+    given.update(typed)
+    arguments.algorithm = typed.get("algorithm")
     prefix = given.get("data")
     if isinstance(prefix, str) and prefix not in ("", *NAMED_DATA) and not os.path.isabs(prefix):
         given["data"] = os.path.join(os.getcwd(), prefix)  # the run is gone on with from anywhere
@@ -134,11 +198,33 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
     except ValueError as error:
         raise CommandError(str(error)) from error
     if is_dotted(config.algorithm):
-        if arguments.algorithm is None:  # no file runs code
+        if "algorithm" not in typed:  # no file runs code
             raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
+    _check_effect(typed, config)
     return config
+
+
+def _check_effect(typed: Mapping[str, Any], config: RunConfig) -> None:
+    """Refuse what was typed and changes nothing: of runs that began before it was looked at, files may have it."""
+    made_up = config.data in ("synthetic", "fedprox-synthetic")
+    straggling = "stragglers of 0"
+    without = {
+        "population": "" if made_up else f"the data '{config.data}'",
+        "min_epochs": "" if config.stragglers else straggling,
+        "drop_stragglers": "" if config.stragglers else straggling,
+        "evaluation_clients": "the sampling 'first', whose clients are evaluated," * (config.sampling == "first"),
+    }
+    if not is_dotted(config.algorithm):
+        algorithm = algorithm_of(config.algorithm)
+        without.update(dict.fromkeys(algorithm.ignores, f"the algorithm {config.algorithm}"))
+        if algorithm.takes_no_steps:
+            names = ("client_optimizer", "client_lr", "client_momentum")
+            without.update(dict.fromkeys(names, f"the algorithm {config.algorithm}"))
+    for name, where in without.items():
+        if where and typed.get(name) not in (None, getattr(RunConfig, name)):
+            raise CommandError(f"--{name.replace('_', '-')} changes nothing with {where}: leave it out.")
 
 
 def command_to_resume(arguments: argparse.Namespace) -> str:

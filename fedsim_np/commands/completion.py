@@ -1,0 +1,108 @@
+"""``fedsim-np completion``: what a shell needs to complete commands, flags and names.
+
+The script that is printed has all words in it, and asks nobody: it is to be made again with a new version.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fedsim_np.algorithms import ALGORITHMS
+from fedsim_np.datasets.named import NAMED_DATA
+from fedsim_np.learning.engines import ENGINES
+from fedsim_np.runs.config import MODELS, OPTIMIZERS
+from fedsim_np.runs.updates import (
+    AGGREGATORS,
+    ATTACKS,
+    CLIPS,
+    COMPRESSORS,
+    DATA_ATTACKS,
+    NETWORKS,
+    SAMPLINGS,
+)
+
+_VALUES: dict[str, Iterable[str]] = {
+    "--algorithm": ALGORITHMS,
+    "--aggregator": AGGREGATORS,
+    "--attack": [*ATTACKS, *DATA_ATTACKS],
+    "--clip": CLIPS,
+    "--compress": COMPRESSORS,
+    "--data": NAMED_DATA,
+    "--client-optimizer": OPTIMIZERS,
+    "--server-optimizer": OPTIMIZERS,
+    "--engine": ENGINES,
+    "--model": MODELS,
+    "--network": NETWORKS,
+    "--sampling": SAMPLINGS,
+}
+_BASH = """# Completion of fedsim-np, for bash. To use it: source <(fedsim-np completion bash)
+_fedsim_np() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= i words
+    case $before in
+%(values)s    esac
+    if [ -n "$words" ]; then
+        COMPREPLY=($(compgen -W "$words" -- "$word"))
+        [ "$before" = --data ] && COMPREPLY+=($(compgen -f -- "$word"))
+        return
+    fi
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -*) ;;
+            *) case "$command ${COMP_WORDS[i]}" in
+%(paths)s               esac ;;
+        esac
+    done
+    case $command in
+%(flags)s    esac
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    [[ $word != -* && -n $command ]] && COMPREPLY+=($(compgen -f -- "$word"))
+}
+complete -o filenames -F _fedsim_np fedsim-np
+"""
+_ZSH = """# Completion of fedsim-np, for zsh. To use it: source <(fedsim-np completion zsh)
+autoload -U +X compinit && compinit
+autoload -U +X bashcompinit && bashcompinit
+"""
+
+
+def add_parser(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
+    """Add the command to a parser's subcommands; `parser` makes the whole parser."""
+    completion = commands.add_parser(
+        "completion",
+        help="what bash or zsh needs to complete this command",
+        description="Print a script that has a shell complete commands, flags and names: put "
+        "'source <(fedsim-np completion bash)' into ~/.bashrc, or the same with zsh into ~/.zshrc.",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh"), help="which shell")
+    completion.set_defaults(run=lambda arguments: _run(arguments, parser()))
+
+
+def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    print((_ZSH if arguments.shell == "zsh" else "") + script(parser), end="")
+    return 0
+
+
+def script(parser: argparse.ArgumentParser) -> str:
+    """Return the function that completes, for bash; zsh takes it too."""
+    found = dict(_parsers(parser, ""))
+    values = "".join(f"        {flag}) words='{' '.join(of)}' ;;\n" for flag, of in _VALUES.items())
+    paths = "".join(f"                '{path}') command='{path}' ;;\n" for path in found if path)
+    flags = "".join(f"        '{path}') words='{' '.join(words)}' ;;\n" for path, words in found.items())
+    return _BASH % {"values": values, "paths": paths, "flags": flags}
+
+
+def _parsers(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the words of a command -> what may follow it, of all commands."""
+    flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    below = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), {})
+    choices = [
+        str(choice)
+        for action in parser._actions
+        if not action.option_strings and action.choices and not isinstance(action, argparse._SubParsersAction)
+        for choice in action.choices
+    ]
+    yield path, [*below, *choices, *flags]
+    for name, of in below.items():
+        yield from _parsers(of, f"{path} {name}")

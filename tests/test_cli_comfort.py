@@ -1,0 +1,187 @@
+"""The command line as people expect it: help, any choice, progress, silence, completion."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import fedsim_np as fed
+from fedsim_np.cli import main
+from fedsim_np.commands import progress, train_choices
+from fedsim_np.runs.config import RunConfig
+
+SMALL = ["--clients", "3", "--epochs", "1", "--rounds", "2", "--evaluation-clients", "5"]
+
+
+def train(out, *arguments):
+    return ["train", "--out", str(out), *map(str, arguments)]
+
+
+def choices(folder):
+    return json.loads((folder / "config.json").read_bytes())["choices"]
+
+
+def test_every_choice_is_in_one_group_of_the_help(capsys):
+    names = [name for group in train_choices._GROUPS.values() for name in group]
+    assert sorted(names) == sorted(field.name for field in dataclasses.fields(RunConfig))
+    for group in train_choices._GROUPS.values():
+        for about in group.values():
+            assert about.endswith(".")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: fedsim-np train [-h] [choices] [--resume | --overwrite] --out DIR"
+    for title in train_choices._GROUPS:
+        assert f"{title}:" in lines
+    examples = [line.strip() for line in lines if line.strip().startswith("fedsim-np train --")]
+    assert len(examples) == 5
+
+
+def test_any_choice_is_set_by_its_key(folder, capsys):
+    sets = ["--set", "client_lr=0.1", "--set", "server-optimizer=adam", "--set", "invert=TRUE", "--set", "clip=0.5"]
+    assert main(train(folder / "set", *SMALL, *sets)) == 0
+    flags = ["--client-lr", "0.1", "--server-optimizer", "adam", "--invert", "--clip", "0.5"]
+    assert main(train(folder / "flags", *SMALL, *flags)) == 0
+    assert choices(folder / "set") == choices(folder / "flags")
+    assert (folder / "set" / "weights.npz").read_bytes() == (folder / "flags" / "weights.npz").read_bytes()
+    assert main(train(folder / "both", *SMALL, "--set", "rounds=5", "--rounds", "1")) == 0
+    assert choices(folder / "both")["rounds"] == 1  # a flag of its own goes first
+    for text, message in (
+        ("client_rl=1", "with a choice of a run as the key. Got 'client_rl=1'. Did you mean 'client_lr'?"),
+        ("rounds", "--set must be KEY=VALUE"),
+        ("rounds=two", "--set rounds must be of type int. Got 'two'."),
+        ("invert=1", "--set invert must be of type bool. Got '1'."),
+        ("batch_size=-1", "'batch_size' must be an integer >= 1. Got -1."),
+    ):
+        capsys.readouterr()
+        assert main(train(folder / "wrong", *SMALL, "--set", text)) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (folder / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--population", "7"], "--population changes nothing with the data 'sample'"),
+        (["--min-epochs", "2"], "--min-epochs changes nothing with stragglers of 0"),
+        (["--drop-stragglers"], "--drop-stragglers changes nothing with stragglers of 0"),
+        (["--proximal-strength", "0.5"], "--proximal-strength changes nothing with the algorithm fedavg"),
+        (["--algorithm", "fedsgd", "--client-lr", "0.5"], "--client-lr changes nothing with the algorithm fedsgd"),
+        (
+            ["--sampling", "first", "--evaluation-clients", "7"],
+            "--evaluation-clients changes nothing with the sampling",
+        ),
+        (["--set", "population=7"], "--population changes nothing with the data 'sample'"),
+        (["--hidden", "5"], "'hidden' must be left at 200,200: the model softmax does not take it"),
+        (["--attackers", "0.5"], "'attackers' must be left at 0.2: a run without an attack does not take it"),
+    ],
+)
+def test_flags_without_effect_are_refused_by_name(flags, message, folder, capsys):
+    assert main(train(folder / "run", "--clients", "3", "--rounds", "1", *flags)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "run").exists()
+
+
+def test_silence_and_json(folder, capsys):
+    assert main(train(folder / "quiet", *SMALL, "--quiet")) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(train(folder / "json", *SMALL, "--json")) == 0
+    out, error = capsys.readouterr()
+    result = json.loads(out)
+    assert error == ""
+    assert result["rounds"] == 2
+    run = fed.program.read_run(folder / "json")
+    assert {split: result[split] for split in ("train", "test")} == run.evaluation
+    assert main(train(folder / "json", "--resume", "--json")) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert main(train(folder / "both", *SMALL, "--json", "--quiet")) == 2
+
+
+def test_a_line_that_moves():
+    stream = io.StringIO()
+    line = progress.MovingLine(stream)
+    logger = fed.program.ConsoleLogger(3, line, clock=iter([0.0, 1.0, 2.0, 3.0]).__next__)
+    for round_num, loss in ((1, 2.5), (2, 1.25), (3, 1.0)):
+        logger.release({"client_work": {"train": {"loss": loss}}}, round_num)
+    line.end()
+    line.end()
+    first, second, third = stream.getvalue().split("\r")[1:]
+    assert first == "round 1 of 3  loss 2.5000  0:00:02 left"
+    assert second == "round 2 of 3  loss 1.2500  0:00:01 left"
+    assert third == "round 3 of 3  loss 1.0000".ljust(len(second)) + "\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals are POSIX's here")
+def test_on_a_terminal(folder):
+    import pty
+
+    def said(*flags):
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "fedsim_np", *train(folder / f"run{len(flags)}", *SMALL, *flags)]
+        with subprocess.Popen(
+            command, stdout=slave, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "60"}
+        ) as process:
+            os.close(slave)
+            parts = []
+            try:
+                while part := os.read(master, 1000):
+                    parts.append(part)
+            except OSError:  # Linux's end of a terminal
+                pass
+            os.close(master)
+        assert process.returncode == 0
+        return b"".join(parts).decode().replace("\r\n", "\n")
+
+    moving = said()
+    assert moving.count("\n") == 2  # the last round's line, and what is said in the end
+    assert moving.count("\rround ") == 3
+    assert all(len(part) < 60 for part in moving.split("\n")[0].split("\r"))
+    assert said("--verbose").count("\nround ") == 2
+
+
+def test_writers_are_counted(folder, monkeypatch, capsys):
+    seconds = iter(range(0, 1000, 6))
+    monkeypatch.setattr(progress.Counter.__init__, "__defaults__", (seconds.__next__,))
+    assert main(["data", "synthesize", "--clients", "4", "--out", str(folder / "w")]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "writers drawn: 2 of 8  0:00:36 left"
+    assert said[-1] == "writers drawn: 8 of 8  0:00:00 left"
+    monkeypatch.undo()
+    assert main(["data", "synthesize", "--clients", "4", "--out", str(folder / "v")]) == 0
+    assert capsys.readouterr().err == ""  # it took no second
+    assert (folder / "w_train.h5").read_bytes() == (folder / "v_train.h5").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_completion(folder, capsys):
+    for shell in ("bash", "zsh"):
+        assert main(["completion", shell]) == 0
+        (folder / shell).write_text(capsys.readouterr().out, encoding="utf-8", newline="\n")
+    assert (folder / "zsh").read_text(encoding="utf-8").endswith((folder / "bash").read_text(encoding="utf-8"))
+
+    def completed(*words):
+        code = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _fedsim_np; printf "%s\\n" "${COMPREPLY[@]}"'
+        command = ["bash", "-c", code, str(folder / "bash"), "fedsim-np", *words]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, timeout=60)
+        assert result.stderr == ""
+        return result.stdout.split()
+
+    assert completed("tr") == ["train"]
+    assert {"tutorial", "train", "data", "help"} <= set(completed(""))
+    assert completed("train", "--algorithm", "scaf") == ["scaffold"]
+    assert completed("train", "--out", "x", "--client-l") == ["--client-lr"]
+    assert completed("train", "--client-l") == ["--client-lr"]
+    assert completed("data", "synth") == ["synthesize"]
+    assert completed("data", "synthesize", "--cl") == ["--clients"]
+    assert {"bash", "zsh"} <= set(completed("completion", ""))
+    assert {"sample", "synthetic"} <= set(completed("train", "--data", "s"))
+    assert main(["completion", "fish"]) == 2
