@@ -23,6 +23,7 @@ from fedsim_np.errors import argument_error, check_float, check_int
 from fedsim_np.learning.cohort import client_stream
 from fedsim_np.trees import Array
 
+_SLOWEST, _MOST_SPREAD = 1e-9, 20  # so that every time is a finite number
 _NETWORK = 4_000_003  # a word of the streams, so that they are nobody else's
 
 
@@ -33,12 +34,12 @@ class Network:
     Parameters
     ----------
     up, down : float
-        Bytes a second from a client to the server, and to a client: the median over clients.
+        Bytes a second from a client to the server, and to a client: the median over clients, at least 1e-9.
     compute : float
         Examples a second that a client trains on: the median. Infinity for any of the three: it takes no time.
     spread : float
         How much clients differ: a speed is the median times :math:`e^{spread \cdot z}` with z standard normal. 0: not
-        at all; 1: of 100 clients the slowest has about a tenth of the median.
+        at all; 1: of 100 clients the slowest has about a tenth of the median; at most 20.
     seed : int
 
     Raises
@@ -65,9 +66,10 @@ class Network:
         """Check the arguments."""
         for name in ("up", "down", "compute"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-                raise argument_error(name, "a number above 0", value)
-        check_float("spread", self.spread, minimum=0.0)
+            if not (isinstance(value, int | float) and not isinstance(value, bool) and value >= _SLOWEST):
+                raise argument_error(name, f"a number of at least {_SLOWEST:g}", value)
+        if check_float("spread", self.spread, minimum=0.0) > _MOST_SPREAD:
+            raise argument_error("spread", f"at most {_MOST_SPREAD}", self.spread)
         check_int("seed", self.seed, minimum=0)
 
     def seconds(self, client_ids: Sequence[str], num_examples: Any, bytes_up: Any, bytes_down: Any) -> Array:
