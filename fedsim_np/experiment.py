@@ -116,6 +116,9 @@ class Experiment:
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
             return 10
+        if self.config.noise_multiplier:
+            rule = "given with noise: to look for them would tell of a single client that has one more"
+            raise argument_error("classes", rule, self.config.classes)
         field = self._fields[1]
         greatest = 0
         for client_id in self.train.client_ids:

@@ -171,6 +171,8 @@ class Guarantee:
     sampled : {"poisson", "fixed_size", "none"}, optional
         How the run itself draws its clients, if that is not `sampling`: it is said then that the figure is not the
         run's own.
+    doubts : tuple of str
+        What else is in the run that the figure knows nothing of, to be said with it.
 
     Examples
     --------
@@ -188,6 +190,7 @@ class Guarantee:
     sampling: Sampling = "poisson"
     accountant: Accountant = "rdp"
     sampled: Sampling | None = None
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -212,7 +215,7 @@ class Guarantee:
         meaning += f"accountant: {self.accountant}"
         if self.sampled not in (None, self.sampling):
             meaning += f"; the run itself samples {self.sampled}, for which this does not hold"
-        return OrderedDict(epsilon=reached, meaning=meaning)
+        return OrderedDict(epsilon=reached, meaning="; ".join([meaning, *self.doubts]))
 
 
 def _checked(

@@ -213,7 +213,21 @@ def test_every_algorithm_takes_them(name):
         (["--compress", "quantize:1"], "'compress', quantize: 'bits' must be an integer >= 2. Got 1."),
         (["--compress", "quantize:4,seed=3"], "'compress' must be written as quantize:bits,error_feedback=False. Got"),
         (["--network", "speeds:1,2"], "'network' must be written as speeds:up,down,compute,spread=0.0. Got"),
-        (["--network", "speeds:1,2,-3"], "'network', speeds: 'compute' must be a number above 0. Got -3."),
+        (["--network", "speeds:1,2,-3"], "'network', speeds: 'compute' must be a number of at least 1e-09. Got -3."),
+        (["--network", "speeds:1,1,1,spread=99"], "'network', speeds: 'spread' must be at most 20. Got 99."),
+        (
+            ["--clip", "adaptive:1e39"],
+            "'initial_estimate' must be a finite float > 0, within float32's range. Got 1e+39.",
+        ),
+        (
+            [*PRIVATE, "--compress", "top_k:0.1"],
+            "'compress' must be one with error_feedback=false, with noise and this sampling: what clients keep is "
+            "counted with poisson. Got 'top_k:0.1'.",
+        ),
+        (
+            [*PRIVATE, "--data", "fedprox-synthetic"],
+            "'classes' must be given with noise: to look for them would tell of a single client that has one more.",
+        ),
         ([*PRIVATE, "--aggregator", "median"], "'aggregator' must be left at mean with noise, which is for a mean."),
         ([*PRIVATE, "--bucket-size", "2"], "'bucket_size' must be left at 1 with noise"),
         ([*PRIVATE, "--attack", "mimic"], "'attack' must be one of attackers who know nothing of others, with noise"),
@@ -283,7 +297,7 @@ def test_the_report_says_what_became_of_updates(folder):
     assert main(["report", str(folder / "other")]) == 0
     other = (folder / "other" / "report.html").read_text(encoding="utf-8")
     assert "Updates were compressed: top_k:0.1." in other
-    assert "the rounds would have taken" in other
+    assert "all rounds would have taken" in other
     assert main(["report", str(folder / "run"), str(folder / "other"), "--out", str(folder / "both.html")]) == 0
     assert "over the bytes sent by clients" in (folder / "both.html").read_text(encoding="utf-8")
     choices = {"aggregator": ["<b>"], "attack": {"a": 1}, "bucket_size": None}  # a stranger's
@@ -368,6 +382,26 @@ def test_resumed_to_the_same_bytes(name, folder, monkeypatch, capsys):
     assert main(train(folder / "run", "--resume", "--workers", "2")) == 0
     assert "round 3 of" in capsys.readouterr().out
     assert result(folder / "run") == result(folder / "whole")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_hardly_any(folder):
+    chosen = ["--clip", "adaptive:1,0.8,1e6", "--attack", "sign_flip:1e300", "--network", "speeds:1e-9,1,1,spread=20"]
+    assert main(train(folder / "run", *SMALL, *chosen)) == 0
+    assert all(np.isfinite(row["network/seconds"]) for row in rows(folder / "run")[1:])
+    assert main(train(folder / "other", *SMALL, "--clip", "adaptive:1e-37,0,1e6")) == 0
+
+
+def test_an_attack_of_attackers_alone_is_told_no_other_way_by_one_more_client(folder):
+    # Sampled or not, a client moves a sum of clipped updates by one clip: attackers do not heed whether it is there.
+    run = experiment(**UNWEIGHTED, noise_multiplier=0.25, clip="1", attack="sign_flip", attackers=29)
+    (honest,) = set(run.train.client_ids) - run.attackers
+    process, sums = run.training_process(), []
+    for ids in ([*run.attackers][:5], [*[*run.attackers][:5], honest]):
+        data = [run._trained_on(client_id, 1) for client_id in ids]
+        state, _ = process.next(process.initialize(), data)
+        sums.append(np.concatenate([6 * w.ravel() for w in state.global_model_weights.trainable]))
+    assert 0.1 < np.linalg.norm(sums[1] - sums[0]) <= 1 + 1e-4
 
 
 def test_other_choices_do_not_go_on(folder, capsys):
