@@ -335,13 +335,13 @@ def check_choices(choices: Mapping[str, Any], weighted: bool, has_classes: bool)
         raise argument_error("attack", rule, attack)
 
 
-def check_cohort(rule: Aggregator, num_clients: int, aggregator: str) -> None:
-    """Raise a `ValueError` if a rule cannot do with so many clients."""
+def check_cohort(rule: Aggregator, num_clients: int, round_num: int, aggregator: str) -> None:
+    """Raise a `ValueError` if a rule cannot do with so many clients as a round has."""
     nothing = rule.initialize((np.zeros(1, np.float32),)), (np.zeros((num_clients, 1), np.float32),)
     try:
         aggregate(rule, *nothing, Cohort.of_weights(np.ones(num_clients)))
     except ValueError as error:
-        raise ValueError(f"'aggregator', {aggregator.partition(':')[0]}: {error}") from error
+        raise ValueError(f"'aggregator', {aggregator.partition(':')[0]}, in round {round_num}: {error}") from error
 
 
 def sees_all_at_once(rule: Aggregator | None) -> bool:

@@ -176,8 +176,16 @@ def test_every_algorithm_takes_them(name):
         (["--aggregator", "krum:1,num_byzantine=1"], "'aggregator' must be written as krum:num_byzantine,"),
         (["--aggregator", "krum:1.5"], "'aggregator', krum: 'num_byzantine' must be an integer >= 0. Got 1.5."),
         (["--aggregator", "krum:two"], "'aggregator', krum: 'num_byzantine' must be an integer >= 0. Got 'two'."),
-        (["--aggregator", "krum:2"], "'aggregator', krum: 'num_byzantine' must be so small that there are the 7 "),
+        (
+            ["--aggregator", "krum:2"],
+            "'aggregator', krum, in round 1: 'num_byzantine' must be so small that ",
+        ),
         (["--aggregator", "krum:1", "--bucket-size", "2"], "'1, and a cohort of 3 clients that count'"),
+        (
+            ["--aggregator", "krum:1", "--dropout", "0.5", "--rounds", "50"],
+            "in round 3: 'num_byzantine' must be so small that there are the 5 clients that Krum needs. Got '1, and ",
+        ),
+        (["--aggregator", "bulyan:0", "--sampling", "poisson", "--rounds", "9"], "bulyan, in round 7: "),
         (["--aggregator", "median:1"], "'aggregator' must be written as median. Got 'median:1'."),
         (["--aggregator", "mean:weighted=true"], "'aggregator' must be written as mean."),
         (["--aggregator", "robust:zeroing=3"], "'aggregator', robust: 'zeroing' must be True or False. Got 3."),
@@ -483,6 +491,9 @@ def test_updates_that_are_all_in_memory_are_bounded(folder, capsys):
     chosen = ["--data", "synthetic", "--population", "200000", "--clients", "140000"]
     assert main(train(folder / "run", *chosen, "--aggregator", "median")) == 2
     assert "a rule that looks at all updates at once may be given at most 1073741824 numbers" in capsys.readouterr().err
+    chosen = ["--data", "synthetic", "--population", "20000", "--clients", "16385"]  # and their distances
+    assert main(train(folder / "run", *chosen, "--aggregator", "krum:1")) == 2
+    assert "numbers (4 GB). Got 1073872900 of 16385 clients and 7850 parameters" in capsys.readouterr().err
     chosen = ["--data", "synthetic", "--population", "10000001", "--sampling", "poisson"]
     assert main(train(folder / "run", *chosen)) == 2
     assert "clients must be at most 10000000 for Poisson sampling, a coin for each" in capsys.readouterr().err
