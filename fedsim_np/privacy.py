@@ -9,7 +9,8 @@ That holds for each client, with all its examples, where each round adds up upda
 standard deviation :math:`z C` (``DifferentiallyPrivateFactory``), and where clients are drawn as `Sampling` says and
 nobody learns who was. It is about the models alone: training metrics, ``clients.csv`` and the zeroing of
 ``dp_aggregator`` have no noise. And a simulation keeps no secret: it holds all data, and whoever knows the seed can
-take the noise off again. What is computed here is what a deployment with true randomness would promise.
+take the noise off again. What is computed here is what a deployment with true randomness would promise, and numbers
+that are not rounded: whoever knows how floats are drawn may learn more (Mironov 2012).
 
 ====================  =============================================  ==========================================
 sampling              how clients are drawn                          neighbours, which shall not be told apart
@@ -24,7 +25,7 @@ distribution of the privacy loss, is tighter and needs the extra ``privacy`` (Go
 
 References
 ----------
-I. Mironov, K. Talwar, L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019,
+I. Mironov, "On significance of the least significant bits for differential privacy", CCS 2012. I. Mironov, K. Talwar, L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019,
 https://arxiv.org/abs/1908.10530 (``"poisson"``). Y.-X. Wang, B. Balle, S. Kasiviswanathan, "Subsampled Renyi
 differential privacy and analytical moments accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087
 (``"fixed_size"``). C. Canonne, G. Kamath, T. Steinke, "The discrete Gaussian for differential privacy", NeurIPS 2020,
