@@ -38,8 +38,9 @@ from fedsim_np.errors import DataError, data_error, shortened
 from fedsim_np.experiment import Experiment
 from fedsim_np.files import as_json, check_own
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
+from fedsim_np.privacy import Guarantee
 from fedsim_np.profiling import profiled
-from fedsim_np.program.training import is_timing
+from fedsim_np.program.training import guarantee_of, is_timing
 from fedsim_np.report.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS
 from fedsim_np.run_config import RunConfig
 
@@ -88,6 +89,7 @@ def _train(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(stack.enter_context(_workers(arguments.workers)))
+        privacy = guarantee_of(experiment.privacy, process)
         if arguments.tensorboard:
             _tensorboard(folder)  # or an error
         if stored is None:
@@ -103,7 +105,7 @@ def _train(arguments: argparse.Namespace) -> int:
         saved, start = manager.load_latest(process.initialize())
         loggers = _loggers(folder)
         _check_logs(folder, loggers, start)
-        kept = _kept_config(folder, experiment, files, stored)
+        kept = _kept_config(folder, experiment, files, stored, privacy)
         if saved is not None and start == config.rounds:
             _write_weights(folder, experiment, process.get_model_weights(saved))
             print(f"done already: {config.rounds} rounds in {folder}")
@@ -129,7 +131,7 @@ def _train(arguments: argparse.Namespace) -> int:
             reshuffle=True,
             stop_fn=lambda: bool(interrupted),
             loaded=(saved, start),
-            privacy=experiment.privacy,
+            privacy=privacy,
             network=experiment.network,
         )
         state, profile = profiled(run) if arguments.profile else (run(), None)
@@ -142,8 +144,8 @@ def _train(arguments: argparse.Namespace) -> int:
             return _INTERRUPTED
         _write_weights(folder, experiment, process.get_model_weights(state))
         remark_on_loss(folder / LOGS[0], experiment)
-    if experiment.privacy is not None:
-        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**experiment.privacy.after(config.rounds)))
+    if privacy is not None:
+        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**privacy.after(config.rounds)))
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 
@@ -158,7 +160,11 @@ def _check_cost(experiment: Experiment) -> None:
 
 
 def _kept_config(
-    folder: Path, experiment: Experiment, files: dict[str, Any], stored: dict[str, Any] | None
+    folder: Path,
+    experiment: Experiment,
+    files: dict[str, Any],
+    stored: dict[str, Any] | None,
+    privacy: Guarantee | None,
 ) -> KeptConfig:
     config = experiment.config
     if stored is not None and stored["choices"]["data"] == config.data:
@@ -166,8 +172,8 @@ def _kept_config(
     # The run is new, or its files have moved.
     began = versions("numpy", "h5py") if stored is None else stored["versions"]
     about = {"command": "train", "choices": config.stored, "data": files, "versions": began}
-    if experiment.privacy is not None:
-        about["privacy"] = experiment.privacy.after(0)["meaning"]
+    if privacy is not None:
+        about["privacy"] = privacy.after(0)["meaning"]
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 

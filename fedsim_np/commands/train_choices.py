@@ -64,7 +64,7 @@ _HELP = {
     "clip": f"every update, {described([CLIPS])}",
     "noise_multiplier": "noise on a mean of clipped updates, over the clip (adaptive if there is none); 0: none. "
     f"Of {', '.join(name for name, of in ALGORITHMS.items() if of.private)}; --clip is then {described([NOISY_CLIPS])}",
-    "delta": "of the privacy that noise promises; 0: 1 over all clients that there are",
+    "delta": "of the privacy that noise promises, well below 1 over all clients that there are; 0: as much as that",
     "attack": f"of updates: {described([ATTACKS])}. Of data: {described([DATA_ATTACKS])}",
     "attackers": "their share of all clients, below 1, or how many",
     "compress": f"what is sent of an update: {described([COMPRESSORS])}",
