@@ -9,7 +9,8 @@ That holds for each client, with all its examples, where each round adds up upda
 standard deviation :math:`z C` (``DifferentiallyPrivateFactory``), and where clients are drawn as `Sampling` says and
 nobody learns who was. It is about the models alone: training metrics, ``clients.csv`` and the zeroing of
 ``dp_aggregator`` have no noise. And a simulation keeps no secret: it holds all data, and whoever knows the seed can
-take the noise off again. What is computed here is what a deployment with true randomness would promise.
+take the noise off again. What is computed here is what a deployment with true randomness would promise, and numbers
+that are not rounded: whoever knows how floats are drawn may learn more (Mironov 2012).
 
 ====================  =============================================  ==========================================
 sampling              how clients are drawn                          neighbours, which shall not be told apart
@@ -24,11 +25,12 @@ distribution of the privacy loss, is tighter and needs the extra ``privacy`` (Go
 
 References
 ----------
-I. Mironov, K. Talwar, L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019,
-https://arxiv.org/abs/1908.10530 (``"poisson"``). Y.-X. Wang, B. Balle, S. Kasiviswanathan, "Subsampled Renyi
-differential privacy and analytical moments accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087
-(``"fixed_size"``). C. Canonne, G. Kamath, T. Steinke, "The discrete Gaussian for differential privacy", NeurIPS 2020,
-https://arxiv.org/abs/2004.00010 (from divergences to epsilon: proposition 12).
+I. Mironov, "On significance of the least significant bits for differential privacy", CCS 2012. I. Mironov, K. Talwar,
+L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019, https://arxiv.org/abs/1908.10530
+(``"poisson"``). Y.-X. Wang, B. Balle, S. Kasiviswanathan, "Subsampled Renyi differential privacy and analytical moments
+accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087 (``"fixed_size"``). C. Canonne, G. Kamath, T. Steinke, "The
+discrete Gaussian for differential privacy", NeurIPS 2020, https://arxiv.org/abs/2004.00010 (from divergences to
+epsilon: proposition 12).
 """
 
 from __future__ import annotations
@@ -171,6 +173,8 @@ class Guarantee:
     sampled : {"poisson", "fixed_size", "none"}, optional
         How the run itself draws its clients, if that is not `sampling`: it is said then that the figure is not the
         run's own.
+    doubts : tuple of str
+        What else is in the run that the figure knows nothing of, to be said with it.
 
     Examples
     --------
@@ -188,6 +192,7 @@ class Guarantee:
     sampling: Sampling = "poisson"
     accountant: Accountant = "rdp"
     sampled: Sampling | None = None
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -212,7 +217,7 @@ class Guarantee:
         meaning += f"accountant: {self.accountant}"
         if self.sampled not in (None, self.sampling):
             meaning += f"; the run itself samples {self.sampled}, for which this does not hold"
-        return OrderedDict(epsilon=reached, meaning=meaning)
+        return OrderedDict(epsilon=reached, meaning="; ".join([meaning, *self.doubts]))
 
 
 def _checked(

@@ -148,6 +148,21 @@ def test_clients_that_do_not_count_neither_attack_nor_are_looked_at():
         assert np.isfinite(updates[0]).all()  # one
 
 
+def test_in_a_round_of_attackers_alone_those_attack_who_look_at_no_others():
+    everybody = set(cohort_of().ids)
+    flipped, drawn = (sent(attack, everybody)[0] for attack in (attacks.sign_flip(2.0), attacks.gaussian_noise()))
+    np.testing.assert_array_equal(flipped[0], -2 * UPDATES[0])
+    some = sent(attacks.gaussian_noise(), everybody - {"cem"})[0]
+    assert [np.array_equal(a, b) for a, b in zip(drawn[0], some[0], strict=True)] == [True, True, False, True, True]
+
+    def own(seen):
+        return tuple(0 * u[seen.attackers] for u in seen.updates)
+
+    # One's own attacks by its word; any other is not asked.
+    np.testing.assert_array_equal(sent(own, everybody)[0][0], UPDATES[0])
+    assert not sent(attacks.Oblivious(own), everybody)[0][0].any()
+
+
 @pytest.mark.parametrize("sends", [np.nan, np.inf, 1e39])
 def test_who_sends_what_is_not_finite_is_left_out(sends):
     # As the process leaves out any other such client; 0 * NaN would be in every mean, and stay in a centre for good.

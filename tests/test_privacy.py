@@ -198,6 +198,49 @@ def test_a_run_says_what_it_promises(folder, capsys):
     assert memory.history["privacy/meaning"] == [meaning + "; whether the aggregator adds that noise is not known"]
 
 
+def test_what_the_figure_does_not_know_is_said():
+    noise = aggregators.DifferentiallyPrivateFactory.gaussian_fixed(1.0, 2.0, 0.5)
+    adaptive = aggregators.PrivateQuantileEstimationProcess.no_noise(1.0, 0.5, 0.2)
+    several = "what the aggregator makes of several clients' updates before the noise is not counted"
+    kept = "what clients keep between rounds is not counted with fixed_size"
+    told = "what else clients tell the server is not counted"
+    attack = fed.learning.attacks.attack_factory
+    mean = fed.learning.build_unweighted_fed_avg
+    ids = [f"c{i}" for i in range(20)]
+    for rule, doubts in (
+        (noise, []),
+        (aggregators.add_debug_measurements(aggregators.clipping_factory(1.0, noise)), []),
+        (attack(fed.learning.attacks.sign_flip(), ids[:3], noise), []),
+        (attack(fed.learning.attacks.mimic(), ids[:3], noise), [several]),
+        (aggregators.bucketing_factory(2, noise), [several]),
+        (aggregators.clipping_factory(adaptive, noise), [several]),
+        (aggregators.clipping_factory(1.0, aggregators.zeroing_factory(adaptive, noise)), [several]),
+    ):
+        assert doubts_of(mean(toy_model, sgd(0.5), model_aggregator=rule), "poisson") == doubts
+    top_k, quantize = fed.learning.compression.top_k(0.5), fed.learning.compression.quantize(4)
+    for compressor, sampling, doubts in (
+        (top_k, "poisson", []),
+        (top_k, "fixed_size", [kept]),
+        (quantize, "fixed_size", []),
+    ):
+        process = mean(toy_model, sgd(0.5), model_aggregator=noise, compressor=compressor)
+        assert doubts_of(process, sampling) == doubts
+    mime = fed.learning.build_unweighted_mime_lite(toy_model, sgd(0.5), model_aggregator=noise)
+    assert doubts_of(mime, "poisson") == [told]
+
+
+def doubts_of(process, sampling):
+    memory = fed.program.MemoryLogger()
+    guarantee = privacy.Guarantee(1.0, 1e-3, **of(20, 2), sampling=sampling)
+    plain = guarantee.after(1)["meaning"]
+    data = fed.datasets.InMemoryClientData({"c0": {"x": np.ones((2, 4), np.float32), "y": np.zeros((2, 1), np.int32)}})
+    cohort = [data.create_dataset_for_client("c0").batch(2)]
+    fed.program.run_training_process(process, lambda _: cohort, 1, metrics_managers=[memory], privacy=guarantee)
+    (meaning,) = memory.history["privacy/meaning"]
+    assert meaning.startswith(plain)
+    return meaning.removeprefix(plain).split("; ")[1:]
+
+
 def test_poisson_sampling_is_independent_choices():
     sample = fed.program.build_poisson_sampling_fn(range(30), 5)
     there = np.zeros((2000, 30))

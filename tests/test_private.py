@@ -117,7 +117,7 @@ def test_without_noise_and_clip_it_is_the_mean_to_the_bit():
 
 def test_a_clip_stays_a_positive_number():
     zeros, far = [[0.0, 0.0]] * 8, [[9.0, 0.0]] * 8
-    for updates, limit in ((zeros, np.finfo(np.float32).tiny), (far, 3.0)):
+    for updates, limit in ((zeros, 2.0**-63), (far, 3.0)):
         rule = DP.gaussian_adaptive(
             0.0, 8, 1.0, learning_rate=1e3
         )  # exp(500) is beyond float32, exp(1e3) beyond float64
@@ -127,6 +127,18 @@ def test_a_clip_stays_a_positive_number():
             assert np.isfinite(mean).all()
             assert 0 < state["l2_norm_clip"] < math.inf
         assert state["l2_norm_clip"] <= limit or updates is far
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-18, 1e-12, 1.0, 1e18, 1e19, 1e30, 3e38])
+@pytest.mark.parametrize("clip", [2.0**-63, 1e-12, 1.0, 1e18, 1e30, 3e38])
+def test_no_client_moves_the_sum_by_more_than_the_clip(size, clip):
+    # A norm is a float32 in TFF, whose square may be infinite, which made all NaN, or zero, which is no limit.
+    rule = DP.gaussian_fixed(0.0, 1, clip)
+    updates = (np.float32([[size] * 50, [1e-3] * 50]),)
+    state = rule.initialize(tuple(u[0] for u in updates))
+    (both,), (other,) = (rule.next(state, tuple(u[first:] for u in updates), np.ones(2 - first))[1] for first in (0, 1))
+    moved = np.linalg.norm(both.astype(np.float64) - other)
+    assert moved <= clip * (1 + 1e-6) + 1e-6 * np.linalg.norm(other.astype(np.float64))
 
 
 def draws(aggregator, rounds, shapes, clients=0):
@@ -197,7 +209,10 @@ def test_what_is_refused():
         (lambda: DP.gaussian_fixed(1.0, 10.0, 0.0), "'clip' must be a finite float > 0"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, math.inf), "'clip' must be a finite float"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, 1e39), "'clip' must be a finite float > 0, within float32's range"),
-        (lambda: DP.gaussian_fixed(1.0, 10.0, 1e-46), "'clip' must be a finite float > 0, within float32's range"),
+        (
+            lambda: DP.gaussian_fixed(1.0, 10.0, 1e-20),
+            "'clip' must be a finite float > 0, within float32's range, and",
+        ),
         (lambda: replace(DP.gaussian_adaptive(1.0, 30.0), noise_multiplier=4.0), "'clipped_count_stddev' must be more"),
         (lambda: DP.gaussian_fixed(1.0, 10.0, 1.0, seed=-1), "'seed' must be an integer >= 0"),
         (lambda: DP.gaussian_adaptive(1.0, 10.0), "'clipped_count_stddev' must be more than half the noise_multiplier"),

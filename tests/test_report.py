@@ -337,6 +337,39 @@ def test_a_picture_of_no_size_is_refused(runs, folder, capsys):
         assert "figures.json': must list pictures that are there. Got no whole PNG" in capsys.readouterr().err
 
 
+def test_what_rounds_do_not_say_is_not_counted(folder, capsys):
+    chosen = ["train", "--clients", "2", "--epochs", "1"]
+    assert main([*chosen, "--rounds", "4", "--out", str(folder / "old")]) == 0
+    assert main([*chosen, "--rounds", "3", "--out", str(folder / "whole")]) == 0
+    noise = ["--algorithm", "fedavg-unweighted", "--noise-multiplier", "0.01", "--clip", "1", "--sampling", "poisson"]
+    assert main([*chosen, "--rounds", "2", *noise, "--out", str(folder / "noise")]) == 0
+    # As a run is that an earlier version began, and this one has gone on with.
+    path = folder / "old" / "metrics.csv"
+    header, *lines = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines())
+    column = header.index("communication/bytes_up")
+    for line in lines[:2]:
+        line[column : column + 2] = "", ""
+    path.write_text("\n".join(map(",".join, [header, *lines])) + "\n", encoding="utf-8")
+    assert main(["report", str(folder / "old")]) == 0
+    page = " ".join(Page((folder / "old" / "report.html").read_text(encoding="utf-8")).texts)
+    assert "In 3 of the 4 rounds (it is not stored of others) the clients would have sent 188 kB" in page
+    assert main(["report", str(folder / "noise")]) == 0
+    page = " ".join(Page((folder / "noise" / "report.html").read_text(encoding="utf-8")).texts)
+    assert "About 2 clients a round trained one model together in 2 rounds" in page
+    both, shown = folder / "both.html", {}
+    for one, other in (("old", "whole"), ("noise", "whole")):
+        assert main(["report", str(folder / one), str(folder / other), "--out", str(both), "--overwrite"]) == 0
+        page = Page(both.read_text(encoding="utf-8"))
+        shown[one] = len(page.images), {row[0]: row[1:] for row in page.rows}
+    assert [count for count, _ in shown.values()] == [1, 2]
+    rows = shown["noise"][1]
+    assert "rounds" in rows
+    assert rows["clip"] == ["1", "none"]  # and not "not set"
+    assert "bucket size" not in rows
+    assert rows["privacy"][0].startswith("delta 0.03333; sampling: poisson; neighbours: one client added or removed")
+    assert rows["privacy"][1] == "not set"
+
+
 def test_runs_of_both_commands_are_compared_by_the_same_choices(folder, capsys):
     assert main(["tutorial", "--rounds", "2", "--clients", "3", "--no-figures", "--out", str(folder / "a")]) == 0
     assert main(["train", "--rounds", "3", "--clients", "3", "--client-lr", "0.5", "--out", str(folder / "b")]) == 0

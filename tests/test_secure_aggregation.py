@@ -40,7 +40,7 @@ def test_three_clients_modulo_16():
 def test_a_dropout_modulo_16(gone, rest):
     shares = {name: share([seed, 3], k=3) for name, seed in SEEDS.items()}
     uploads = {i: y for i, y in on_the_blackboard().items() if i not in gone}
-    answers = [demo.answer({name: points[i] for name, points in shares.items()}, uploads) for i in uploads]
+    answers = [demo.answer({name: points[i] for name, points in shares.items()}, uploads, 2) for i in uploads]
     assert demo.decode(demo.unmask(uploads, answers, 3, 2, itself), scale=1, modulus=16) == rest
 
 
@@ -74,7 +74,7 @@ def test_masks_cancel_whoever_drops_out(data):
     uploads = {i: integers[i] + demo.mask(i, range(k), seeds, expand) for i in uploaded}
     # Those who drop out between upload and answer are not needed, as long as enough are left.
     answering = data.draw(st.permutations(uploaded))[: data.draw(st.integers(threshold, len(uploaded)))]
-    answers = [demo.answer(shares[i], uploaded) for i in answering]
+    answers = [demo.answer(shares[i], uploaded, threshold) for i in answering]
     assert np.array_equal(demo.unmask(uploads, answers, k, threshold, expand), expected)
     with pytest.raises(ValueError, match=f"'answers' must be those of at least {threshold} clients"):
         demo.unmask(uploads, answers[: threshold - 1], k, threshold, expand)
@@ -82,6 +82,9 @@ def test_masks_cancel_whoever_drops_out(data):
         hiding = {pair(i, j) for j in range(k)}
         assert not hiding <= set(answers[0])
         assert (pair(i, i) in answers[0]) == (i in uploaded)
+    # Nor by a server that says that nearly all are gone.
+    with pytest.raises(ValueError, match=f"'uploaded' must be at least {threshold} clients. Got "):
+        demo.answer(shares[0], [*uploaded[: threshold - 1], uploaded[0]], threshold)
 
 
 def test_fewer_shares_than_the_threshold_tell_nothing():

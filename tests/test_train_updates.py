@@ -176,8 +176,16 @@ def test_every_algorithm_takes_them(name):
         (["--aggregator", "krum:1,num_byzantine=1"], "'aggregator' must be written as krum:num_byzantine,"),
         (["--aggregator", "krum:1.5"], "'aggregator', krum: 'num_byzantine' must be an integer >= 0. Got 1.5."),
         (["--aggregator", "krum:two"], "'aggregator', krum: 'num_byzantine' must be an integer >= 0. Got 'two'."),
-        (["--aggregator", "krum:2"], "'aggregator', krum: 'num_byzantine' must be so small that there are the 7 "),
+        (
+            ["--aggregator", "krum:2"],
+            "'aggregator', krum, in round 1: 'num_byzantine' must be so small that ",
+        ),
         (["--aggregator", "krum:1", "--bucket-size", "2"], "'1, and a cohort of 3 clients that count'"),
+        (
+            ["--aggregator", "krum:1", "--dropout", "0.5", "--rounds", "50"],
+            "in round 3: 'num_byzantine' must be so small that there are the 5 clients that Krum needs. Got '1, and ",
+        ),
+        (["--aggregator", "bulyan:0", "--sampling", "poisson", "--rounds", "9"], "bulyan, in round 7: "),
         (["--aggregator", "median:1"], "'aggregator' must be written as median. Got 'median:1'."),
         (["--aggregator", "mean:weighted=true"], "'aggregator' must be written as mean."),
         (["--aggregator", "robust:zeroing=3"], "'aggregator', robust: 'zeroing' must be True or False. Got 3."),
@@ -216,7 +224,21 @@ def test_every_algorithm_takes_them(name):
         (["--compress", "quantize:1"], "'compress', quantize: 'bits' must be an integer >= 2. Got 1."),
         (["--compress", "quantize:4,seed=3"], "'compress' must be written as quantize:bits,error_feedback=False. Got"),
         (["--network", "speeds:1,2"], "'network' must be written as speeds:up,down,compute,spread=0.0. Got"),
-        (["--network", "speeds:1,2,-3"], "'network', speeds: 'compute' must be a number above 0. Got -3."),
+        (["--network", "speeds:1,2,-3"], "'network', speeds: 'compute' must be a number of at least 1e-09. Got -3."),
+        (["--network", "speeds:1,1,1,spread=99"], "'network', speeds: 'spread' must be from 0 to 10. Got 99."),
+        (
+            ["--clip", "adaptive:1e39"],
+            "'initial_estimate' must be a finite float > 0, within float32's range. Got 1e+39.",
+        ),
+        (
+            [*PRIVATE, "--compress", "top_k:0.1"],
+            "'compress' must be one with error_feedback=false, with noise and this sampling: what clients keep is "
+            "counted with poisson. Got 'top_k:0.1'.",
+        ),
+        (
+            [*PRIVATE, "--data", "fedprox-synthetic"],
+            "'classes' must be given with noise: to look for them would tell of a single client that has one more.",
+        ),
         ([*PRIVATE, "--aggregator", "median"], "'aggregator' must be left at mean with noise, which is for a mean."),
         ([*PRIVATE, "--bucket-size", "2"], "'bucket_size' must be left at 1 with noise"),
         ([*PRIVATE, "--attack", "mimic"], "'attack' must be one of attackers who know nothing of others, with noise"),
@@ -286,7 +308,7 @@ def test_the_report_says_what_became_of_updates(folder):
     assert main(["report", str(folder / "other")]) == 0
     other = (folder / "other" / "report.html").read_text(encoding="utf-8")
     assert "Updates were compressed: top_k:0.1." in other
-    assert "the rounds would have taken" in other
+    assert "all rounds would have taken" in other
     assert main(["report", str(folder / "run"), str(folder / "other"), "--out", str(folder / "both.html")]) == 0
     assert "over the bytes sent by clients" in (folder / "both.html").read_text(encoding="utf-8")
     choices = {"aggregator": ["<b>"], "attack": {"a": 1}, "bucket_size": None}  # a stranger's
@@ -373,6 +395,26 @@ def test_resumed_to_the_same_bytes(name, folder, monkeypatch, capsys):
     assert result(folder / "run") == result(folder / "whole")
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_hardly_any(folder):
+    chosen = ["--clip", "adaptive:1,0.8,1e6", "--attack", "sign_flip:1e300", "--network", "speeds:1e-9,1,1,spread=10"]
+    assert main(train(folder / "run", *SMALL, *chosen)) == 0
+    assert all(np.isfinite(row["network/seconds"]) for row in rows(folder / "run")[1:])
+    assert main(train(folder / "other", *SMALL, "--clip", "adaptive:1e-37,0,1e6")) == 0
+
+
+def test_an_attack_of_attackers_alone_is_told_no_other_way_by_one_more_client(folder):
+    # Sampled or not, a client moves a sum of clipped updates by one clip: attackers do not heed whether it is there.
+    run = experiment(**UNWEIGHTED, noise_multiplier=0.25, clip="1", attack="sign_flip", attackers=29)
+    (honest,) = set(run.train.client_ids) - run.attackers
+    process, sums = run.training_process(), []
+    for ids in ([*run.attackers][:5], [*[*run.attackers][:5], honest]):
+        data = [run._trained_on(client_id, 1) for client_id in ids]
+        state, _ = process.next(process.initialize(), data)
+        sums.append(np.concatenate([6 * w.ravel() for w in state.global_model_weights.trainable]))
+    assert 0.1 < np.linalg.norm(sums[1] - sums[0]) <= 1 + 1e-4
+
+
 def test_other_choices_do_not_go_on(folder, capsys):
     assert main(train(folder / "run", *SMALL, "--clip", "1")) == 0
     assert main(train(folder / "run", "--resume", "--clip", "2", "--aggregator", "median")) == 2
@@ -452,6 +494,9 @@ def test_updates_that_are_all_in_memory_are_bounded(folder, capsys):
     chosen = ["--data", "synthetic", "--population", "200000", "--clients", "140000"]
     assert main(train(folder / "run", *chosen, "--aggregator", "median")) == 2
     assert "a rule that looks at all updates at once may be given at most 1073741824 numbers" in capsys.readouterr().err
+    chosen = ["--data", "synthetic", "--population", "20000", "--clients", "16385"]  # and their distances
+    assert main(train(folder / "run", *chosen, "--aggregator", "krum:1")) == 2
+    assert "numbers (4 GB). Got 1073872900 of 16385 clients and 7850 parameters" in capsys.readouterr().err
     chosen = ["--data", "synthetic", "--population", "10000001", "--sampling", "poisson"]
     assert main(train(folder / "run", *chosen)) == 2
     assert "clients must be at most 10000000 for Poisson sampling, a coin for each" in capsys.readouterr().err

@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     # Here, and not at the top: matplotlib takes longer to import than most commands take.
     from fedsim_np.report import write_comparison, write_report
+    from fedsim_np.runs.config import OF_UPDATES, RunConfig
 
     if "" in arguments.runs:
         raise CommandError("RUN must be a run's folder. Got ''.")
@@ -43,5 +44,6 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--out must be a file in a folder that exists. Got '{arguments.out or path}'.")
     if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
-    print(f"written {write_comparison(folders, path)}")
+    defaults = {name: getattr(RunConfig, name) for name in OF_UPDATES}
+    print(f"written {write_comparison(folders, path, defaults)}")
     return 0

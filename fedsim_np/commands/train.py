@@ -115,8 +115,8 @@ def _train(arguments: argparse.Namespace) -> int:
     remark_on_loss(folder / LOGS[0], trained.experiment)
     if is_silent:
         return 0
-    if trained.experiment.privacy is not None:
-        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.experiment.privacy.after(config.rounds)))
+    if trained.privacy is not None:
+        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.privacy.after(config.rounds)))
     print(f"done: {config.rounds} rounds in {folder}")
     return 0
 

@@ -84,7 +84,8 @@ _GROUPS = {
         "clip": f"Clip every update, {described([CLIPS])}.",
         "noise_multiplier": "Noise on a mean of clipped updates, over the clip (adaptive if there is none); 0: none. "
         f"It goes with {_PRIVATE}; --clip is then {described([NOISY_CLIPS])}.",
-        "delta": "The delta of the privacy that noise promises; 0 stands for 1 over all clients that there are.",
+        "delta": "The delta of the privacy that noise promises, well below 1 over all clients that there are; 0: as "
+        "much as that.",
         "attack": f"What attackers do to updates: {described([ATTACKS])}. Or to data: {described([DATA_ATTACKS])}.",
         "attackers": "The attackers' share of all clients, below 1, or how many they are.",
         "compress": f"What is sent of an update: {described([COMPRESSORS])}.",

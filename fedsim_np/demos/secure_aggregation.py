@@ -10,7 +10,8 @@ pair of clients has a seed, and every client one of its own; client i uploads
 In the sum the pairs' noise cancels. Every seed is shared out so that any t clients know it together and fewer know
 nothing. When the uploads are in, clients give their shares of s_ii for every i that uploaded, and of s_ij for every i
 that uploaded and j that did not: what has not cancelled is taken off. Nobody ever gives shares of both s_ii and all
-s_ij of a client: if a client is late, so that its s_ij are known when its upload comes, s_ii still hides it.
+s_ij of a client: they give none if fewer than t have uploaded; and if a client is late, so that its s_ij are known when
+its upload comes, s_ii still hides it.
 
 This is no cryptography: one process draws all seeds, with NumPy's random numbers, and everybody is honest.
 """
@@ -81,8 +82,10 @@ def deal(k, threshold, rng):
     return seeds, [dict(zip(names, of_client, strict=True)) for of_client in points]
 
 
-def answer(shares, uploaded):
+def answer(shares, uploaded, threshold):
     """Return the shares that a client gives when it is told who uploaded. It answers once."""
+    if len(set(uploaded)) < threshold:  # the sum of a single one would be its update
+        raise argument_error("uploaded", f"at least {threshold} clients", sorted(uploaded))
     dropouts = {i for i, _ in shares}.difference(uploaded)
     return {pair(i, j): shares[pair(i, j)] for i in uploaded for j in {i} | dropouts}
 
@@ -105,7 +108,7 @@ def secure_sum(encoded, uploaded, threshold, rng):
     expand = partial(noise, size=size)
     seeds, shares = deal(k, threshold, rng)
     uploads = {i: encoded[i] + mask(i, range(k), seeds, expand) for i in uploaded}
-    return unmask(uploads, [answer(shares[i], uploaded) for i in uploaded], k, threshold, expand), uploads
+    return unmask(uploads, [answer(shares[i], uploaded, threshold) for i in uploaded], k, threshold, expand), uploads
 
 
 def flat(updates):

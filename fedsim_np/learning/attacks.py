@@ -7,7 +7,8 @@
 
 Who attacks is given by ids, or by a share: each client by itself, drawn from (seed, client id), and so the same ones in
 every round, and in the data as in the updates if the seeds are the same. `choose` takes an exact share of some clients.
-Attackers know all updates of the round. One that has nothing to send (no examples) sends nothing.
+Attackers know all updates of the round, if they look at them (`Oblivious`). One that has nothing to send (no examples)
+sends nothing.
 """
 
 from __future__ import annotations
@@ -77,12 +78,20 @@ Attack = Callable[[Seen], Arrays]
 """What attackers send: for each tensor an array (m, ...), or (...) if all send the same."""
 
 
+class Oblivious(functools.partial[Arrays]):
+    """An attack whose clients look at no update but their own: each sends the same whoever else is there.
+
+    They attack in a round of attackers alone too; and noise on a sum of updates hides others as it would without them.
+    One of your own is ``Oblivious(function)``.
+    """
+
+
 def sign_flip(scale: float = 1.0) -> Attack:
     """Return the attack of clients that send their own update in the other direction, `scale` times as long.
 
     A share a of them leaves 1 - a (1 + scale) of a mean: scale 1 slows it down, scale 1 / a - 1 stops it.
     """
-    return functools.partial(_sign_flip, scale=check_float("scale", scale, minimum=0.0))
+    return Oblivious(_sign_flip, scale=check_float("scale", scale, minimum=0.0))
 
 
 def _sign_flip(seen: Seen, scale: float) -> Arrays:
@@ -91,7 +100,7 @@ def _sign_flip(seen: Seen, scale: float) -> Arrays:
 
 def gaussian_noise(stddev: float = 1.0) -> Attack:
     """Return the attack of clients that send noise in place of an update, from (seed, round, client id)."""
-    return functools.partial(_gaussian_noise, stddev=check_float("stddev", stddev, minimum=0.0))
+    return Oblivious(_gaussian_noise, stddev=check_float("stddev", stddev, minimum=0.0))
 
 
 def _gaussian_noise(seen: Seen, stddev: float) -> Arrays:
@@ -227,6 +236,11 @@ class _Attacked(Wrapper):
     inner: Aggregator
     seed: int
 
+    @property
+    def looks_at_one(self) -> bool:
+        """If the attack does not look at others."""
+        return isinstance(self.attack, Oblivious)
+
     def initialize(self, trainable: Arrays) -> Any:
         """Return the number of rounds that are over, and the inner aggregator's state."""
         return OrderedDict(round_num=0, inner_agg=self.inner.initialize(trainable))
@@ -236,7 +250,7 @@ class _Attacked(Wrapper):
         round_num = int(state["round_num"]) + 1
         attacks = np.array([_is_attacker(i, self.attackers, self.seed) for i in cohort.ids], np.bool_) & cohort.counts
         honest = np.flatnonzero(cohort.counts & ~attacks)
-        if attacks.any() and len(honest):
+        if attacks.any() and (len(honest) or isinstance(self.attack, Oblivious)):
             updates, cohort = self._forged(round_num, updates, cohort, np.flatnonzero(attacks), honest)
         inner, total, metrics = aggregate(self.inner, state["inner_agg"], updates, cohort)
         return OrderedDict(round_num=round_num, inner_agg=inner), total, self._metrics(metrics, int(attacks.sum()))
@@ -247,7 +261,7 @@ class _Attacked(Wrapper):
         weights = cohort.counts * (1.0 if self.is_weighted is False else cohort.client_weights)
         streams = list(cohort.streams(round_num, self.seed))
         forged, bad = tuple(u.copy() for u in updates), np.zeros(len(attackers), np.bool_)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # 0 times infinity
             sent = self.attack(Seen(updates, weights, attackers, honest, list(cohort.ids), streams))
             _check_sent(sent, updates, len(attackers))
             for update, of_attackers in zip(forged, sent, strict=True):
@@ -272,8 +286,8 @@ def attack_factory(attack: Attack, attackers: Attackers, inner: Aggregator, seed
     """Build an aggregator some of whose clients attack another one.
 
     It is to stand in front of all that defends. The metrics are the inner aggregator's under ``attacked``, and
-    ``num_attackers``, how many of the round's clients they were. A round of attackers alone is left as it is; one who
-    sends what is not finite is left out, as any client is.
+    ``num_attackers``, how many of the round's clients they were. In a round of attackers alone those who would look at
+    the honest send their own updates. One who sends what is not finite is left out, as any client is.
 
     Parameters
     ----------

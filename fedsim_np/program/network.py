@@ -26,6 +26,7 @@ from fedsim_np.errors import argument_error, check_float, check_int
 from fedsim_np.learning.cohort import client_stream
 from fedsim_np.trees import Array
 
+_SLOWEST, _MOST_SPREAD = 1e-9, 10  # so that every time is a finite number
 _NETWORK = 4_000_003  # a word of the streams, so that they are nobody else's
 
 
@@ -36,7 +37,7 @@ class Network:
     Parameters
     ----------
     up, down : float
-        Bytes a second from a client to the server, and to a client: the median over clients.
+        Bytes a second from a client to the server, and to a client: the median over clients, at least 1e-9.
     compute : float
         Examples a second that a client trains on: the median. Infinity for any of the three: it takes no time.
     spread : float
@@ -70,10 +71,10 @@ class Network:
             value = getattr(self, name)
             is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             is_beyond = isinstance(value, int) and value > sys.float_info.max
-            if is_beyond or not (is_number and value > 0):
-                raise argument_error(name, "a number above 0", value)
-        if check_float("spread", self.spread, minimum=0.0) > 10:
-            raise argument_error("spread", "from 0 to 10", self.spread)
+            if is_beyond or not (is_number and value >= _SLOWEST):
+                raise argument_error(name, f"a number of at least {_SLOWEST:g}", value)
+        if check_float("spread", self.spread, minimum=0.0) > _MOST_SPREAD:
+            raise argument_error("spread", f"from 0 to {_MOST_SPREAD}", self.spread)
         check_int("seed", self.seed, minimum=0)
 
     def seconds(self, client_ids: Sequence[str], num_examples: Any, bytes_up: Any, bytes_down: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import Any
 from fedsim_np.errors import argument_error, argument_type_error, check_bool, check_int, check_type
 from fedsim_np.learning.aggregators.private import noise_multiplier_of
 from fedsim_np.learning.client import Attendance
+from fedsim_np.learning.client_work import LocalTraining
 from fedsim_np.learning.hidden_state import unchanged
 from fedsim_np.learning.learning_process import LearningProcess, LearningProcessOutput
 from fedsim_np.learning.models import ModelWeights
@@ -47,22 +49,27 @@ SelectionFn = Callable[[int], _Cohort] | Callable[[int, LearningAlgorithmState],
 EvaluationFn = Callable[[LearningAlgorithmState, Sequence[ClientBatches]], Mapping[str, Any]]
 
 
-def _promises(privacy: Guarantee | None, aggregator: Any) -> Callable[[int], dict[str, Any]]:
-    """Return a function from a number of rounds to what is said of them, which is nothing without a guarantee."""
+def guarantee_of(privacy: Guarantee | None, process: Any) -> Guarantee | None:
+    """Return what a run promises, with what is not known of its process; a `ValueError` if its noise is another."""
     check_type("privacy", privacy, Guarantee | None, "a Guarantee or None")
     if privacy is None:
-        return lambda rounds: {}
-    guarantee, added = privacy, noise_multiplier_of(aggregator)
-    if added not in (None, guarantee.noise_multiplier):
-        raise argument_error("privacy", f"of the aggregator's noise_multiplier, {added}", guarantee.noise_multiplier)
-
-    def after(rounds: int) -> dict[str, Any]:
-        promised = guarantee.after(rounds)
-        if added is None:
-            promised["meaning"] += "; whether the aggregator adds that noise is not known"
-        return {"privacy": promised}
-
-    return after
+        return None
+    parts = process.parts if isinstance(process, LearningProcess) else {}
+    added, one_by_one = noise_multiplier_of(parts.get("aggregator"))
+    if added not in (None, privacy.noise_multiplier):
+        raise argument_error("privacy", f"of the aggregator's noise_multiplier, {added}", privacy.noise_multiplier)
+    work, compressor = parts.get("client work"), parts.get("compressor")
+    tells = work is not None and type(work).finish_round is not LocalTraining.finish_round
+    keeps = compressor is not None and compressor.error_feedback
+    keeps |= isinstance(work, LocalTraining) and type(work).initialize_client is not LocalTraining.initialize_client
+    doubts = {
+        "whether the aggregator adds that noise is not known": added is None,
+        "what the aggregator makes of several clients' updates before the noise is not counted": not one_by_one,
+        "what else clients tell the server is not counted": tells,
+        # Who took part before shows in what others send, and of a fixed size that tells of the rest.
+        "what clients keep between rounds is not counted with fixed_size": keeps and privacy.sampling == "fixed_size",
+    }
+    return dataclasses.replace(privacy, doubts=tuple(doubt for doubt, is_there in doubts.items() if is_there))
 
 
 def run_training_process(
@@ -121,7 +128,9 @@ def run_training_process(
         What the manager's `load_latest` has returned, where it was asked already: it is not asked again.
     privacy : Guarantee, optional
         Of a run whose aggregator adds noise: what is promised by then stands in every round's metrics, as ``privacy``.
-        Its noise is that of the `DifferentiallyPrivateFactory`; of another aggregator it is said that nobody checked.
+        Its noise is that of the `DifferentiallyPrivateFactory`; of another aggregator it is said that nobody checked,
+        and of a process what in it the figure does not know: what looks at several clients before the noise, what
+        clients tell the server beside their updates, what they keep between rounds of a fixed size.
     network : Network, optional
         How fast clients are: the seconds that each round would have taken then stand in its metrics, as ``network``.
 
@@ -170,7 +179,7 @@ def run_training_process(
         return _evaluated(evaluation_fn, state, evaluation_selection_fn(round_num))
 
     parts = training_process.parts if isinstance(training_process, LearningProcess) else {}
-    promised_after = _promises(privacy, parts.get("aggregator"))
+    privacy = guarantee_of(privacy, training_process)
     state, start = training_process.initialize(), 0
     saved = None
     if program_state_manager is not None:
@@ -193,7 +202,8 @@ def run_training_process(
                 output = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
             state, metrics = output[0], _metrics_of(output, network)
             _release_clients(loggers, output, round_num)
-            metrics.update(promised_after(round_num))
+            if privacy is not None:
+                metrics["privacy"] = privacy.after(round_num)
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
             metrics[ROUND_NUMBER_KEY] = round_num
             if round_num % rounds_per_evaluation == 0:

@@ -17,7 +17,7 @@ _COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/second
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
 
 
-def write_comparison(folders: Sequence[Path], path: Path) -> Path:
+def write_comparison(folders: Sequence[Path], path: Path, defaults: Mapping[str, Any] | None = None) -> Path:
     """Make a page that compares stored runs, and return its path.
 
     Parameters
@@ -26,6 +26,8 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         Two or more runs' folders, see `read_run`.
     path : Path
         The file to make or to replace.
+    defaults : mapping, optional
+        What was chosen where a run of ``fedsim-np train`` does not say.
 
     Raises
     ------
@@ -33,15 +35,15 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         If one is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(folder) for folder in folders]
-    write_text(path, _page(runs), through_links=True)
+    write_text(path, _page(runs, defaults or {}), through_links=True)
     return path
 
 
-def _page(runs: Sequence[Run]) -> str:
+def _page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     names = _names(runs)
     parts = [
         page.heading("In what they differ"),
-        *_differences(runs, names),
+        *_differences(runs, names, defaults),
         page.heading("How they went"),
         *_curves(runs, names),
         page.heading("Where they ended"),
@@ -69,11 +71,13 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    configs = [
-        _flat({k: v for k, v in {**run.choices, "data": run.config.get("data")}.items() if k not in _NOT_CHOICES})
-        for run in runs
-    ]
+def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:
+    configs = []
+    for run in runs:
+        unsaid = defaults if isinstance(run.config.get("choices"), dict) else {}
+        told = {**unsaid, **run.choices}
+        told.update((name, run.config[name]) for name in ("data", "privacy") if name in run.config)
+        configs.append(_flat({name: value for name, value in told.items() if name not in _NOT_CHOICES}))
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
     if not differing:
@@ -87,9 +91,8 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
     drawn = []
     for over, what in (("round_num", "the rounds"), *_COSTS.items()):
-        totals = {_mean(history.get(over, ())) for history in histories.values()}
-        if over != "round_num" and (len(totals) < 2 or not all(over in history for history in histories.values())):
-            continue  # where rounds cost the same it tells nothing that they do not
+        if over != "round_num" and not _is_told_by(runs, over):
+            continue
         alt = f"Curves of loss and accuracy over {what} of {len(runs)} runs. At the end, {ends}."
         try:
             picture = Picture.of_curves(histories, alt, over)
@@ -99,9 +102,13 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     return drawn
 
 
-def _mean(column: Sequence[float]) -> float:
-    values = [value for value in column if math.isfinite(value)]
-    return sum(values) / max(len(values), 1)
+def _is_told_by(runs: Sequence[Run], column: str) -> bool:
+    """Return whether all rounds of all runs have a finite cost, and not the same: that tells no more than rounds do."""
+    costs = [[value for value in run.history.get(column, ()) if math.isfinite(value)] for run in runs]
+    return (
+        all(len(of) == run.rounds for of, run in zip(costs, runs, strict=True))
+        and len({sum(of) / max(len(of), 1) for of in costs}) > 1
+    )
 
 
 def _last(run: Run) -> str:

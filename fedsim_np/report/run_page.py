@@ -65,10 +65,11 @@ def _page(run: Run, pictures: Sequence[Picture]) -> str:
     if isinstance(config.get("clients"), int):
         # Every round had clients of its own, but for the tutorial's.
         sampled = " a round" * (isinstance(run.config.get("choices"), dict) and config.get("sampling") != "first")
+        about = "About " * (config.get("sampling") == "poisson")
         lead = (
-            f"{config['clients']} clients{sampled} trained one model together in {run.rounds} "
-            "rounds, without handing over their data: each trained on its own examples, and only what it had learned "
-            "was averaged."
+            f"{about}{config['clients']} clients{sampled} trained one model together in {run.rounds} "
+            "rounds, without handing over their data: each trained on its own examples, and sent only what it had "
+            "learned."
         )
     parts = [
         page.heading("The data"),
@@ -155,7 +156,7 @@ def _training(run: Run) -> Iterator[str]:
     if run.promise:
         yield page.paragraph(
             f"After the last round, noise on the updates promises each client {run.promise}. That is of the models "
-            "alone, in a deployment whose randomness nobody knows: training metrics have no noise."
+            "alone, in a deployment whose randomness nobody knows: no metric on this page has noise."
         )
     if run.seconds:
         median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
@@ -163,13 +164,13 @@ def _training(run: Run) -> Iterator[str]:
     if _total(run, "communication/bytes_up"):
         up, down = (_size(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
         yield page.paragraph(
-            f"In all rounds the clients would have sent {up} and been sent {down}: updates as they are encoded, and "
-            "weights. (A simulation moves none of these bytes.)"
+            f"In {_rounds_with(run, 'communication/bytes_up')} the clients would have sent {up} and been sent {down}: "
+            "updates as they are encoded, and weights. (A simulation moves none of these bytes.)"
         )
     if _total(run, "network/seconds"):
         yield page.paragraph(
-            f"On the clients' lines and machines that were assumed, the rounds would have taken "
-            f"{_total(run, 'network/seconds'):,.1f} s: each as long as its slowest client."
+            f"On the clients' lines and machines that were assumed, {_rounds_with(run, 'network/seconds')} would have "
+            f"taken {_total(run, 'network/seconds'):,.1f} s: each as long as its slowest client."
         )
     left_out = Counter(status for status in run.clients.get("status", ()) if status not in ("ok", "partial", "absent"))
     if left_out:
@@ -179,6 +180,12 @@ def _training(run: Run) -> Iterator[str]:
 
 def _total(run: Run, column: str) -> float:
     return float(sum(value for value in run.history.get(column, ()) if math.isfinite(value)))
+
+
+def _rounds_with(run: Run, column: str) -> str:
+    """Return how many rounds have a value: those before an older version's run was gone on with have none."""
+    known = sum(math.isfinite(value) for value in run.history[column])
+    return "all rounds" if known == run.rounds else f"{known} of the {run.rounds} rounds (it is not stored of others)"
 
 
 def _size(count: float) -> str:

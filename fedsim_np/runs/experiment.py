@@ -46,13 +46,14 @@ _MANY = 100_000  # clients: from here on, sampling does not look at all of them
 _KEPT_BYTES, _TYPICAL_EXAMPLES = 2**28, 128
 _CACHE_BYTES = 2**24
 _EVALUATION_SEED = 3_000_001
+_LOOKED_AT = 100_000  # clients times rounds: whether a rule can do with those who are there; 2 s
 _JUDGED = 10  # clients, by whose sizes a round's is judged
 # What a run may cost. Beyond it a choice is a slip, or a stranger's: such a run would not end, or take all memory.
 _MOST_CLIENTS = 10**6  # at a time: choosing them takes a minute and 1.5 GB
 _MOST_OF_CLIENT = 10**8  # examples that a client reads in a round: their order takes minutes and 8 GB
 _MOST_OF_ROUND = 10**10  # examples: some hours
 _MOST_PARAMETERS = 2**28  # of a model: 1 GB
-_MOST_OF_UPDATES = 2**30  # numbers of a round's updates, where all are there at once: 4 GB
+_MOST_OF_UPDATES = 2**30  # numbers of a round's updates, or pairs of them twice in float64, all at once: 4 GB
 _MOST_COINS = 10**7  # tossed in a round of Poisson sampling: 0.2 s and 170 MB
 
 
@@ -132,6 +133,9 @@ class Experiment:
     def _count_classes(self) -> int:
         if dict(self.train.element_type_structure) == dict(emnist.DIGITS.spec):
             return 10
+        if self.config.noise_multiplier:
+            rule = "given with noise: to look for them would tell of a single client that has one more"
+            raise argument_error("classes", rule, self.config.classes)
         field = self._fields[1]
         greatest = 0
         for client_id in self.train.client_ids:
@@ -147,7 +151,7 @@ class Experiment:
     def check_cost(self) -> None:
         """Raise a `DataError` if a round would not end, judged by some clients of the first."""
         clients, parameters = self.config.clients, self._num_parameters
-        if sees_all_at_once(self.rule) and (in_memory := clients * max(parameters, clients)) > _MOST_OF_UPDATES:
+        if sees_all_at_once(self.rule) and (in_memory := clients * max(parameters, 4 * clients)) > _MOST_OF_UPDATES:
             rule = f"a rule that looks at all updates at once may be given at most {_MOST_OF_UPDATES} numbers (4 GB)"
             raise data_error(rule, f"{in_memory} of {clients} clients and {parameters} parameters")
         few = self._sample(1, clients)[:_JUDGED] or [self.train.client_ids[0]]
@@ -162,10 +166,21 @@ class Experiment:
         """Have one client train and one be evaluated, and forget it: what is wrong with the data shows before a run."""
         first, *_ = [*self._sample(1, self.config.clients), self.train.client_ids[0]]
         if self.rule is not None:  # which may need more than one
-            check_cohort(self.rule, self.config.clients, self.config.aggregator)
+            check_cohort(self.rule, *self._smallest_cohort(), self.config.aggregator)
             process = self._process(None, None)
         process.next(process.initialize(), [self._trained_on(first, self.config.epochs)])
         self.evaluation_process.next(self.evaluation_process.initialize(), self.evaluation_cohort[:1])
+
+    def _smallest_cohort(self) -> tuple[int, int]:
+        """Return how many clients the smallest of the first rounds has that has any, and which round that is."""
+        config, smallest = self.config, (self.config.clients, 1)
+        if config.sampling != "poisson" and not config.dropout and not (config.stragglers and config.drop_stragglers):
+            return smallest
+        for round_num in range(1, min(config.rounds, _LOOKED_AT // len(self.train.client_ids)) + 1):
+            chosen = self._sample(round_num, config.clients)
+            there = sum(config.participation.num_epochs(round_num, i, config.epochs) > 0 for i in chosen)
+            smallest = min(smallest, (there or config.clients, round_num))
+        return smallest
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Return split -> file and SHA-256, of data that are files."""

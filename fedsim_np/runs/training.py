@@ -22,8 +22,9 @@ from fedsim_np.errors import CommandError, DataError, data_error, shortened
 from fedsim_np.files import as_json, check_own, write_text
 from fedsim_np.learning.models import ModelWeights, load_weights, save_weights
 from fedsim_np.learning.state import LearningAlgorithmState
+from fedsim_np.privacy import Guarantee
 from fedsim_np.profiling import Profile, profiled
-from fedsim_np.program.training import is_timing
+from fedsim_np.program.training import guarantee_of, is_timing
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import KeptConfig, check_files, check_folder, exclusive_lock, remove_run, staying
@@ -47,6 +48,8 @@ class Trained:
         Whether any round was computed, and it had not ended before.
     profile : Profile or None
         Where the time went, if it was asked for.
+    privacy : Guarantee or None
+        What noise promises.
     """
 
     folder: Path
@@ -54,6 +57,7 @@ class Trained:
     reached: int
     is_new: bool = True
     profile: Profile | None = None
+    privacy: Guarantee | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -120,6 +124,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # What can go wrong shall do so before anything is made, or removed.
         process = experiment.training_process(executor)
+        privacy = guarantee_of(experiment.privacy, process)
         if tensorboard:
             _tensorboard(folder)  # or an error
         if stored is None:
@@ -137,7 +142,7 @@ def train(
         logs = _logs(folder, start == 0 or (folder / CLIENTS).exists())
         _check_logs(folder, logs, start, config.evaluate_every > 0)
         made = about or {k: of for k, of in (stored or {}).items() if k in ("command", "command_line", "client_ids")}
-        kept = _kept_config(folder, experiment, files, stored, began, made)
+        kept = _kept_config(folder, experiment, files, stored, began, made, privacy)
         if saved is not None and start == config.rounds:
             _write_result(folder, experiment, process.get_model_weights(saved))
             return Trained(folder, experiment, start, is_new=False)
@@ -163,7 +168,7 @@ def train(
             reshuffle=config.reshuffle,
             stop_fn=stop_fn,
             loaded=(saved, start),
-            privacy=experiment.privacy,
+            privacy=privacy,
             network=experiment.network,
         )
         state, profile = profiled(run) if profiling else (run(), None)
@@ -171,7 +176,7 @@ def train(
         kept.restore()
         if reached == config.rounds:
             _write_result(folder, experiment, process.get_model_weights(state))
-    return Trained(folder, experiment, reached, profile=profile)
+    return Trained(folder, experiment, reached, profile=profile, privacy=privacy)
 
 
 def identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +242,7 @@ def _kept_config(
     stored: dict[str, Any] | None,
     began: int,
     made: Mapping[str, Any],
+    privacy: Guarantee | None,
 ) -> KeptConfig:
     config = experiment.config
     if stored is not None and all(stored["choices"][key] == getattr(config, key) for key in ("data", "rounds")):
@@ -244,8 +250,8 @@ def _kept_config(
     # The run is new, is extended, or its files have moved.
     with_versions = versions("numpy", "h5py") if stored is None else stored["versions"]
     about = {"command": "train", **made, "choices": config.stored, "data": files, "versions": with_versions}
-    if experiment.privacy is not None:
-        about["privacy"] = experiment.privacy.after(0)["meaning"]
+    if privacy is not None:
+        about["privacy"] = privacy.after(0)["meaning"]
     if began != config.rounds:
         about[_EARLIER] = began
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")

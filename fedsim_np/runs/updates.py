@@ -42,14 +42,11 @@ class Part(NamedTuple):
         What it is, in few words.
     given : mapping of str to str
         The parameters of `make` that are no text's to set -> the run's name of what they are given; "" for nothing.
-    sees_others : bool
-        Of an attack: whether attackers send what they have seen of other clients.
     """
 
     make: Callable[..., Any]
     about: str
     given: Mapping[str, str] = {}
-    sees_others: bool = False
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -132,11 +129,11 @@ ATTACKS = {
     "sign_flip": Part(attacks.sign_flip, "their update in the other direction"),
     "gaussian_noise": Part(attacks.gaussian_noise, "noise in place of an update"),
     "inner_product_manipulation": Part(
-        attacks.inner_product_manipulation, "so many times the honest mean, in the other direction", sees_others=True
+        attacks.inner_product_manipulation, "so many times the honest mean, in the other direction"
     ),
-    "a_little_is_enough": Part(attacks.a_little_is_enough, "so many deviations off the honest mean", sees_others=True),
-    "mimic": Part(attacks.mimic, "all the update of one honest client", sees_others=True),
-    "omniscient_negation": Part(attacks.omniscient_negation, "what turns the mean around", sees_others=True),
+    "a_little_is_enough": Part(attacks.a_little_is_enough, "so many deviations off the honest mean"),
+    "mimic": Part(attacks.mimic, "all the update of one honest client"),
+    "omniscient_negation": Part(attacks.omniscient_negation, "what turns the mean around"),
 }
 """Name -> what attackers send."""
 
@@ -319,7 +316,8 @@ def check_choices(choices: Mapping[str, Any], weighted: bool, has_classes: bool)
         warnings.simplefilter("ignore")  # who builds the rule of a run is warned
         rule_of(choices, weighted, frozenset())
     data_attack_of(choices, 2, "x", "y")
-    compressor_of(choices), network_of(choices)
+    compressor = compressor_of(choices)
+    network_of(choices)
     if name == "flip_labels" and not has_classes:
         raise argument_error("attack", "another one for a model whose labels are numbers, no classes", attack)
     if choices["attackers"] >= 1 and choices["attackers"] % 1:
@@ -329,18 +327,21 @@ def check_choices(choices: Mapping[str, Any], weighted: bool, has_classes: bool)
     for flag, default in (("aggregator", "mean"), ("bucket_size", 1)):
         if choices[flag] != default:
             raise argument_error(flag, f"left at {default} with noise, which is for a mean", choices[flag])
-    if name in ATTACKS and ATTACKS[name].sees_others:
+    if compressor is not None and compressor.error_feedback and choices["sampling"] != "poisson":
+        rule = "one with error_feedback=false, with noise and this sampling: what clients keep is counted with poisson"
+        raise argument_error("compress", rule, choices["compress"])
+    if name in ATTACKS and not isinstance(part_of("attack", ATTACKS, attack), attacks.Oblivious):
         rule = "one of attackers who know nothing of others, with noise: it hides nobody whose update they send on"
         raise argument_error("attack", rule, attack)
 
 
-def check_cohort(rule: Aggregator, num_clients: int, aggregator: str) -> None:
-    """Raise a `ValueError` if a rule cannot do with so many clients."""
+def check_cohort(rule: Aggregator, num_clients: int, round_num: int, aggregator: str) -> None:
+    """Raise a `ValueError` if a rule cannot do with so many clients as a round has."""
     nothing = rule.initialize((np.zeros(1, np.float32),)), (np.zeros((num_clients, 1), np.float32),)
     try:
         aggregate(rule, *nothing, Cohort.of_weights(np.ones(num_clients)))
     except ValueError as error:
-        raise ValueError(f"'aggregator', {aggregator.partition(':')[0]}: {error}") from error
+        raise ValueError(f"'aggregator', {aggregator.partition(':')[0]}, in round {round_num}: {error}") from error
 
 
 def sees_all_at_once(rule: Aggregator | None) -> bool:

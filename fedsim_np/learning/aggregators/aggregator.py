@@ -119,9 +119,22 @@ def bytes_up(aggregator: Aggregator, weights: Arrays) -> int:
 
 
 class Wrapper(CohortAggregator):
-    """An aggregator in front of another one, `inner`: weighted if that is, and what clients send is for that."""
+    """An aggregator in front of another one, `inner`: weighted if that is, and what clients send is for that.
+
+    Attributes
+    ----------
+    inner : Aggregator
+    looks_at_one : bool
+        Whether what it gives to `inner` of a client depends on that client alone: then noise behind it hides a client
+        as it would without it.
+    """
 
     inner: Aggregator
+
+    @property
+    def looks_at_one(self) -> bool:
+        """As far as is known, not."""
+        return False
 
     @property
     def is_weighted(self) -> bool | None:  # type: ignore[override]

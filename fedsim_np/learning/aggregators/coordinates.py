@@ -27,15 +27,17 @@ from fedsim_np.trees import Array, Arrays
 _BLOCK = 2**18  # numbers of a block: 2 MB in float64
 
 
-def blocks(update: Array) -> Iterator[tuple[Any, Array]]:
+def blocks(update: Array, least: int = 1) -> Iterator[tuple[Any, Array]]:
     """Yield parts of a tensor's updates (k, ...): what the aggregate has to be indexed with, and numbers (k, m).
+
+    Of very many clients a part is small; where something is done for each part, `least` coordinates are allowed.
 
     Examples
     --------
     >>> [(index, block.shape) for index, block in blocks(np.zeros((3, 2, 4)))]
     [((slice(0, 21845, None),), (3, 8))]
     """
-    for index in _parts(update.shape[1:], _BLOCK // max(1, len(update))):
+    for index in _parts(update.shape[1:], max(least, _BLOCK // max(1, len(update)))):
         of_all = (slice(None), *index)
         part = update[of_all]
         yield index, part.reshape(len(part), math.prod(part.shape[1:]))

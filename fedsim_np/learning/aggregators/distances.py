@@ -19,19 +19,23 @@ from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
 from fedsim_np.learning.metrics import Metrics
 from fedsim_np.trees import Array, Arrays
 
+_ROWS = 256  # clients whose distances are looked at together
+
 
 def _krum_ranking(updates: Arrays, num_byzantine: int) -> Array:
     """Return the clients (k,), those of the lowest scores first; of equal ones those of the smaller norm."""
     k = len(updates[0])
     products = np.zeros((k, k))
     for update in updates:
-        for _, block in blocks(update):
+        for _, block in blocks(update, least=256):
             numbers = block.astype(np.float64)
             products += numbers @ numbers.T
-    squares = np.diag(products)
-    distances = np.maximum(squares[:, np.newaxis] + squares - 2 * products, 0)
-    np.fill_diagonal(distances, np.inf)
-    scores = np.sort(distances)[:, : k - num_byzantine - 2].sum(axis=1)
+    squares, scores = np.diag(products), np.empty(k)
+    for start in range(0, k, _ROWS):
+        rows = slice(start, start + _ROWS)
+        distances = np.maximum(squares[rows, np.newaxis] + squares - 2 * products[rows], 0)
+        distances[np.arange(len(distances)), np.arange(k)[rows]] = np.inf
+        scores[rows] = np.sort(distances)[:, : k - num_byzantine - 2].sum(axis=1)
     return np.lexsort((squares, scores))
 
 

@@ -22,6 +22,11 @@ class _Measured(Wrapper):
 
     inner: Aggregator
 
+    @property
+    def looks_at_one(self) -> bool:
+        """Yes: updates stay what they are."""
+        return True
+
     def initialize(self, trainable: Arrays) -> Any:
         """Return the inner aggregator's state."""
         return self.inner.initialize(trainable)

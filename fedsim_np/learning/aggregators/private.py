@@ -38,7 +38,7 @@ from fedsim_np.learning.metrics import Metrics, as_float32_prints
 from fedsim_np.trees import Array, Arrays
 
 _NOISE = 3_000_001  # the first word of the noise's streams
-_FLOAT32 = np.finfo(np.float32)
+_LEAST, _GREATEST = 2.0**-63, float(np.finfo(np.float32).max)  # of a clip; the square of the least one is a float32
 _MOST = 80.0  # of the logarithm of a clip, that a round moves it: exp(89) is beyond float32
 
 
@@ -199,8 +199,9 @@ class DifferentiallyPrivateFactory(Aggregator):
         rng = np.random.default_rng([_NOISE, round_num, self.seed])
         norms = update_norms(updates)
         with np.errstate(all="ignore"):
-            # As in TFF, a norm beyond float32 makes all of it NaN: the round changes no model.
-            shares = np.where(norms <= clip, 1, np.where(np.isfinite(norms), np.float64(clip) / norms, np.nan))
+            # Of an update whose norm is beyond float32 nothing is left. (TFF's aggregate is NaN then, and a model that
+            # stays as it was would tell that such a client was there.)
+            shares = np.where(norms <= clip, 1, np.float64(clip) / norms)
         sums = weighted_sums(updates, shares)
         if self.noise_multiplier:
             spread = self.update_noise_multiplier * float(clip)
@@ -211,7 +212,7 @@ class DifferentiallyPrivateFactory(Aggregator):
             share = np.clip(bits / self.clients_per_round + 0.5, 0, 1)
             move = np.clip(-self.learning_rate * (share - self.target_unclipped_quantile), -_MOST, _MOST)
             with np.errstate(all="ignore"):  # it stays a positive number
-                clip = np.clip(clip * np.float32(math.exp(move)), _FLOAT32.tiny, _FLOAT32.max)
+                clip = np.clip(clip * np.float32(math.exp(move)), np.float32(_LEAST), np.float32(_GREATEST))
         return OrderedDict(l2_norm_clip=float(clip), round_num=round_num), mean, self._metrics(clip)
 
     def initial_metrics(self) -> Metrics:
@@ -224,22 +225,28 @@ class DifferentiallyPrivateFactory(Aggregator):
         return OrderedDict(dp_query_metrics=query, dp=())
 
 
-def noise_multiplier_of(aggregator: Any) -> float | None:
-    """Return the z of a mean with noise, whatever stands in front of it; None of an aggregator that is none of these.
+def noise_multiplier_of(aggregator: Any) -> tuple[float | None, bool]:
+    """Return the z of a mean with noise, and whether all in front of it looks at one client at a time.
+
+    An aggregator that is no such mean has None.
 
     Examples
     --------
-    >>> noise_multiplier_of(dp_aggregator(0.5, clients_per_round=20)), noise_multiplier_of("mean")
-    (0.5, None)
+    >>> noise_multiplier_of(dp_aggregator(0.5, clients_per_round=20))
+    (0.5, False)
+    >>> noise_multiplier_of(dp_aggregator(0.5, clients_per_round=20, zeroing=False)), noise_multiplier_of("mean")
+    ((0.5, True), (None, True))
     """
+    one_by_one = True
     while isinstance(aggregator, Wrapper):
+        one_by_one = one_by_one and aggregator.looks_at_one
         aggregator = aggregator.inner
-    return aggregator.noise_multiplier if isinstance(aggregator, DifferentiallyPrivateFactory) else None
+    return aggregator.noise_multiplier if isinstance(aggregator, DifferentiallyPrivateFactory) else None, one_by_one
 
 
 def _check_clip(name: str, clip: float) -> None:
-    if not float(_FLOAT32.tiny) <= check_float(name, clip, minimum=0.0) <= float(_FLOAT32.max):
-        raise argument_error(name, "a finite float > 0, within float32's range", clip)
+    if not _LEAST <= check_float(name, clip, minimum=0.0) <= _GREATEST:
+        raise argument_error(name, "a finite float > 0, within float32's range, and its square as well", clip)
 
 
 def dp_aggregator(noise_multiplier: float, clients_per_round: float, zeroing: bool = True, seed: int = 0) -> Aggregator:

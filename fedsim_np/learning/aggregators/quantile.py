@@ -28,6 +28,10 @@ class QuantileState(NamedTuple):
     below_estimate_state: tuple[()] = ()
 
 
+_MOST = 80.0  # of the logarithm of an estimate, that a round moves it: exp(89) is beyond float32
+_FLOAT32 = np.finfo(np.float32)
+
+
 def _float32(value: float) -> float:
     return float(np.float32(value))
 
@@ -54,8 +58,8 @@ class PrivateQuantileEstimationProcess:
         """Check the numbers."""
         for name in ("initial_estimate", "learning_rate", "multiplier"):
             value = getattr(self, name)
-            if check_float(name, value, minimum=0.0) == 0:
-                raise argument_error(name, "a finite float > 0", value)
+            if not float(_FLOAT32.tiny) <= check_float(name, value, minimum=0.0) <= float(_FLOAT32.max):
+                raise argument_error(name, "a finite float > 0, within float32's range", value)
         if check_float("target_quantile", self.target_quantile, minimum=0.0) > 1:
             raise argument_error("target_quantile", "a float in [0, 1]", self.target_quantile)
         check_float("increment", self.increment, minimum=0.0)
@@ -112,10 +116,13 @@ class PrivateQuantileEstimationProcess:
             return quantile, ()
         estimate, target, rate = map(np.float32, quantile[:3])
         below = np.float32(np.mean(values <= estimate))
-        factor = np.float32(math.exp(-float(rate * (below - target))))
-        return quantile._replace(current_estimate=float(estimate * factor)), ()
+        with np.errstate(over="ignore"):
+            move = min(max(-float(rate * (below - target)), -_MOST), _MOST)
+            moved = np.clip(estimate * np.float32(math.exp(move)), _FLOAT32.tiny, _FLOAT32.max)
+        return quantile._replace(current_estimate=float(moved)), ()
 
     def report(self, state: Any) -> float:
         """Return multiplier * C + increment."""
-        estimate = np.float32(self.multiplier) * np.float32(state[0].current_estimate)
-        return float(estimate + np.float32(self.increment))
+        with np.errstate(over="ignore"):  # no limit at all
+            estimate = np.float32(self.multiplier) * np.float32(state[0].current_estimate)
+            return float(estimate + np.float32(self.increment))

@@ -74,6 +74,11 @@ class Limited(Wrapper):
         if not isinstance(self.inner, Aggregator):
             raise argument_type_error("inner_agg_factory", "an Aggregator", self.inner)
 
+    @property
+    def looks_at_one(self) -> bool:
+        """If the limit is a number, which no client moves."""
+        return not isinstance(self.norm, PrivateQuantileEstimationProcess)
+
     def initialize(self, trainable: Arrays) -> Any:
         """Return the states of the limit and of the inner aggregator."""
         limit = self.norm.initialize() if isinstance(self.norm, PrivateQuantileEstimationProcess) else ()
@@ -97,7 +102,8 @@ class Limited(Wrapper):
 
     def _limited(self, update: Array, above: Array, norms: Array, limit: np.float32) -> Array:
         limited: Array = update.copy()
-        limited[above] = 0 if self.verb == "zero" else update[above] / along(norms / limit, update)
+        with np.errstate(over="ignore"):  # so far above the limit that nothing is left
+            limited[above] = 0 if self.verb == "zero" else update[above] / along(norms / limit, update)
         limited.flags.writeable = False
         return limited
 
