@@ -20,6 +20,17 @@ def prefix_paths(prefix: str) -> tuple[str, str]:
     return train, test
 
 
+def absolute_prefix(name: str) -> str:
+    """Return a name of data so that it means the same from any folder.
+
+    Examples
+    --------
+    >>> absolute_prefix("sample"), os.path.isabs(absolute_prefix("mine"))
+    ('sample', True)
+    """
+    return name if name in ("", *NAMED_DATA) else os.path.join(os.getcwd(), name)
+
+
 def data_paths(name: str) -> tuple[str, str]:
     """Return the paths of the train and the test file that a name stands for, unless its data are made up.
 

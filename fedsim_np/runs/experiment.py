@@ -61,6 +61,8 @@ class Experiment:
     Parameters
     ----------
     config : RunConfig
+    executor : as for the builders
+        Who evaluates.
 
     Attributes
     ----------
@@ -75,8 +77,8 @@ class Experiment:
         If there are no such data, or too few clients in them.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig, executor: Any = None) -> None:
+        self.config, self._executor = config, executor
         self.train, self.test = open_data(config.data, config.population, config.seed)
         population = len(self.train.client_ids)
         if config.clients > population:
@@ -223,7 +225,7 @@ class Experiment:
     @cached_property
     def evaluation_process(self) -> LearningProcess:
         """The process that evaluates."""
-        return learning.build_fed_eval(self.model_fn)
+        return learning.build_fed_eval(self.model_fn, executor=self._executor)
 
     def evaluate(self, weights: ModelWeights) -> Mapping[str, Any]:
         """Return the metrics of weights on the clients that are evaluated."""

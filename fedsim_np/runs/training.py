@@ -105,9 +105,10 @@ def train(
     folder, stored = check_folder(str(folder), resume, overwrite)
     began = config.rounds
     if stored is not None:
-        _check_same(config, stored)
+        if others := differing(config, stored):
+            raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(others)}.")
         began = _rounds_begun(stored)
-    experiment = Experiment(config)
+    experiment = Experiment(config, executor)
     files = experiment.files()
     if stored is not None:
         check_files(files, stored)
@@ -183,18 +184,16 @@ def identity(config: RunConfig, files: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same(config: RunConfig, stored: Mapping[str, Any]) -> None:
-    """Raise a `CommandError` if a run is to go on with other choices than it has, but for more rounds."""
-    there, chosen = stored["choices"], dataclasses.asdict(config)
-    differing = [
+def differing(config: RunConfig, stored: Mapping[str, Any]) -> list[str]:
+    """Return in which choices a run that is there differs from a configuration; more rounds are no other run."""
+    there = stored["choices"]
+    return [
         f"{key} ({there.get(key)!r} there, {value!r} here)"
-        for key, value in chosen.items()
+        for key, value in dataclasses.asdict(config).items()
         if there.get(key) != value
         and not (key == "data" and not {value, there.get(key)} & set(NAMED_DATA))  # files are compared by content
         and not (key == "rounds" and value > there[key])
     ]
-    if differing:
-        raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
 
 
 def _rounds_begun(stored: Mapping[str, Any]) -> int:
