@@ -6,10 +6,12 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fedsim_np.files import check_own, write_text
 from fedsim_np.report import page
@@ -66,7 +68,7 @@ def _page(study: Study) -> str:
     measures = {main_measure(run.config) for run in grid.runs}
     judge = measures.pop() if len(measures) == 1 else LOSS
     settings = _settings(study, judge)
-    ranked = sorted(settings, key=lambda of: (math.isnan(of.mean), -judge.sign * of.mean))
+    ranked = sorted(settings, key=_rank(judge))
     about = _test_clients(settings)
     done = sum(row["status"] == DONE for row in study.rows)
     lead = f"{len(study.rows)} runs: {len(settings)} settings, {_seeds(grid)} of each"
@@ -84,6 +86,11 @@ def _page(study: Study) -> str:
         page.code(json.dumps(grid.mapping, indent=2)),
     ]
     return page.page(f"Federated learning: the study {study.folder.resolve().name}", lead, parts)
+
+
+def _rank(judge: Measure) -> Callable[[_Setting], tuple[bool, float]]:
+    """Return what sorts settings, the best first, and last what is no number."""
+    return lambda setting: (math.isnan(setting.mean), -judge.sign * setting.mean)
 
 
 def _seeds(grid: Grid) -> str:
@@ -132,44 +139,38 @@ def _curves(ranked: Sequence[_Setting], judge: Measure, about: str) -> list[str]
 
 
 def _maps(grid: Grid, settings: Sequence[_Setting], judge: Measure, about: str) -> Iterator[str]:
+    """Yield a heat map for each pair of parameters: in a cell the best setting there is of it."""
     from fedsim_np import plots
 
-    of_axis = {axis: [_value(axis, setting.planned) for setting in settings] for axis in grid.axes}
-    varying = [axis for axis, of in of_axis.items() if len(set(of)) > 1]
-    for rows, columns in itertools.islice(itertools.combinations(varying, 2), _MOST_MAPS):
-        texts = [list(dict.fromkeys(of_axis[axis])) for axis in (rows, columns)]
-        cells: dict[tuple[str, str], _Setting] = {}
-        for row, column, setting in zip(of_axis[rows], of_axis[columns], settings, strict=True):
-            there = cells.get((row, column))
-            if there is None or not judge.sign * setting.mean <= judge.sign * there.mean:
-                cells[row, column] = setting if not math.isnan(setting.mean) or there is None else there
+    seeds, quantity = _seeds(grid), f"final {judge.words}"
+    varying = [axis for axis in grid.axes if len({_value(axis, setting.planned) for setting in settings}) > 1]
+    for pair in itertools.islice(itertools.combinations(varying, 2), _MOST_MAPS):
+        cells: dict[tuple[str, ...], _Setting] = {}
+        for setting in sorted(settings, key=_rank(judge), reverse=True):  # the best is the last to be put there
+            cells[tuple(_value(axis, setting.planned) for axis in pair)] = setting
+        names = tuple(axis[0] if all(axis[0] in run.varied for run in grid.runs) else "case" for axis in pair)
+        rows, columns = (list(dict.fromkeys(_value(axis, setting.planned) for setting in settings)) for axis in pair)
         means, spreads = (
-            [
-                [getattr(cells[row, column], of) if (row, column) in cells else math.nan for column in texts[1]]
-                for row in texts[0]
-            ]
+            [[getattr(cells.get((row, column)), of, math.nan) for column in columns] for row in rows]
             for of in ("mean", "spread")
         )
-        quantity = f"final {judge.words}"
+        label = f"{quantity}, mean ± sd of {seeds}" if np.isfinite(spreads).any() else quantity
         figure = plots.heat_map(
             means,
-            *texts,
-            names=(_axis(rows), _axis(columns)),
-            label=f"{quantity}, mean",
+            rows,
+            columns,
+            names=(names[0], names[1]),
+            label=label,
             spreads=spreads,
             lower_is_better=judge.sign < 0,
         )
-        caption = f"The {quantity}, the mean over {_seeds(grid)}; after ± their standard deviation (n - 1). "
-        caption += "Each cell is the best over all other keys. " * (len(varying) > 2)
+        caption = f"The {quantity} of each pair: the mean over {seeds}, and below it the standard deviation (n - 1). "
+        caption += "In each cell is the best over all other keys. " * (len(varying) > 2)
         alt = "; ".join(
-            f"{_axis(rows)} {row}, {_axis(columns)} {column}: {_text(of.mean)}" for (row, column), of in cells.items()
+            f"{names[0]} {row}, {names[1]} {column}: {_text(of.mean)}" for (row, column), of in cells.items()
         )
         picture = Picture.of(figure, "heat_map", "rounds", alt, caption + about)
         yield page.picture(picture.png, picture.alt, picture.caption, picture.width)
-
-
-def _axis(axis: Sequence[str]) -> str:
-    return axis[0] if len(axis) == 1 else "case"
 
 
 def _value(axis: Sequence[str], run: Planned) -> str:

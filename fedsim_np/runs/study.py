@@ -104,13 +104,13 @@ class Study:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(map(cell_of, columns(self.grid)))
-        writer.writerows([cell_of(_cell(value)) for value in row.values()] for row in self.rows)
+        writer.writerows(map(_cell, row.values()) for row in self.rows)
         write_text(self.folder / RESULTS, stream.getvalue())
 
 
 def _cell(value: Any) -> str:
-    """Return a value's text; a negative number is none that `cell_of` would take for a formula, since there is none."""
-    return "" if value is None else " ".join(shown(value).split())
+    text = "" if value is None else " ".join(shown(value).split())
+    return cell_of(text) if isinstance(value, str) else text
 
 
 def _measures(grid: Grid) -> list[Measure]:
