@@ -172,8 +172,9 @@ def test_a_study(folder, monkeypatch, capsys):
         assert "written study" in capsys.readouterr().out.splitlines()[-1]
         assert len(Path("study/results.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6
     (code,) = [block for block in blocks("python") if "fed.program.sweep" in block]
-    exec(compile(code, "README.md", "exec"), {"fed": fed})
-    assert "(0.02, 0, 0." in capsys.readouterr().out
+    names = {"fed": fed}
+    exec(compile(code, "README.md", "exec"), names)
+    assert [(row["client_lr"], row["seed"]) for row in names["rows"]] == [(0.02, 0), (0.02, 1), (0.1, 0), (0.1, 1)]
     found, text = json.loads((root / "results" / "sweep.json").read_text(encoding="utf-8")), " ".join(README.split())
     assert (
         f"These {found['runs']} runs of {found['rounds']} rounds take {found['seconds by two processes']:.0f} s" in text

@@ -332,12 +332,16 @@ def test_whose_a_folder_is(folder, capsys):
     with locked(folder / "study" / ".lock", "taken"), pytest.raises(ValueError, match="another process is at work"):
         fed.program.sweep(SMALL, {}, 1, folder / "study")
     if os.name != "nt":
-        (folder / "elsewhere").symlink_to(folder / "target")
         (folder / "linked").mkdir()
         (folder / "linked" / "results.csv").symlink_to(folder / "target")
         with pytest.raises(ValueError, match="results.csv': must be a file of the run's own. Got a link"):
             fed.program.sweep(SMALL, {}, 1, folder / "linked")
         assert not (folder / "target").exists()
+        (folder / "linked" / "results.csv").unlink()
+        (folder / "linked" / "seed=0").symlink_to(folder / "mine")
+        (folder / "linked" / "sweep.json").write_text("{}", encoding="utf-8")
+        with pytest.raises(ValueError, match="seed=0': must be a folder of the run's own. Got a link"):
+            fed.program.sweep(SMALL, {}, 1, folder / "linked")
     assert main(["report", str(folder / "mine")]) == 2
     (folder / "mine" / "sweep.json").write_text("{}", encoding="utf-8")
     assert main(["report", str(folder / "mine")]) == 2
@@ -359,7 +363,7 @@ def test_the_page_of_a_study(folder):
     assert ["seed", "0, 1"] in page.rows
     curves, heat = page.images[0], page.images[-1]
     assert "algorithm=fedprox, proximal_strength=0.5, client_lr=0.2: accuracy" in curves["alt"]
-    assert "case fedprox, proximal_strength=0.5, client_lr 0.02: " in heat["alt"]
+    assert "algorithm fedprox, proximal_strength=0.5, client_lr 0.02: " in heat["alt"]
     rows = read_study(folder / "study").rows
     means, reached = {}, {}
     for row in rows:

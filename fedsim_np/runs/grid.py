@@ -13,6 +13,7 @@ from typing import Any
 
 from fedsim_np.datasets.named import absolute_prefix
 from fedsim_np.errors import check_float, check_int, data_error, did_you_mean
+from fedsim_np.forking import cached_property
 from fedsim_np.runs.config import RunConfig
 
 _NAMES = tuple(field.name for field in dataclasses.fields(RunConfig))
@@ -122,7 +123,7 @@ class Grid:
         axes = (of_cases,) * bool(of_cases) + tuple((key,) for key in lists)
         return cls(dict(mapping), runs, (*of_cases, *lists), axes, targets)
 
-    @property
+    @cached_property
     def varying(self) -> tuple[str, ...]:
         """Those of the keys that have more than one value, or are not set in all cases."""
         return tuple(key for key in self.keys if len({shown(run.varied.get(key)) for run in self.runs}) > 1)

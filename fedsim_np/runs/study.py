@@ -209,6 +209,7 @@ def read_study(folder: Path) -> Study:
     told = {row.get("run"): row.get("status", TO_DO) for row in read_table(folder / RESULTS)[1]}
     rows = []
     for run in grid.runs:
+        check_own(folder / run.name, folder=True)
         if not (status := DONE * is_done(folder, run)):
             before = told.get(run.name, TO_DO)
             status = before if before.startswith(BROKEN) else TO_DO

@@ -180,8 +180,9 @@ def _check_study_folder(folder: Path) -> None:
 
 
 def _check_same(folder: Path, run: Planned) -> None:
-    """Refuse a run by the same name with other choices; one that is damaged is said when it goes on."""
+    """Refuse a run by the same name with other choices, and a link; what is damaged is said when it goes on."""
     place = folder / run.name
+    check_own(place, folder=True)
     if not (place / CONFIG).is_file():
         return
     others: list[str] = []
@@ -235,6 +236,8 @@ def _ended(to_do: deque[Planned], folder: Path, executor: Executor, at_once: int
                 except BrokenExecutor:
                     is_broken = True
                     yield run, None
+                except Exception as error:  # an executor's own, of a worker that was lost
+                    yield run, reason_of(error)
     finally:
         for future in under_way:
             future.cancel()
