@@ -106,9 +106,9 @@ def sweep(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     study = sweep({"rounds": 2}, {"client_lr": [0.02, 0.1]}, 1, folder, targets=[0.2], tell=None)
-    >>> [(row["client_lr"], row["status"], row["rounds_to_0.2"]) for row in study.rows]
-    [(0.02, 'done', 1), (0.1, 'done', 1)]
+    ...     study = sweep({"rounds": 2}, {"client_lr": [0.02, 0.1]}, 1, folder, targets=[0.01], tell=None)
+    >>> [(row["client_lr"], row["status"], row["rounds_to_0.01"]) for row in study.rows]
+    [(0.02, 'done', 0), (0.1, 'done', 0)]
     """
     given = {**choices, "grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
     return run_grid(Grid.of(_plain(given)), Path(check_path("out", out)), executor, tell or (lambda line: None))
