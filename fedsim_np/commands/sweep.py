@@ -19,6 +19,10 @@ from fedsim_np.runs.study import RESULTS
 from fedsim_np.runs.sweep import run_grid
 
 _INTERRUPTED = 130
+_ABOUT = f"""\
+Train every run of a grid, each in a folder of its own below DIR. The same
+command goes on with what was interrupted or killed, and with a grid that has
+grown. DIR/{RESULTS} has a row a run; fedsim-np report DIR makes a page."""
 _EXAMPLE = """\
 a grid, in TOML (Python 3.11 or later) or the same in JSON:
 
@@ -43,9 +47,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "sweep",
         help="train every run of a grid, over seeds",
-        description="Train every run of a grid, each in a folder of its own below DIR. The same command goes on with "
-        f"what was interrupted or killed, and with a grid that has grown. DIR/{RESULTS} has a row a run; fedsim-np "
-        "report DIR makes a page of it.",
+        description=_ABOUT,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
