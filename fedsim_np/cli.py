@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from fedsim_np._version import __version__
-from fedsim_np.commands import completion, data, notebook, report, train, tutorial
+from fedsim_np.commands import completion, data, notebook, report, sweep, train, tutorial
 from fedsim_np.commands.arguments import print_help
 from fedsim_np.commands.signals import handling
 from fedsim_np.errors import CommandError, did_you_mean, printable, shortened
@@ -90,7 +90,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"fedsim_np {__version__}")
     parser.set_defaults(run=functools.partial(print_help, parser))
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for command in (tutorial, train, data, notebook, report):
+    for command in (tutorial, train, sweep, data, notebook, report):
         command.add_parser(commands)
     completion.add_parser(commands, _parser)
     helping = commands.add_parser("help", help="what the commands are, or what one of them takes")

@@ -132,7 +132,10 @@ def errors(folder, digit_files):
     fed.datasets.write_hdf5(folder / "others.h5", digits([3] * 2))
     fed.datasets.write_hdf5(folder / "x.h5", fed.datasets.InMemoryClientData({"ann": {"x": [1]}}))
     return {
-        "no such command": (["tutorials"], "invalid choice: 'tutorials' (choose from tutorial, train, evaluate, data,"),
+        "no such command": (
+            ["tutorials"],
+            "invalid choice: 'tutorials' (choose from tutorial, train, evaluate, sweep, data,",
+        ),
         "one file": (["tutorial", "--train", train], "--train and --test go together"),
         "unknown flag": ([*command(digit_files), "--fast"], "unrecognized arguments: --fast"),
         "shortened flag": ([*command(digit_files), "--round", "2"], "unrecognized arguments"),

@@ -63,6 +63,13 @@ def test_control_variates_on_a_cluster(cluster):
     assert bits(run(process_of(executor=cluster.get_executor()), 3)) == reference
 
 
+def test_a_study_on_a_cluster(cluster, folder):
+    choices = {"clients": 2, "epochs": 1, "rounds": 2, "evaluation_clients": 2}
+    for place, executor in (("here", "serial"), ("there", cluster.get_executor())):
+        fed.program.sweep(choices, {"client_lr": [0.02, 0.1]}, 1, folder / place, executor=executor, tell=None)
+    assert (folder / "here" / "results.csv").read_bytes() == (folder / "there" / "results.csv").read_bytes()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing is frozen on Windows")
 def test_frozen_workers_are_given_up_and_the_round_is_repeated(cluster):
     cohort = cohort_of(clients(SIZES))

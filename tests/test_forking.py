@@ -218,7 +218,7 @@ def test_what_a_thread_was_to_read_ahead_is_read_by_the_child_itself(kind, folde
 
 
 def test_a_child_lets_go_of_its_parents_threads(monkeypatch):
-    monkeypatch.setattr(fed.learning.engines.runner, "_cores", lambda: 2)
+    monkeypatch.setattr(fed.learning.engines.runner, "cores", lambda: 2)
     process = fed.learning.build_weighted_fed_avg(toy_model, sgd(0.1))
     process.next(process.initialize(), [Dataset.from_batches(d.batches()) for d in random_cohort([3] * 300, batch=2)])
     (threads,) = process.runner._threads.values()

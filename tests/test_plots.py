@@ -407,6 +407,27 @@ def test_confusion_counts():
         fed.learning.confusion_counts(model, weights, [bad])
 
 
+def test_heat_map():
+    values, spreads = [[0.5, 0.75], [np.inf, 0.25]], [[0.125, np.nan], [0.5, 0.0]]
+    figure = plots.heat_map(
+        values, ["a$b$", "c"], [0.1, 1], names=("algorithm", "rate"), label="accuracy", spreads=spreads
+    )
+    axes, bar = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["0.500\n± 0.125", "0.750", "not finite", "0.250\n± 0.000"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a\\$b\\$", "c"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "1"]
+    assert (axes.get_ylabel(), axes.get_xlabel(), bar.get_ylabel()) == ("algorithm", "rate", "accuracy")
+    assert axes.patches[0].get_xy() == pytest.approx((0.53, -0.45))  # around the best
+    assert plots.heat_map(values, [*"ab"], [*"cd"], lower_is_better=True).axes[0].patches[0].get_xy()[1] > 0
+    assert [axes.texts[i].get_color() for i in (1, 3)] == ["black", "white"]  # on the lightest, and the darkest
+    blank = plots.heat_map([[np.nan]], ["a"], ["b"])
+    assert len(blank.axes) == 1
+    own = Figure(layout="constrained")
+    assert plots.heat_map([[1.0] * 13] * 2, range(2), range(13), axes=own.subplots()) is own
+    assert not own.axes[0].texts
+    own.draw_without_rendering()
+
+
 def test_confusion_matrix():
     axes, bar = plots.confusion_matrix([[3, 1, 0], [0, 0, 0], [2, 0, 6]], ["cat", "dog", "owl"]).axes
     shares = axes.images[0].get_array()
@@ -540,6 +561,9 @@ CALLS = {
     "global_update": lambda odd: plots.client_drift(np.ones((2, 3)), odd),
     "names": lambda odd: plots.confusion_matrix([[1]], odd if odd is not None else 3),
     "counts": plots.confusion_matrix,
+    "values": lambda odd: plots.heat_map(odd, ["a"], ["b"]),
+    "values of a parameter": lambda odd: plots.heat_map([[1]], odd, ["b"]),
+    "names of parameters": lambda odd: plots.heat_map([[1]], ["a"], ["b"], names=odd),
     "weights": lambda odd: plots.class_weights(odd, (1, 1)),
     "image_shape": lambda odd: plots.class_weights(np.ones((8, 2)), odd),
     "seconds": plots.round_costs,
@@ -556,6 +580,8 @@ FINE = {
     *(("mean_images' labels", odd) for odd in ("None", "[None]", "['a', 'b']", "[nan]")),
     ("metrics of clients", "[]"),
     ("names", "[None]"),
+    *(("values of a parameter", odd) for odd in ("[None]", "[nan]")),
+    ("names of parameters", "['a', 'b']"),
     ("names", "[nan]"),
     ("global_update", "[[1, 2], [3]]"),
     ("configs", "[]"),

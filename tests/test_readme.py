@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,39 @@ def test_what_the_algorithms_cost():
         f"{stored['MB of the file']:.0f} MB, saved in {stored['save, s']:.1f} s and loaded in {stored['load, s']:.1f} ("
     )
     assert said in text
+
+
+def test_a_study(folder, monkeypatch, capsys):
+    (grid,), (commands,) = blocks("toml"), [block for block in blocks("bash") if "fedsim-np sweep" in block]
+    root = Path(__file__).parents[1] / "benchmarks"
+    assert grid == (root / "sweep.toml").read_text(encoding="utf-8")
+    assert len(grid.splitlines()) <= 15
+    monkeypatch.chdir(folder)
+    if sys.version_info >= (3, 11):
+        for full, small in (
+            (" 100 ", " 3 "),
+            ("= 100\n", "= 2\n"),
+            ("= 10 ", "= 2 "),
+            ("= 5\n", "= 1\n"),
+            ("= 5 ", "= 1 "),
+        ):
+            grid = grid.replace(full, small)
+        Path("sweep.toml").write_text(grid.replace("0.03, 0.1, ", ""), encoding="utf-8")
+        for line in commands.splitlines():
+            assert main(line.split()[1:]) == 0
+        assert "written study" in capsys.readouterr().out.splitlines()[-1]
+        assert len(Path("study/results.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6
+    (code,) = [block for block in blocks("python") if "fed.program.sweep" in block]
+    names = {"fed": fed}
+    exec(compile(code, "README.md", "exec"), names)
+    assert [(row["client_lr"], row["seed"]) for row in names["rows"]] == [(0.02, 0), (0.02, 1), (0.1, 0), (0.1, 1)]
+    found, text = json.loads((root / "results" / "sweep.json").read_text(encoding="utf-8")), " ".join(README.split())
+    assert (
+        f"These {found['runs']} runs of {found['rounds']} rounds take {found['seconds by two processes']:.0f} s" in text
+    )
+    assert f"two are {found['runs of one seed']['times as fast']:.2f} times as fast as one" in text
+    assert found["the same results.csv"]
+    assert len(found["killed after runs"]) == 2
 
 
 def test_what_paper_does_is_as_measured():

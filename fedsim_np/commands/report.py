@@ -1,4 +1,4 @@
-"""``fedsim-np report``: the page of a stored run, or one that compares several."""
+"""``fedsim-np report``: the page of a stored run or study, or one that compares several runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from fedsim_np.errors import CommandError
+from fedsim_np.runs.study import SWEEP
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
         "report",
-        help="make a run's page again, or compare runs",
-        description="Make report.html in a run's folder again from what is stored there; or, of several folders, one "
-        "page that compares them.",
+        help="make the page of a run or a study, or compare runs",
+        description="Make report.html in a run's or a study's folder from what is stored there; or, of several runs' "
+        "folders, one page that compares them.",
     )
-    command.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, of fedsim-np tutorial --out")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a folder of fedsim-np tutorial, train or sweep --out")
     command.add_argument("--out", metavar="FILE", help="the page of a comparison (default: comparison.html)")
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=_run)
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Here, and not at the top: matplotlib takes longer to import than most commands take.
-    from fedsim_np.report import write_comparison, write_report
+    from fedsim_np.report import write_comparison, write_report, write_study_report
     from fedsim_np.runs.config import OF_UPDATES, RunConfig
 
     if "" in arguments.runs:
@@ -34,8 +35,9 @@ def _run(arguments: argparse.Namespace) -> int:
     folders = [Path(run) for run in arguments.runs]
     if len(folders) == 1:
         if arguments.out is not None:
-            raise CommandError("--out is for a comparison; the page of one run is its own report.html.")
-        print(f"written {write_report(folders[0])}")
+            raise CommandError("--out is for a comparison; the page of one run or study is its own report.html.")
+        write = write_study_report if (folders[0] / SWEEP).is_file() else write_report
+        print(f"written {write(folders[0])}")
         return 0
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise CommandError(f"the runs must differ. Got {', '.join(arguments.runs)}.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedsim_np.algorithms import ALGORITHMS, algorithm_of, is_dotted
-from fedsim_np.datasets.named import NAMED_DATA
+from fedsim_np.datasets.named import NAMED_DATA, absolute_prefix
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error, did_you_mean
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig, read_config_file
@@ -191,9 +191,8 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
             typed[field.name] = getattr(arguments, field.name)
     given.update(typed)
     arguments.algorithm = typed.get("algorithm")
-    prefix = given.get("data")
-    if isinstance(prefix, str) and prefix not in ("", *NAMED_DATA) and not os.path.isabs(prefix):
-        given["data"] = os.path.join(os.getcwd(), prefix)  # the run is gone on with from anywhere
+    if isinstance(given.get("data"), str):
+        given["data"] = absolute_prefix(given["data"])  # the run is gone on with from anywhere
     try:
         config = RunConfig(**{**there, **given})
     except ValueError as error:

@@ -20,6 +20,21 @@ def prefix_paths(prefix: str) -> tuple[str, str]:
     return train, test
 
 
+def absolute_prefix(name: str) -> str:
+    """Return a name of data so that it means the same from any folder.
+
+    Examples
+    --------
+    >>> absolute_prefix("sample"), os.path.isabs(absolute_prefix("mine"))
+    ('sample', True)
+    """
+    if name in ("", *NAMED_DATA):
+        return name
+    parts = name.split(",")
+    is_pair = len(parts) == 2 and all(map(os.path.isfile, parts))
+    return ",".join(os.path.join(os.getcwd(), part) for part in (parts if is_pair else [name]))
+
+
 def data_paths(name: str) -> tuple[str, str]:
     """Return the paths of the train and the test file that a name stands for, unless its data are made up.
 
@@ -40,7 +55,7 @@ def data_paths(name: str) -> tuple[str, str]:
         train, test = map(str, sample_paths() if name == "sample" else emnist.download())
         return train, test
     paths = prefix_paths(name)
-    if name.count(",") == 1 and not any(map(os.path.exists, paths)):
+    if name.count(",") == 1 and not any(map(os.path.exists, paths)):  # two files
         train, _, test = name.partition(",")
         paths = train, test
     for path in paths:

@@ -17,6 +17,7 @@ the data                        `image`, `client_images`, `label_counts`, `mean_
 a run                           `learning_curves` (`legend_from_configs`, `histories_by_config`), `client_accuracy`
                                 (`accuracy_of_clients`), `round_costs` (`bytes_of_round`); of what `fedsim_np.analysis`
                                 knows, `suboptimality_curves` and `round_parts`
+runs of a grid                  `heat_map`
 one round                       `client_drift`, of the updates that `fedsim_np.learning.client_updates` gives
 a model                         `class_weights`; `confusion_matrix`, of what `fedsim_np.learning.confusion_counts` gives
 ==============================  ==================================================================================
@@ -37,6 +38,7 @@ from fedsim_np.plots.convergence import round_parts, suboptimality_curves
 from fedsim_np.plots.costs import RoundBytes, bytes_of_round, round_costs
 from fedsim_np.plots.curves import learning_curves
 from fedsim_np.plots.drift import client_drift
+from fedsim_np.plots.heat import heat_map
 from fedsim_np.plots.heterogeneity import client_sizes, label_counts, label_distribution
 from fedsim_np.plots.images import client_images, image, mean_images
 from fedsim_np.plots.legends import histories_by_config, legend_from_configs
@@ -53,6 +55,7 @@ __all__ = [
     "client_images",
     "client_sizes",
     "confusion_matrix",
+    "heat_map",
     "histories_by_config",
     "image",
     "label_counts",

@@ -1,6 +1,6 @@
 """Rounds, one after another: training runs and what is kept of them.
 
-`read_run` is above this package (`fedsim_np.runs`), and imported when it is first asked for.
+`read_run` and `sweep` are above this package (`fedsim_np.runs`), and imported when they are first asked for.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from fedsim_np.program.training import run_training_process
 
 if TYPE_CHECKING:
     from fedsim_np.runs.stored import read_run
+    from fedsim_np.runs.sweep import sweep
 
-_ABOVE = {"read_run": "fedsim_np.runs.stored"}
+_ABOVE = {"read_run": "fedsim_np.runs.stored", "sweep": "fedsim_np.runs.sweep"}
 
 __all__ = [
     "CSVLogger",
@@ -50,6 +51,7 @@ __all__ = [
     "flatten",
     "read_run",
     "run_training_process",
+    "sweep",
 ]
 
 

@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.stored import Run, read_run
+
+if TYPE_CHECKING:
+    from fedsim_np.plots.legends import History
 
 _COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/seconds": "the simulated seconds"}
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
@@ -87,28 +90,41 @@ def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[st
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    histories = {name: run.history for name, run in zip(names, runs, strict=True)}
     ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
-    drawn = []
+    return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends)
+
+
+def curves(histories: Mapping[str, Sequence[History]], ends: str, about: str = "") -> list[str]:
+    """Return pictures of the curves of runs, or of means over several: over rounds, and over what these have cost.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of histories
+    ends : str
+        Where they ended, for those who cannot see the pictures.
+    about : str
+        What else is to be known of the pictures, beside them.
+    """
+    drawn: list[str] = []
+    of_all = [history for runs in histories.values() for history in runs]
     for over, what in (("round_num", "the rounds"), *_COSTS.items()):
-        if over != "round_num" and not _is_told_by(runs, over):
+        if over != "round_num" and not _is_told_by(of_all, over):
             continue
-        alt = f"Curves of loss and accuracy over {what} of {len(runs)} runs. At the end, {ends}."
+        alt = f"Curves of loss and accuracy over {what} of {len(of_all)} runs. At the end, {ends}."
         try:
             picture = Picture.of_curves(histories, alt, over)
         except ValueError as error:  # no run has a finite loss
-            return [page.paragraph(f"Nothing to draw: {error}")]
-        drawn.append(page.picture(picture.png, picture.alt, picture.caption, picture.width))
+            return [*drawn, page.paragraph(f"Nothing to draw: {error}")]
+        drawn.append(page.picture(picture.png, picture.alt, f"{picture.caption} {about}".strip(), picture.width))
     return drawn
 
 
-def _is_told_by(runs: Sequence[Run], column: str) -> bool:
+def _is_told_by(histories: Sequence[History], column: str) -> bool:
     """Return whether all rounds of all runs have a finite cost, and not the same: that tells no more than rounds do."""
-    costs = [[value for value in run.history.get(column, ()) if math.isfinite(value)] for run in runs]
-    return (
-        all(len(of) == run.rounds for of, run in zip(costs, runs, strict=True))
-        and len({sum(of) / max(len(of), 1) for of in costs}) > 1
-    )
+    costs = [[value for value in history.get(column, ()) if math.isfinite(value)] for history in histories]
+    rounds = [sum(number >= 1 for number in history["round_num"]) for history in histories]
+    means = {sum(of) / max(len(of), 1) for of in costs}
+    return [len(of) for of in costs] == rounds and len(means) > 1
 
 
 def _last(run: Run) -> str:

@@ -358,8 +358,8 @@ class RunConfig:
             raise data_error("choices must be in range", str(error).rstrip("."), path=source) from error
 
 
-def read_config_file(path: str) -> dict[str, Any]:
-    """Return the keys and values of a JSON or TOML file; ``-`` in a key stands for ``_``.
+def read_config_file(path: str, most: int = _MOST_OF_CONFIG) -> dict[str, Any]:
+    """Return the keys and values of a JSON or TOML file of at most so many bytes; ``-`` in a key stands for ``_``.
 
     Raises
     ------
@@ -369,9 +369,9 @@ def read_config_file(path: str) -> dict[str, Any]:
     check_ends(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(_MOST_OF_CONFIG + 1)
-        if len(content) > _MOST_OF_CONFIG:
-            raise data_error(f"must have at most {_MOST_OF_CONFIG} bytes, as choices", "more", path=path)
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise data_error(f"must have at most {most} bytes, as choices", "more", path=path)
         if path.lower().endswith(".toml"):
             if sys.version_info < (3, 11):
                 raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)

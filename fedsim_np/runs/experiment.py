@@ -65,6 +65,8 @@ class Experiment:
     config : RunConfig
     client_data : pair of ClientData, optional
         Train and test data instead of those that the configuration names.
+    executor : as for the builders
+        Who evaluates.
 
     Attributes
     ----------
@@ -79,8 +81,10 @@ class Experiment:
         If there are no such data, or too few clients in them.
     """
 
-    def __init__(self, config: RunConfig, client_data: tuple[ClientData, ClientData] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: RunConfig, client_data: tuple[ClientData, ClientData] | None = None, executor: Any = None
+    ) -> None:
+        self.config, self._executor = config, executor
         self.train, self.test = client_data or open_data(config.data, config.population, config.seed)
         population = len(self.train.client_ids)
         if config.clients > population:
@@ -246,7 +250,7 @@ class Experiment:
     @cached_property
     def evaluation_process(self) -> LearningProcess:
         """The process that evaluates."""
-        return learning.build_fed_eval(self.model_fn)
+        return learning.build_fed_eval(self.model_fn, executor=self._executor)
 
     def evaluate(self, weights: ModelWeights) -> Mapping[str, Any]:
         """Return the metrics of weights on the clients that are evaluated."""

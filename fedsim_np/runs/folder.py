@@ -120,17 +120,27 @@ def staying(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Be the only process that trains into a folder, until it ends, in whatever way."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    with locked(folder / CHECKPOINTS / ".lock", f"another process trains into '{folder}'"):
+        for place, names in _PLACES.items():
+            for name in names:
+                for left in (folder / place).glob(f".{name}.tmp" if "*" in name else f".{name}.*.tmp"):
+                    left.unlink(missing_ok=True)  # of a process that was killed
+        yield
+
+
+@contextlib.contextmanager
+def locked(lock: Path, taken: str) -> Iterator[None]:
+    """Hold a lock, which is a file, until this process ends, in whatever way; a `CommandError` if it is taken."""
     try:
         import sqlite3  # whose locks are the same on all systems
     except ImportError:  # a Python built without it
         yield
         return
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    lock = folder / CHECKPOINTS / ".lock"
-    rule = "must be a lock that can be taken (if nothing trains into this folder, remove it)"
+    rule = "must be a lock that can be taken (if nothing trains here, remove it)"
     if kind_at(lock) not in ("nothing", "a file") or (lock.exists() and lock.stat().st_size):
         raise data_error(rule, f"{kind_at(lock)} with something in it", path=lock)
-    for journal in lock.parent.glob(".lock-*"):  # SQLite would do what it says, to whichever files it names
+    for journal in lock.parent.glob(f"{lock.name}-*"):  # SQLite would do what it says, to whichever files it names
         journal.unlink()
     with contextlib.ExitStack() as stack:
         try:
@@ -140,12 +150,8 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if "locked" in str(error):
-                raise CommandError(f"another process trains into '{folder}' ({error}).") from error
+                raise CommandError(f"{taken} ({error}).") from error
             raise data_error(rule, error, path=lock) from error
-        for place, names in _PLACES.items():
-            for name in names:
-                for left in (folder / place).glob(f".{name}.tmp" if "*" in name else f".{name}.*.tmp"):
-                    left.unlink(missing_ok=True)  # of a process that was killed
         yield
 
 

@@ -115,7 +115,7 @@ def train(
     """
     folder, stored = check_folder(str(folder), resume, overwrite)
     began = config.rounds if stored is None else _rounds_begun(config, stored)
-    experiment = experiment or Experiment(config)
+    experiment = experiment or Experiment(config, executor=executor)
     files = experiment.files()
     if stored is not None:
         check_files(files, stored)
@@ -204,23 +204,22 @@ def _evaluation(experiment: Experiment) -> tuple[Any, Any, int]:
     return evaluate, lambda _: experiment.evaluation_cohort, experiment.config.evaluate_every
 
 
-def _check_same(config: RunConfig, stored: Mapping[str, Any]) -> None:
-    """Raise a `CommandError` if a run is to go on with other choices than it has, but for more rounds."""
-    there, chosen = stored["choices"], dataclasses.asdict(config)
-    differing = [
+def differing(config: RunConfig, stored: Mapping[str, Any]) -> list[str]:
+    """Return in which choices a run that is there differs from a configuration; more rounds are no other run."""
+    there = stored["choices"]
+    return [
         f"{key} ({there.get(key)!r} there, {value!r} here)"
-        for key, value in chosen.items()
+        for key, value in dataclasses.asdict(config).items()
         if there.get(key) != value
         and not (key == "data" and not {value, there.get(key)} & set(NAMED_DATA))  # files are compared by content
         and not (key == "rounds" and value > there[key])
     ]
-    if differing:
-        raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(differing)}.")
 
 
 def _rounds_begun(config: RunConfig, stored: Mapping[str, Any]) -> int:
     """Return for how many rounds a run was begun that is to go on with a configuration, or raise."""
-    _check_same(config, stored)
+    if others := differing(config, stored):
+        raise CommandError(f"--resume goes on with the same choices. Got others for {', '.join(others)}.")
     began = stored.get(_EARLIER)
     rounds: int = stored["choices"]["rounds"]
     return began if type(began) is int and 0 <= began <= rounds else rounds

@@ -22,6 +22,13 @@ import numpy as np
 from fedsim_np.forking import ProcessLock
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @functools.cache
 def _openblas() -> tuple[Any, Any] | None:
     """Return OpenBLAS's functions that get and set its number of threads, where NumPy brought it along."""

@@ -41,7 +41,7 @@ from fedsim_np.learning.compression import Compressor
 from fedsim_np.learning.engines.cache import Cache
 from fedsim_np.learning.engines.columns import ClientColumns, read_columns
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Reduce, Task, reduced
-from fedsim_np.learning.engines.host import end_with_parent, keep_freed_memory, one_blas_thread, quick_switching
+from fedsim_np.learning.engines.host import cores, end_with_parent, keep_freed_memory, one_blas_thread, quick_switching
 from fedsim_np.learning.engines.maps import changes
 from fedsim_np.learning.engines.messages import compressed
 from fedsim_np.learning.hidden_state import unchanged
@@ -96,12 +96,6 @@ def cut(tasks: Sequence[Task], chunk_size: int) -> list[Sequence[Task]]:
     count = max(-(-len(tasks) // chunk_size), min(8, len(tasks), -(-2 * len(tasks) // chunk_size)))
     edges = [len(tasks) * i // count for i in range(count + 1)]
     return [tasks[a:b] for a, b in itertools.pairwise(edges)]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Runner:
@@ -195,10 +189,10 @@ class Runner:
         is_left = isinstance(self._executor, ThreadPoolExecutor) and process != self._process
         if isinstance(self._executor, Executor) and not is_left:
             return self._executor
-        if self._executor == "serial" or num_chunks == 1 or not self.engine.takes_columns or _cores() == 1:
+        if self._executor == "serial" or num_chunks == 1 or not self.engine.takes_columns or cores() == 1:
             return None
         if process not in self._threads:
-            threads = ThreadPoolExecutor(_cores(), thread_name_prefix="fedsim_np")
+            threads = ThreadPoolExecutor(cores(), thread_name_prefix="fedsim_np")
             self._threads = {process: threads}
             weakref.finalize(self, _end, threads, process)
         return self._threads[process]

@@ -1,0 +1,92 @@
+"""``fedsim-np sweep``: every run of a grid, some at a time, and one table of all."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedsim_np.algorithms import is_dotted
+from fedsim_np.commands.arguments import positive
+from fedsim_np.errors import CommandError
+from fedsim_np.learning.engines.host import cores
+from fedsim_np.runs.config import read_config_file
+from fedsim_np.runs.grid import Grid
+from fedsim_np.runs.study import RESULTS
+from fedsim_np.runs.sweep import run_grid
+
+_INTERRUPTED = 130
+_ABOUT = f"""\
+Train every run of a grid, each in a folder of its own below DIR. The same
+command goes on with what was interrupted or killed, and with a grid that has
+grown. DIR/{RESULTS} has a row a run; fedsim-np report DIR makes a page."""
+_EXAMPLE = """\
+a grid, in TOML (Python 3.11 or later) or the same in JSON:
+
+  data = "synthetic"                  # keys of train, of all runs
+  rounds = 100
+  seeds = 5                           # 0 to 4, or a list
+  targets = [0.8, 0.9]                # accuracies: rounds and bytes to reach them
+
+  [grid]                              # every combination of
+  client_lr = [0.02, 0.1]
+
+  [[cases]]                           # with each of these, if there are any
+  algorithm = "fedavg"
+  [[cases]]
+  algorithm = "fedprox"
+  proximal_strength = 0.1
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    command = commands.add_parser(
+        "sweep",
+        help="train every run of a grid, over seeds",
+        description=_ABOUT,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("grid", metavar="FILE", help="JSON or TOML: choices, lists of values, cases, seeds, targets")
+    command.add_argument("--seeds", metavar="N", type=positive, help="runs of each setting, with seeds 0 to N-1")
+    command.add_argument(
+        "--workers", metavar="N", type=positive, help="processes, each with a run (default: the cores)"
+    )
+    command.add_argument(
+        "--algorithm",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="an algorithm of your own that the file may import; may be given several times",
+    )
+    command.add_argument("--out", metavar="DIR", required=True, help="folder of the study")
+    command.set_defaults(run=_sweep)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    given = read_config_file(arguments.grid)
+    if arguments.seeds is not None:
+        given["seeds"] = arguments.seeds
+    grid = Grid.of(given, arguments.grid)
+    own = {run.config.algorithm for run in grid.runs if is_dotted(run.config.algorithm)}
+    if unnamed := sorted(own - set(arguments.algorithm)):  # no file runs code
+        raise CommandError(f"to import a module of your own, name it here: --algorithm {unnamed[0]}")
+    if unused := sorted(set(arguments.algorithm) - own):
+        raise CommandError(f"--algorithm must be one of the grid's own. Got {unused[0]}.")
+    if own and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    workers = arguments.workers or min(cores(), len(grid.runs))
+    try:
+        study = run_grid(grid, Path(arguments.out), workers, functools.partial(print, flush=True))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on with the study")
+        return _INTERRUPTED
+    for name, reason in study.broken.items():
+        print(f"fedsim-np: broken: {name}: {reason}", file=sys.stderr)
+    left = f", {len(study.broken)} of them broken: the same command tries those again" * bool(study.broken)
+    print(f"written {Path(arguments.out) / RESULTS}: {len(study.rows)} runs{left}")
+    return 1 if study.broken else 0
