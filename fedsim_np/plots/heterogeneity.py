@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fedsim_np.datasets import ClientData, Description
 from fedsim_np.errors import data_error
-from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, panels, whole
+from fedsim_np.plots.canvas import Canvas, axes_or_new, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
 from fedsim_np.plots.style import (
     BLUE,
@@ -39,7 +39,7 @@ def label_counts(
     label: str = "label",
     figure: Canvas | None = None,
 ) -> Figure:
-    """Draw how many examples of each label a few clients have, three clients in a row.
+    """Draw how many examples of each label a few clients have, three clients in a row if there is room.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ def label_counts(
     columns = min(3, len(ids))
     names = [str(value) for value in labels]
     room = room_for(names, 3)
-    drawn = figure_or_new(figure, max(4.0, 2.9 * columns), 2.2 * math.ceil(len(ids) / columns) + 0.3 + room)
+    drawn = figure_or_new(figure, max(4.0, 2.5 * columns), 2.0 * math.ceil(len(ids) / columns) + 0.3 + room)
+    columns = columns_that_fit(drawn, columns, 1.5)
     shown = panels(drawn, len(ids), columns, sharex=True, sharey=True)
     for number, axes in enumerate(shown):
         below = number + columns >= len(ids)
@@ -81,9 +82,7 @@ def label_counts(
         axes.tick_params(labelbottom=below)
         if not any(heights):
             say(axes, "no examples")
-        if room:
-            axes.tick_params(axis="x", rotation=90)
-    name_ticks(shown[0].xaxis, names, 10)  # they are shared
+    name_ticks(shown[0].xaxis, names, room > 0)  # they are shared
     whole_numbers(shown[0].yaxis)
     return whole(drawn)
 
@@ -92,7 +91,8 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     """Draw the clients' label distributions: a row a client, a column a label.
 
     The colour is the share of the *client's* examples, so that clients of all sizes compare; rows of one colour would
-    be i.i.d. data with even labels. A client without examples is a blank row.
+    be i.i.d. data with even labels. Its scale is the same in all figures, from none to all, by the square root. A
+    client without examples is a hatched row.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
         raise data_error("there must be labels to draw their distribution", "none")
     names = [str(value) for value in description.labels.tolist()]
     room = room_for(names, 3)
-    axes = axes_or_new(axes, min(9.0, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(3.2, 1.6 + 0.19 * k)) + room)
+    axes = axes_or_new(axes, min(7.6, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(2.4, 1.4 + 0.19 * k)) + room)
     empty = int((description.counts.sum(axis=1) == 0).sum())
-    blank = f" ({empty} blank: no examples)" if empty else ""
+    blank = f" ({empty} hatched: no examples)" if empty else ""
     dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
     shares = shares_of_rows(description.counts)
-    draw_shares(axes, shares, description.client_ids, names, room > 0, vmin=0, aspect="auto")
+    draw_shares(axes, shares, description.client_ids, names, room > 0, aspect="auto")
     return whole(axes)
 
 

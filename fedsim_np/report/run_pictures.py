@@ -194,6 +194,7 @@ def _evaluation(experiment: Experiment, run: Run) -> Iterator[Drawing]:
 def _model(run: Run) -> Iterator[Drawing]:
     yield (
         partial(plots.class_weights, run.weights),
-        "Ten images, one for each class: the model's weights at each pixel, dark where negative, light where positive.",
-        "The weights of each class: dark where ink speaks for it, light where against it.",
+        "An image for each class: the model's weights at each pixel, blue and outlined where negative, orange where "
+        "positive.",
+        "The weights of each class: blue and outlined where ink speaks for it, orange where against it.",
     )
