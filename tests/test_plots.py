@@ -294,7 +294,7 @@ def test_round_costs():
     assert heights(right) == [204, 204, 180, 180]
     assert (right.get_title(), right.get_ylabel()) == ("Bytes: 768 bytes in all", "bytes of the round")
     _, right = plots.round_costs([0.5, 0.25], [plots.RoundBytes(2_000_000, 0), plots.RoundBytes(0, 1_000_000)]).axes
-    assert (right.get_title(), heights(right)) == ("Bytes: 3 MB in all", [2, 0, 0, 1])
+    assert (right.get_title(), heights(right)) == ("Bytes: 3.000 MB in all", [2, 0, 0, 1])
     assert len(plots.round_costs([0.5], rounds=[7]).axes) == 1
 
 
@@ -417,9 +417,9 @@ def test_client_drift():
     np.testing.assert_allclose(np.linalg.norm(clients_at, axis=1), [5, 5])
     np.testing.assert_allclose(np.linalg.norm(server_at), 3)
     assert start.tolist() == [[0, 0]]
-    assert axes.get_title() == "Client drift: 2 clients, mean cosine with the global step 0.60"
-    assert "64% of the squared length" in axes.get_xlabel()
-    assert "36%" in axes.get_ylabel()
+    assert axes.get_title() == "Client drift: 2 clients, mean cosine with the global step 0.6000"
+    assert "64.00% of the squared length" in axes.get_xlabel()
+    assert "36.00%" in axes.get_ylabel()
     assert sorted(texts(axes)) == ["ann", "bob"]
 
 
@@ -488,7 +488,7 @@ def test_confusion_matrix():
     np.testing.assert_allclose(shares[[0, 2]], [[0.75, 0.25, 0], [0.25, 0, 0.75]])
     assert shares.mask[1].all()
     assert texts(axes) == ["3", "1", "2", "6"]
-    assert axes.get_title() == "9 of 12 examples correct (75.0%)"
+    assert axes.get_title() == "9 of 12 examples correct (75.00%)"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert tick_texts(axes.yaxis) == ["cat", "dog", "owl"]
     assert bar.get_ylabel() == "share of the true class's examples"
@@ -699,7 +699,7 @@ def test_a_single_round_is_seen():
 
 def test_large_counts_are_written_out_or_short():
     figure = plots.confusion_matrix([[8_888_889, 10_500], [11, 0]])
-    assert figure.axes[0].get_title().replace("\n", " ") == "8,888,889 of 8,899,400 examples correct (99.9%)"
+    assert figure.axes[0].get_title().replace("\n", " ") == "8,888,889 of 8,899,400 examples correct (99.88%)"
     assert texts(figure.axes[0]) == ["8.89M", "10.5k", "11"]
     nearly = plots.confusion_matrix([[999_999, 999_999_999], [9_999, 12_345]])
     assert texts(nearly.axes[0]) == ["1M", "1G", "9999", "12.3k"]

@@ -24,6 +24,7 @@ from fedsim_np.plots.style import (
     room_for,
     shares_of_rows,
 )
+from fedsim_np.texts.numbers import column, percent, written
 
 MOST_NUMBERS = 15
 """Classes up to which the counts are written into the cells."""
@@ -57,7 +58,7 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     --------
     >>> figure = confusion_matrix([[3, 1], [0, 4]])
     >>> figure.axes[0].images[0].get_array().tolist(), figure.axes[0].get_title()
-    ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.5%)')
+    ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.50%)')
     """
     table = finite_array("counts", counts, 2, "(c, c)")
     c = len(table)
@@ -65,27 +66,24 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
         raise data_error("'counts' must be numbers >= 0 of shape (c, c)", f"{table.shape}, from {np.min(table):g} on")
     texts = names_or_numbers(names, c)
     shares = shares_of_rows(table)
-    written = c <= MOST_NUMBERS
-    side = max(2.6, 0.42 * c) if written else 4.8
+    has_counts = c <= MOST_NUMBERS
+    side = max(2.6, 0.42 * c) if has_counts else 4.8
     room = room_for(texts, 2)
     axes = axes_or_new(axes, side + 1.9 + room, side + 0.9 + room)
     examples = float(table.sum())
     correct = float(np.trace(table))
-    share = f" ({correct / examples:.1%})" if examples else ""
-    title = f"{_written(correct)} of {_written(examples)} examples correct{share}"
+    share = f" ({percent(correct / examples)})" if examples else ""
+    told, of_all = (written(value) for value in column([correct, examples]))
+    title = f"{told} of {of_all} examples correct{share}"
     title = fold(title, 0.8 * inches(axes)[0], TITLE)  # narrower by the colour bar
     dress(axes, title, "predicted class", "true class", grid=None)
     draw_shares(axes, shares, texts, texts, room > 0)
-    if written:
-        for row, column in np.argwhere(table > 0):
-            is_dark = sum(SHARES(SHARES_SCALE(shares[row, column]))[:3]) < 1.4
+    if has_counts:
+        for i, j in np.argwhere(table > 0):
+            is_dark = sum(SHARES(SHARES_SCALE(shares[i, j]))[:3]) < 1.4
             colour = "white" if is_dark else "black"
-            axes.text(column, row, _short(table[row, column]), ha="center", va="center", fontsize=SMALL, color=colour)
+            axes.text(j, i, _short(table[i, j]), ha="center", va="center", fontsize=SMALL, color=colour)
     return whole(axes)
-
-
-def _written(count: float) -> str:
-    return f"{count:,.0f}" if count.is_integer() else f"{count:g}"
 
 
 def _short(count: float) -> str:

@@ -16,6 +16,7 @@ from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
 from fedsim_np.plots.style import BLUE, ORANGE, SMALL, VERMILION, dress, foreground, inches, whole_numbers
+from fedsim_np.texts.numbers import amount, written
 
 _MOST_BARS = 60  # that have gaps between them
 _MANY_MEDIANS = 20  # beyond them a scale is logarithmic
@@ -147,7 +148,7 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
     line = {"linewidth": 1.2, "markersize": 5, "markevery": max(1, len(rounds) // 50)}
     axes.plot(rounds[-len(shown) :], shown, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
     dashes = (0, (4, 2))
-    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=dashes, label=f"median {_written(median)} ms")
+    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=dashes, label=f"median {written(median)} ms")
     dress(axes, "Time", "round", "time of the round (ms)")
     if np.min(shown) > 0 and np.max(shown) > _MANY_MEDIANS * median:
         axes.set_yscale("log")
@@ -155,7 +156,7 @@ def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64
         _scale(axes, float(np.max(shown)), 1 + is_late)
     if is_late:
         mark = {"color": VERMILION, "marker": "^", "markersize": 8, "linestyle": "none", "clip_on": False}
-        text = f"round {rounds[0]}: {_written(first)} ms, off the scale"
+        text = f"round {rounds[0]}: {written(first)} ms, off the scale"
         axes.plot([rounds[0]], [1], transform=axes.get_xaxis_transform(), label=text, **mark)  # type: ignore[arg-type]
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="best" if axes.get_yscale() == "log" else "upper right")
 
@@ -166,14 +167,9 @@ def _scale(axes: Axes, most: float, lines: int) -> None:
     axes.set_ylim(0, most / (1 - min(taken, 0.6)) or 1.0)
 
 
-def _written(milliseconds: float) -> str:
-    return f"{milliseconds:,.0f}" if milliseconds >= 1000 else f"{milliseconds:.3g}"
-
-
 def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64]) -> None:
     sums = moved.sum(axis=1)
     unit, size = unit_of_bytes(float(np.max(sums)))
-    in_all, of_all = unit_of_bytes(float(sums.sum()))
     down, up = moved.T / size
     # Of many rounds the bars touch: gaps, hatches and edges would be wider than they are.
     few = len(rounds) <= _MOST_BARS
@@ -181,6 +177,6 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     width = 0.8 if few else 1.0
     axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
     axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
-    dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
+    dress(axes, f"Bytes: {amount(float(sums.sum()))} in all", "round", f"{unit} of the round", grid="y")
     _scale(axes, float(np.max(down + up)), 2)
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")

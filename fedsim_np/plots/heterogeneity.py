@@ -30,6 +30,7 @@ from fedsim_np.plots.style import (
     shortened,
     whole_numbers,
 )
+from fedsim_np.texts.numbers import written
 
 
 def label_counts(
@@ -160,8 +161,8 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     axes = axes_or_new(axes, 5.6, 3.4)
     axes.hist(sizes, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
     median, mean = float(np.median(sizes)), float(sizes.mean())
-    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {median:g}")
-    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {mean:.1f}")
+    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {written(median)}")
+    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {written(mean)}")
     k = len(sizes)
     title = f"Sizes of {k:,} client{'s' * (k != 1)}, {int(sizes.sum()):,} examples"
     dress(axes, title, "examples of a client", "clients", grid="y")

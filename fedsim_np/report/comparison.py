@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedsim_np.errors import DataError
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.stored import Run, read_run
+from fedsim_np.texts.numbers import column, written
 
 _COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/seconds": "the simulated seconds"}
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
@@ -71,7 +74,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     configs = [
-        _flat({k: v for k, v in {**run.choices, "data": run.config.get("data")}.items() if k not in _NOT_CHOICES})
+        _flat({k: v for k, v in {**_choices(run), "data": run.config.get("data")}.items() if k not in _NOT_CHOICES})
         for run in runs
     ]
     keys = list(dict.fromkeys(key for config in configs for key in config))
@@ -80,6 +83,14 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
         return [page.paragraph("Their configurations are the same.")]
     rows = [[key.replace("_", " "), *(config.get(key, "not set") for config in configs)] for key in differing]
     return [page.table(["choice", *names], rows)]
+
+
+def _choices(run: Run) -> dict[str, Any]:
+    """Return all that was chosen, also what a run does not store since it was not asked for, where that is known."""
+    try:
+        return dataclasses.asdict(run.configuration)
+    except DataError:  # of another version
+        return run.choices
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
@@ -106,7 +117,7 @@ def _mean(column: Sequence[float]) -> float:
 
 def _last(run: Run) -> str:
     shown = [name for name in run.history if name.endswith(("/loss", "accuracy", "_error"))]
-    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_last_value(run.history[name])}" for name in shown[:2])
+    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_written(run.history[name])}" for name in shown[:2])
 
 
 def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -118,8 +129,13 @@ def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
     return page.table(["metric", *names], rows, "Metrics of the last round that has them")
 
 
-def _last_value(column: Sequence[float]) -> float | str:
-    return next((value for value in reversed(column) if not math.isnan(value)), "-")
+def _last_value(values: Sequence[float]) -> float | str:
+    return next((value for value in reversed(column(list(values))) if not math.isnan(value)), "-")
+
+
+def _written(values: Sequence[float]) -> str:
+    last = _last_value(values)
+    return last if isinstance(last, str) else written(last)
 
 
 def _evaluations(runs: Sequence[Run], names: Sequence[str]) -> str:
