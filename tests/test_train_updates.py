@@ -303,7 +303,7 @@ def test_the_report_says_what_became_of_updates(folder):
     assert f"promises each client epsilon {last['privacy/epsilon']} ({last['privacy/meaning']})" in page
     assert "Updates were clipped at an adaptive norm, with noise of 0.25 times the clip." in page
     assert "Some clients were attackers: flip_labels, attackers 0.2." in page
-    assert "In all rounds the clients would have sent 377 kB and been sent 377 kB" in page
+    assert "In all rounds the clients would have sent 376.8 kB and been sent 376.8 kB" in page
     assert main(train(folder / "other", *SMALL, *RESUMED["compressed"])) == 0
     assert main(["report", str(folder / "other")]) == 0
     other = (folder / "other" / "report.html").read_text(encoding="utf-8")
