@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.errors import CommandError
+from fedsim_np.errors import CommandError, DataError
+from fedsim_np.texts import LANGUAGES
 
 
 def add_parser(commands: Any) -> None:
@@ -18,15 +20,21 @@ def add_parser(commands: Any) -> None:
         description="Make report.html in a run's folder again from what is stored there; or, of several folders, one "
         "page that compares them.",
     )
-    command.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, of fedsim-np tutorial --out")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, of fedsim-np train or tutorial --out")
     command.add_argument("--out", metavar="FILE", help="the page of a comparison (default: comparison.html)")
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        help="English or Spanish (default: that of the run's figures; of a comparison, en); figures in another one are "
+        "drawn again from the data",
+    )
     command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     # Here, and not at the top: matplotlib takes longer to import than most commands take.
-    from fedsim_np.report import write_comparison, write_report
+    from fedsim_np.report import read_run, redraw, write_comparison, write_report
 
     if "" in arguments.runs:
         raise CommandError("RUN must be a run's folder. Got ''.")
@@ -34,7 +42,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(folders) == 1:
         if arguments.out is not None:
             raise CommandError("--out is for a comparison; the page of one run is its own report.html.")
-        print(f"written {write_report(folders[0])}")
+        if arguments.lang is not None:
+            try:
+                redraw(folders[0], arguments.lang)
+            except (DataError, OSError) as error:
+                read_run(folders[0])  # or that is the error
+                print(f"note: figures in another language are left out, which need the data: {error}", file=sys.stderr)
+        print(f"written {write_report(folders[0], lang=arguments.lang)}")
         return 0
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise CommandError(f"the runs must differ. Got {', '.join(arguments.runs)}.")
@@ -43,5 +57,5 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--out must be a file in a folder that exists. Got '{arguments.out or path}'.")
     if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
-    print(f"written {write_comparison(folders, path)}")
+    print(f"written {write_comparison(folders, path, arguments.lang or 'en')}")
     return 0

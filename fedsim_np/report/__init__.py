@@ -7,7 +7,7 @@ can be compared (`comparison`). Nothing is loaded from elsewhere: no script, no 
 
 from fedsim_np.report.comparison import write_comparison
 from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
-from fedsim_np.report.run_page import write_pages, write_report
+from fedsim_np.report.run_page import redraw, write_pages, write_report
 from fedsim_np.runs.stored import Run, read_run
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Run",
     "read_pictures",
     "read_run",
+    "redraw",
     "save_pictures",
     "write_comparison",
     "write_pages",
