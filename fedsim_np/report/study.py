@@ -20,10 +20,12 @@ from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.grid import Grid, Planned, shown
 from fedsim_np.runs.stored import PAGE, Run, read_run
 from fedsim_np.runs.study import DONE, LOSS, RESULTS, SWEEP, Measure, Study, main_measure, read_study
+from fedsim_np.texts import Texts
 
 _MOST_LINES, _OF_WORST = 7, 2  # as many as there are colours
 _MOST_ROWS = 40
 _MOST_MAPS = 3
+_SAY = Texts()  # in English
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,16 @@ def _varied(study: Study) -> Iterator[str]:
     values = {key: dict.fromkeys(shown(run.varied[key]) for run in grid.runs if key in run.varied) for key in grid.keys}
     rows = [[key, ", ".join(of)] for key, of in values.items()]
     rows.append(["seed", ", ".join(dict.fromkeys(shown(run.config.seed) for run in grid.runs))])
-    yield page.table(["choice", "values"], rows, "What the runs differ in")
+    yield page.table(_SAY, ["choice", "values"], rows, "What the runs differ in")
     fixed = {key: value for key, value in grid.mapping.items() if not isinstance(value, dict | list)}
     fixed.pop("seeds", None)
     if fixed:
-        yield page.table(["choice", "value"], [[key, shown(value)] for key, value in fixed.items()], "What all have")
+        yield page.table(
+            _SAY, ["choice", "value"], [[key, shown(value)] for key, value in fixed.items()], "What all have"
+        )
     if study.broken:
         rows = [[name, reason] for name, reason in study.broken.items()]
-        yield page.table(["run", "why"], rows, "Runs that broke: they are in none of the figures")
+        yield page.table(_SAY, ["run", "why"], rows, "Runs that broke: they are in none of the figures")
 
 
 def _curves(ranked: Sequence[_Setting], judge: Measure, about: str) -> list[str]:
@@ -135,7 +139,8 @@ def _curves(ranked: Sequence[_Setting], judge: Measure, about: str) -> list[str]
         caption = f"Of {len(drawn)} settings the {best} best and the {_OF_WORST} worst. {about}"
         drawn = drawn[:best] + drawn[-_OF_WORST:]
     ends = "; ".join(f"{setting.label}: {judge.name} {_text(setting.mean)}" for setting in drawn)
-    return curves({setting.label: [run.history for run in setting.runs] for setting in drawn}, ends, caption)
+    histories = {setting.label: [run.history for run in setting.runs] for setting in drawn}
+    return curves(histories, ends, _SAY, caption)
 
 
 def _maps(grid: Grid, settings: Sequence[_Setting], judge: Measure, about: str) -> Iterator[str]:
@@ -239,7 +244,7 @@ def _table(grid: Grid, ranked: Sequence[_Setting], judge: Measure, about: str) -
     caption += "Rounds and megabytes (of all clients) are means over the runs that reached the target. " * bool(
         grid.targets
     )
-    return page.table(header, rows, caption + about)
+    return page.table(_SAY, header, rows, caption + about)
 
 
 def _number(value: float) -> float | str:
