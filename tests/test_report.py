@@ -170,6 +170,19 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     assert "fedsim-np train --config config.json --out again" in text
 
 
+def test_the_absent_took_no_part(folder, capsys):
+    choices = ["--rounds", "2", "--clients", "6", "--dropout", "0.5", "--no-reshuffle", "--seed", "1"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert main(["report", str(folder / "run")]) == 0
+    clients = read_run(folder / "run").clients
+    rows = list(zip(clients["status"], clients["client_id"], clients["num_examples"], strict=True))
+    there = [row for row in rows if row[0] != "absent"]
+    assert 0 < len(there) < len(rows)
+    text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)
+    assert f"{len({client for _, client, _ in there})} clients took part, with" in text
+    assert f", {min(size for *_, size in there)} to {max(size for *_, size in there)} a client." in text
+
+
 def test_a_round_and_a_client_are_told_in_the_singular(folder, capsys):
     assert main(["tutorial", "--rounds", "1", "--clients", "1", "--no-figures", "--out", str(folder / "run")]) == 0
     text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)

@@ -154,8 +154,9 @@ def _cohorts(run: Run, say: Texts) -> Iterator[str]:
     """Yield who took part, how many examples a round counted, and of how many these are repetitions."""
     table = run.clients
     ids, sizes = table.get("client_id", []), table.get("num_examples", [])
-    rounds = table.get("round_num", [1] * len(ids))
-    shown = [row for row in zip(rounds, ids, sizes, strict=False) if isinstance(row[2], int) and row[0] != 0]
+    rounds, statuses = (table.get(name, [default] * len(ids)) for name, default in (("round_num", 1), ("status", "ok")))
+    rows = zip(rounds, ids, sizes, statuses, strict=False)
+    shown = [row[:3] for row in rows if isinstance(row[2], int) and row[0] != 0 and row[3] != "absent"]
     if not shown:
         return
     totals = Counter[Any]()
