@@ -188,6 +188,7 @@ def test_a_round_and_a_client_are_told_in_the_singular(folder, capsys):
     text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)
     assert not re.findall(r"\b1 (?:rounds|clients|examples|images)\b", text)
     assert "1 client took part, with 535 examples a round, 535 a client." in text
+    assert capsys.readouterr().out.endswith("weights.npz, report.html\n")  # and no figures
 
 
 def test_runs_are_compared(runs, folder, capsys):

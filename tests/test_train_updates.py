@@ -153,6 +153,13 @@ def test_attackers_data_are_wrong_and_no_others(name):
     assert np.array_equal(wrong.evaluation_cohort[0].to_arrays()["y"], plain.evaluation_cohort[0].to_arrays()["y"])
 
 
+def test_pixels_that_are_bytes_are_not_inverted():
+    # Whoever attacks: a client that does not would not tell.
+    data = fed.datasets.InMemoryClientData({"ann": {"x": np.zeros((2, 3), np.uint8), "y": np.int32([0, 1])}})
+    with pytest.raises(fed.DataError, match=r"field 'x': must be floats in \[0, 1\] to be inverted. Got uint8"):
+        Experiment(RunConfig(clients=1, attack="invert_pixels", attackers=0, classes=2), (data, data))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_takes_them(name):
     weights = []

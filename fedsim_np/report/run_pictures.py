@@ -14,6 +14,7 @@ from fedsim_np import plots
 from fedsim_np.datasets import ClientData, InMemoryClientData, describe
 from fedsim_np.learning import client_updates, confusion_counts
 from fedsim_np.learning.client import Attendance
+from fedsim_np.learning.models import SoftmaxRegression
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.config import MODELS
 from fedsim_np.runs.experiment import Experiment
@@ -47,7 +48,7 @@ def run_pictures(experiment: Experiment, run: Run, lang: str = "en") -> Iterator
         "data": _data(experiment.train, client_ids, say) if is_handwriting else (),
         "rounds": _rounds(experiment, client_ids, run, say),
         "evaluation": _evaluation(experiment, run, say) if MODELS[experiment.config.model].classifies else (),
-        "model": _model(run, say) if is_handwriting and experiment.config.model.startswith("softmax") else (),
+        "model": _model(run, say) if is_handwriting and isinstance(experiment.model_fn(), SoftmaxRegression) else (),
     }
     for section, drawings in sections.items():
         for draw, alt, caption in drawings:

@@ -33,6 +33,7 @@ import numpy as np
 from fedsim_np.errors import argument_error, check_bool, check_float, check_int
 from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, Wrapper
 from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
+from fedsim_np.learning.aggregators.quantile import moved
 from fedsim_np.learning.aggregators.robust import adaptive_zeroing, update_norms
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
@@ -40,7 +41,6 @@ from fedsim_np.trees import Array, Arrays
 
 _NOISE = 3_000_001  # the first word of the noise's streams
 _LEAST, _GREATEST = 2.0**-63, float(np.finfo(np.float32).max)  # of a clip; the square of the least one is a float32
-_MOST = 80.0  # of the logarithm of a clip, that a round moves it: exp(89) is beyond float32
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,7 @@ class DifferentiallyPrivateFactory(CohortAggregator):
         if self.target_unclipped_quantile is not None:
             bits = float(np.where(norms <= clip, 0.5, -0.5).sum()) + rng.normal(scale=self.clipped_count_stddev)
             share = np.clip(bits / self.clients_per_round + 0.5, 0, 1)
-            move = np.clip(-self.learning_rate * (share - self.target_unclipped_quantile), -_MOST, _MOST)
-            with np.errstate(all="ignore"):  # it stays a positive number
-                clip = np.clip(clip * np.float32(math.exp(move)), np.float32(_LEAST), np.float32(_GREATEST))
+            clip = moved(clip, -self.learning_rate * (share - self.target_unclipped_quantile), _LEAST)
         return OrderedDict(l2_norm_clip=float(clip), round_num=round_num), mean, self._metrics(clip)
 
     def initial_metrics(self) -> Metrics:
