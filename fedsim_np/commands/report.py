@@ -27,8 +27,8 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--lang",
         choices=LANGUAGES,
-        help="English or Spanish (default: that of the run's figures; of a comparison, en); figures in another one are "
-        "drawn again from the data",
+        help="English or Spanish (default: that of the run's figures; of a comparison or a study, en); a run's figures "
+        "in another one are drawn again from the data",
     )
     command.set_defaults(run=_run)
 
@@ -45,9 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.out is not None:
             raise CommandError("--out is for a comparison; the page of one run or study is its own report.html.")
         if (folders[0] / SWEEP).is_file():
-            if arguments.lang not in (None, "en"):
-                raise CommandError("--lang is for runs and comparisons: the page of a study is in English.")
-            print(f"written {write_study_report(folders[0])}")
+            print(f"written {write_study_report(folders[0], arguments.lang or 'en')}")
             return 0
         if arguments.lang is not None:
             try:

@@ -93,7 +93,7 @@ def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[st
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
     if not differing:
         return [page.paragraph(say("same_configurations"))]
-    rows = [[key.replace("_", " "), *(config.get(key, say("not_set")) for config in configs)] for key in differing]
+    rows = [[say.name("choice", key), *(config.get(key, say("not_set")) for config in configs)] for key in differing]
     return [page.table(say, [say("head_choice"), *names], rows)]
 
 

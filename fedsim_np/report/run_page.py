@@ -176,7 +176,7 @@ def _cohorts(run: Run, say: Texts) -> Iterator[str]:
         what = say("images" if _is_handwriting(run) else "examples", total // epochs)
         yield say("repetitions", epochs, total=total, images=what)
     else:
-        yield say("repetitions_vary", epochs)
+        yield say("repetitions_vary", epochs, what=say("own_images" if _is_handwriting(run) else "own_examples"))
 
 
 def _from_to(counts: Sequence[int], say: Texts) -> str:
@@ -294,7 +294,7 @@ def _config(run: Run, say: Texts) -> Iterator[str]:
         yield page.code(run.config["command_line"])
     elif isinstance(run.config.get("choices"), dict):
         yield page.paragraph(say("command_in_folder"))
-        yield page.code("fedsim-np train --config config.json --out again")
+        yield page.code(f"fedsim-np train --config config.json --out {say('another_folder')}")
     if isinstance(versions, dict) and versions:
         rows = [[name, str(version)] for name, version in versions.items()]
         yield page.table(say, [say("head_with"), say("head_version")], rows)

@@ -56,9 +56,9 @@ class Texts:
         return numbers.amount(count, self.lang)
 
     def name(self, kind: str, name: str) -> str:
-        """Return what something is called, and a name that has no text as it is, without underscores."""
+        """Return what something is called; a name that has no text is read in English, and in Spanish it is a name."""
         found = self._templates.get(f"{kind}_{re.sub(r'[^a-z]', '_', name)}")
-        return found if isinstance(found, str) else name.replace("_", " ")
+        return found if isinstance(found, str) else name.replace("_", " ") if self.lang == "en" else name
 
     def metric(self, path: str) -> str:
         """Return what a column of metrics is called, ``evaluation/loss``."""

@@ -145,9 +145,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "epoch, and each time counts."
     ),
     "repetitions_vary": (
-        "These counts have repetitions in them: a client reads each of its own examples {n} times, once an epoch, and "
+        "These counts have repetitions in them: a client reads each of its own {what} {n} times, once an epoch, and "
         "each time counts."
     ),
+    "own_images": "images",
+    "own_examples": "examples",
     "training_fedsgd": (
         "In each round every client computes the gradient of the loss over all its examples, at the server's weights. "
         "The server makes one step with their average ({server})."
@@ -220,6 +222,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "command_in_folder": "The command, in the run's folder:",
     "head_with": "with",
     "head_version": "version",
+    "another_folder": "again",
     "whole_configuration": "The whole configuration, config.json:",
     "not_finite": "not finite",
     # A comparison
@@ -242,6 +245,62 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "head_evaluation": "evaluation",
     "split_metric": "{split}: {metric}",
     "last_evaluation": "Evaluation of the final model",
+    # The page of a study
+    "study_title": "Federated learning: the study {name}",
+    "study_lead": "{runs} runs: {settings} settings, {seeds} of each",
+    "study_lead_done": "; {done} of the runs are done.",
+    "seeds": ("one seed", "{n} seeds"),
+    "heading_varied": "What varied",
+    "heading_best": "Which was best",
+    "heading_repeat_study": "To repeat it",
+    "head_values": "values",
+    "head_value": "value",
+    "head_run": "run",
+    "head_why": "why",
+    "runs_differ_in": "What the runs differ in",
+    "runs_have": "What all have",
+    "runs_broke": "Runs that broke: they are in none of the figures",
+    "best_and_worst": "Of {n} settings the {best} best and the {worst} worst.",
+    "final_metric": "final {metric}",
+    "no_finite_number": "no finite number",
+    "case": "case",
+    "mean_and_sd": "{what}, mean ± sd of {seeds}",
+    "caption_map": ("The {what} of each pair: the mean over {seeds}, and below it the standard deviation (n - 1)."),
+    "best_of_cell": "In each cell is the best over all other keys.",
+    "none_is_finite": "No setting has a finite {metric} in all of its runs.",
+    "final_of": "{label}: a final {metric} of {value}",
+    "final_over_seeds": ("{label}: a final {metric} of {value}, the mean over {n} seeds ({least} to {greatest})"),
+    "best_of": "{first}, is the best of {n} settings. The next, {second}, has {value}",
+    "better_at_same_seed": "; at the same seed the first was better {better} of {n} times.",
+    "not_told_apart": "So these runs do not tell the two apart.",
+    "chosen_by_test": (
+        "It was chosen by the test clients' own figure, which therefore flatters it, the more the more settings were "
+        "tried: what it is worth, other clients or other seeds can tell."
+    ),
+    "at_greatest": "Its {key}, {value}, is at the end of those that were tried: greater ones may be better.",
+    "at_least": "Its {key}, {value}, is at the end of those that were tried: smaller ones may be better.",
+    "head_setting": "setting",
+    "head_runs": "runs",
+    "head_sd": "sd",
+    "head_least": "least",
+    "head_greatest": "greatest",
+    "head_reached": "reached {target}",
+    "head_rounds_to": "rounds to {target}",
+    "head_megabytes_to": "MB up to {target}",
+    "some_of_all": "{some} of {all}",
+    "settings_ranked": "Means over seeds, the best first.",
+    "settings_ranked_part": "Means over seeds, the best first, the first {rows}.",
+    "costs_of_reaching": ("Rounds and megabytes (of all clients) are means over the runs that reached the target."),
+    "row_for_each": "{file} beside this page has a row for each run.",
+    "command_of_study": "fedsim-np sweep {file} --out another, with {file} of this folder, which is:",
+    "tested_on_others": (
+        "Warning: not all settings were evaluated on the same test clients ({first} and {second} were not): what "
+        "differs here is not the settings' doing alone."
+    ),
+    "tested_by_seed": (
+        "Every seed draws clients of its own, for training and test; for one seed all settings have the same."
+    ),
+    "tested_on_the_same": "All runs were evaluated on the same test clients.",
     # The pictures of a run: what they show, and what to see in them
     "caption_curves": "Training is measured before each local step, an evaluation after the round.",
     "alt_stored_curves": "Curves of the metrics over {rounds}; the table below has their values.",

@@ -153,9 +153,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "suyos, una por época, y cada vez cuenta."
     ),
     "repetitions_vary": (
-        "Estas cifras incluyen repeticiones: un cliente lee {n} veces cada uno de sus ejemplos, una por época, y cada "
-        "vez cuenta."
+        "Estas cifras incluyen repeticiones: un cliente lee {n} veces todos sus {what}, una por época, y cada vez "
+        "cuenta."
     ),
+    "own_images": "imágenes",
+    "own_examples": "ejemplos",
     "training_fedsgd": (
         "En cada ronda, cada cliente calcula el gradiente de la pérdida sobre todos sus ejemplos, con los pesos del "
         "servidor. El servidor da un paso con la media de los gradientes ({server})."
@@ -235,28 +237,90 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "command_in_folder": "La orden, en la carpeta de la ejecución:",
     "head_with": "con",
     "head_version": "versión",
+    "another_folder": "otra",
     "whole_configuration": "La configuración completa, config.json:",
     "not_finite": "no finito",
     # A comparison
     "comparison_title": "Aprendizaje federado: ejecuciones comparadas",
     "comparison_lead": "{n} ejecuciones: {names}.",
     "heading_differ": "En qué se diferencian",
-    "heading_went": "Cómo fueron",
-    "heading_ended": "Dónde terminaron",
+    "heading_went": "Cómo evolucionaron",
+    "heading_ended": "Cómo terminaron",
     "same_configurations": "Sus configuraciones son iguales.",
     "not_set": "sin definir",
     "head_choice": "opción",
     "over_rounds": "las rondas",
     "over_bytes": "los bytes enviados por los clientes",
     "over_seconds": "los segundos simulados",
-    "alt_comparison": "Curvas de pérdida y exactitud a lo largo de {over} de {n} ejecuciones. Al final, {ends}.",
-    "nothing_to_draw": "No hay nada que dibujar: {error}",
+    "alt_comparison": "Curvas de pérdida y exactitud a lo largo de {over} (ejecuciones: {n}). Al final, {ends}.",
+    "nothing_to_draw": "No hay nada que dibujar: ninguna ejecución tiene valores finitos.",
     "head_metric": "métrica",
     "metric_rounds": "rondas",
     "last_metrics": "Métricas de la última ronda que las tiene",
     "head_evaluation": "evaluación",
     "split_metric": "{split}: {metric}",
     "last_evaluation": "Evaluación del modelo final",
+    # The page of a study
+    "study_title": "Aprendizaje federado: el estudio {name}",
+    "study_lead": "Ejecuciones: {runs}. Configuraciones: {settings}, con {seeds} cada una",
+    "study_lead_done": "; ejecuciones terminadas: {done}.",
+    "seeds": ("una semilla", "{n} semillas"),
+    "heading_varied": "Qué varió",
+    "heading_best": "Cuál fue la mejor",
+    "heading_repeat_study": "Para repetirlo",
+    "head_values": "valores",
+    "head_value": "valor",
+    "head_run": "ejecución",
+    "head_why": "motivo",
+    "runs_differ_in": "En qué se diferencian las ejecuciones",
+    "runs_have": "Qué tienen en común",
+    "runs_broke": "Ejecuciones que fallaron: no figuran en ningún resultado",
+    "best_and_worst": "De {n} configuraciones, las {best} mejores y las {worst} peores.",
+    "final_metric": "{metric} final",
+    "no_finite_number": "sin valor finito",
+    "case": "caso",
+    "mean_and_sd": "{what}, media ± desv. típica de {seeds}",
+    "caption_map": ("Para cada par de valores, {what}: la media de {seeds} y, debajo, la desviación típica (n - 1)."),
+    "best_of_cell": "En cada celda está lo mejor que se obtuvo con los demás parámetros.",
+    "none_is_finite": "Ninguna configuración tiene valores finitos de {metric} en todas sus ejecuciones.",
+    "final_of": "{label} ({metric} final: {value})",
+    "final_over_seeds": ("{label} ({metric} final: {value}, media de {n} semillas, de {least} a {greatest})"),
+    "best_of": "La mejor de {n} configuraciones es {first}. La siguiente, {second}, tiene {value}",
+    "better_at_same_seed": "; en comparaciones con la misma semilla, la primera ganó {better} de {n}.",
+    "not_told_apart": "Por tanto, estas ejecuciones no permiten decidir entre las dos.",
+    "chosen_by_test": (
+        "Se eligió por el resultado de los propios clientes de prueba, que por eso la favorece, tanto más cuantas más "
+        "configuraciones se probaron: lo que vale de verdad solo pueden decirlo otros clientes u otras semillas."
+    ),
+    "at_greatest": (
+        "Su valor de {key}, {value}, es el mayor de los que se probaron: puede que otro aún mayor sea mejor."
+    ),
+    "at_least": "Su valor de {key}, {value}, es el menor de los que se probaron: puede que otro aún menor sea mejor.",
+    "head_setting": "configuración",
+    "head_runs": "ejecuciones",
+    "head_sd": "desv. típica",
+    "head_least": "mínimo",
+    "head_greatest": "máximo",
+    "head_reached": "alcanzaron {target}",
+    "head_rounds_to": "rondas hasta {target}",
+    "head_megabytes_to": "MB enviados hasta {target}",
+    "some_of_all": "{some} de {all}",
+    "settings_ranked": "Medias de las semillas, de mejor a peor.",
+    "settings_ranked_part": "Medias de las semillas, de mejor a peor; solo las {rows} primeras.",
+    "costs_of_reaching": (
+        "Las rondas y los megabytes (de todos los clientes) son medias de las ejecuciones que alcanzaron el objetivo."
+    ),
+    "row_for_each": "El archivo {file}, junto a esta página, tiene una fila por ejecución.",
+    "command_of_study": "fedsim-np sweep {file} --out otro, con el archivo {file} de esta carpeta, que es:",
+    "tested_on_others": (
+        "Atención: no todas las configuraciones se evaluaron con los mismos clientes de prueba (por ejemplo, {first} y "
+        "{second}): las diferencias que se ven aquí no se deben solo a las configuraciones."
+    ),
+    "tested_by_seed": (
+        "Cada semilla sortea sus propios clientes, de entrenamiento y de prueba; con una misma semilla, todas las "
+        "configuraciones tienen los mismos."
+    ),
+    "tested_on_the_same": "Todas las ejecuciones se evaluaron con los mismos clientes de prueba.",
     # The pictures of a run: what they show, and what to see in them
     "caption_curves": "El entrenamiento se mide antes de cada paso local; la evaluación, después de la ronda.",
     "alt_stored_curves": "Curvas de las métricas a lo largo de {rounds}; la tabla siguiente tiene sus valores.",
