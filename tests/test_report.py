@@ -165,7 +165,7 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     sizes = read_run(folder / "run").clients["num_examples"]
     totals = sorted(sum(sizes[i : i + 2]) for i in (0, 2))
     assert f"with {totals[0]:,} to {totals[1]:,} examples a round, {min(sizes)} to {max(sizes)} a client." in text
-    assert "a client reads each of its own examples 5 times, once an epoch, and each time counts." in text
+    assert "a client reads each of its own images 5 times, once an epoch, and each time counts." in text
     assert "at most 100 clients, and on examples of theirs that nobody trained on, each counted once." in text
     assert "fedsim-np train --config config.json --out again" in text
 
@@ -343,6 +343,11 @@ def test_runs_with_nothing_to_draw_are_told_all_the_same(folder, capsys):
         (folder / name / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert main(["report", str(folder / "a"), str(folder / "b"), "--out", str(folder / "c.html")]) == 0
     assert "Nothing to draw" in (folder / "c.html").read_text(encoding="utf-8")
+    spanish = ["--lang", "es", "--out", str(folder / "es.html")]
+    assert main(["report", str(folder / "a"), str(folder / "b"), *spanish]) == 0
+    texts, _ = spanish_texts(folder / "es.html")
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert "No hay nada que dibujar: ninguna ejecución tiene valores finitos." in texts
 
 
 def test_dollar_signs_in_ids_are_no_formulas(folder, capsys):
@@ -555,7 +560,7 @@ def test_runs_are_compared_in_spanish(runs, folder, capsys):
     assert main(["report", str(runs / "a"), str(runs / "b"), "--lang", "es", "--out", str(path)]) == 0
     texts, page = spanish_texts(path)
     assert [text for text in texts if ENGLISH.search(text)] == []
-    assert page.headings[1:] == ["En qué se diferencian", "Cómo fueron", "Dónde terminaron"]
+    assert page.headings[1:] == ["En qué se diferencian", "Cómo evolucionaron", "Cómo terminaron"]
 
 
 def test_figures_that_cannot_be_drawn_again_are_left_out_of_a_page_in_another_language(runs, folder, capsys):

@@ -39,7 +39,8 @@ def test_both_languages_have_the_same_texts_with_the_same_placeholders():
     for key, template in en.TEXTS.items():
         assert type(template) is type(es.TEXTS[key]), key
         for english, spanish in zip(forms(template), forms(es.TEXTS[key]), strict=True):
-            assert placeholders(english) - {"n"} == placeholders(spanish) - {"n"}, key  # "once" needs no number
+            # "Once" needs no number, and an error is in English alone.
+            assert placeholders(english) - {"n", "error"} == placeholders(spanish) - {"n"}, key
             assert english == english.strip() or key in {"first_ones", "and"}, key
 
 
@@ -91,7 +92,7 @@ def test_what_noise_promises_is_told_in_spanish():
     )
     assert Texts("en").promise(stored).startswith("epsilon 1.214 (delta 1e-05; sampling: poisson; neighbours:")
     assert Texts("es").promise(stored) == (
-        "epsilon 1.214 (delta 1e-05; muestreo: poisson; vecinos: un cliente más o menos; contabilidad: rdp; la "
+        "épsilon 1.214 (delta 1e-05; muestreo: poisson; vecinos: un cliente más o menos; contabilidad: rdp; la "
         "ejecución misma muestrea con fixed_size, para lo que esto no vale)"
     )
 
@@ -135,6 +136,7 @@ def figures(lang):
     yield plots.client_drift(np.zeros((2, 3)), np.zeros(3), lang=lang)
     yield plots.confusion_matrix([[3, 1], [0, 4]], lang=lang)
     yield plots.class_weights(np.ones((4, 2)), (2, 2), lang=lang)
+    yield plots.heat_map([[0.5, np.nan]], [1], [2, 3], names=("lr", "mu"), lang=lang)
 
 
 def texts(figure: Figure):

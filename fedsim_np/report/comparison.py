@@ -88,6 +88,8 @@ def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[st
         unsaid = defaults if isinstance(run.config.get("choices"), dict) else {}
         told = {**unsaid, **run.choices}
         told.update((name, run.config[name]) for name in ("data", "privacy") if name in run.config)
+        if isinstance(told.get("privacy"), str):
+            told["privacy"] = say.promise(told["privacy"])
         configs.append(_flat({name: value for name, value in told.items() if name not in _NOT_CHOICES}))
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]

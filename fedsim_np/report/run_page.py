@@ -294,7 +294,7 @@ def _config(run: Run, say: Texts) -> Iterator[str]:
         yield page.code(run.config["command_line"])
     elif isinstance(run.config.get("choices"), dict):
         yield page.paragraph(say("command_in_folder"))
-        yield page.code(f"fedsim-np train --config config.json --out {say('another_folder')}")
+        yield page.code("fedsim-np train --config config.json --out " + say("another_folder"))
     if isinstance(versions, dict) and versions:
         rows = [[name, str(version)] for name, version in versions.items()]
         yield page.table(say, [say("head_with"), say("head_version")], rows)

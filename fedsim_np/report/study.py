@@ -139,7 +139,7 @@ def _curves(ranked: Sequence[_Setting], judge: Measure, about: str, say: Texts) 
     caption = about
     if len(drawn) > _MOST_LINES:
         best = _MOST_LINES - _OF_WORST
-        caption = f"{say('best_and_worst', len(drawn), best=best, worst=_OF_WORST)} {about}"
+        caption = say("best_and_worst", len(drawn), best=best, worst=_OF_WORST) + " " + about
         drawn = drawn[:best] + drawn[-_OF_WORST:]
     metric = say.name("metric", judge.name)
     ends = "; ".join(f"{setting.label}: {metric} {_text(setting.mean, say)}" for setting in drawn)
@@ -213,7 +213,7 @@ def _words(whole: Sequence[_Setting], judge: Measure, say: Texts) -> str:
     better = sum(judge.sign * (ours[seed] - theirs[seed]) > 0 for seed in common)
     words = say("best_of", len(whole), first=first, second=second.label, value=_text(second.mean, say))
     words += say("better_at_same_seed", len(common), better=better)
-    return words + (f" {say('not_told_apart')}" if better < len(ours) else "")
+    return words if better == len(ours) else words + " " + say("not_told_apart")
 
 
 def _at_an_end(grid: Grid, best: _Setting, say: Texts) -> Iterator[str]:

@@ -37,6 +37,17 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "metric_partial": "parcial",
     "metric_absent": "ausentes",
     "metric_privacy": "privacidad",
+    "metric_epsilon": "épsilon",
+    "metric_aggregator": "agregación",
+    "metric_mean_value": "valor medio",
+    "metric_mean_weight": "peso medio",
+    "metric_zeroing": "anulación",
+    "metric_zeroing_norm": "norma de anulación",
+    "metric_zeroed_count": "anuladas",
+    "metric_clipping": "recorte",
+    "metric_clipping_norm": "norma de recorte",
+    "metric_clipped_count": "recortadas",
+    "metric_num_attackers": "atacantes",
     "status_empty": "sin ejemplos",
     "status_non_finite_update": "con una actualización no finita",
     "part_centralized": "centralizado",
@@ -82,7 +93,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "no_key": "sin {key}",
     "all_clients": "todos los clientes",
     "middle_clients": "mitad central de los clientes",
-    "median_client": "cliente mediano",
+    "median_client": "mediana de los clientes",
     "mean_of_clients": "media de los clientes",
     "title_accuracy": (
         "Exactitud por cliente, {many} cliente por ronda",
@@ -133,12 +144,12 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "who_writers": (
         "Un cliente es una persona, y un ejemplo es la imagen de un carácter que esa persona escribió. Las personas se "
         "diferencian en cuánto escribieron, en qué y en cómo: sus datos no son muestras de una misma distribución (no "
-        "son i.i.d.), y eso es lo que hace del aprendizaje federado un tema aparte."
+        "son i.i.d.), y eso es lo que hace del aprendizaje federado un campo aparte."
     ),
     "who_anybody": (
         "Un cliente es cualquiera que tenga ejemplos propios. Los clientes se diferencian en cuántos tienen, de qué y "
         "cómo son: sus datos no son muestras de una misma distribución (no son i.i.d.), y eso es lo que hace del "
-        "aprendizaje federado un tema aparte."
+        "aprendizaje federado un campo aparte."
     ),
     "head_split": "parte",
     "head_file": "archivo",
@@ -153,8 +164,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "suyos, una por época, y cada vez cuenta."
     ),
     "repetitions_vary": (
-        "Estas cifras incluyen repeticiones: un cliente lee {n} veces todos sus {what}, una por época, y cada vez "
-        "cuenta."
+        "Estas cifras incluyen repeticiones: un cliente lee sus {what} {n} veces, una por época, y cada vez cuenta."
     ),
     "own_images": "imágenes",
     "own_examples": "ejemplos",
@@ -171,8 +181,8 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     ),
     "measured": (
         "Las métricas de entrenamiento se miden durante el entrenamiento local: con cada lote, antes del paso que se "
-        "da con él, y con el propio modelo del cliente mientras se mueve. No son, por tanto, las del nuevo modelo "
-        "global. Empiezan donde terminó la ronda anterior, de modo que llegan tarde; y cada modelo local acaba "
+        "da con él, y con el propio modelo del cliente a medida que cambia. No son, por tanto, las del nuevo modelo "
+        "global. Empiezan donde terminó la ronda anterior, de modo que van con retraso; y cada modelo local acaba "
         "ajustándose a los mismos ejemplos con los que se mide, de modo que parecen buenas cuando los "
         "clientes entrenan mucho."
     ),
@@ -180,7 +190,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "some": "algunos",
     "no_optimizer": "su optimizador no está guardado",
     "learning_rate": "tasa de aprendizaje {value}",
-    "momentum": "momento {value}",
+    "momentum": "inercia {value}",
     "another_rule": "En lugar de la media se usó otra regla: {rule}.",
     "of_buckets": "{rule} de grupos de {size}",
     "clipped": "Las actualizaciones se recortaron (recorte {clip}).",
@@ -189,12 +199,13 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "Las actualizaciones se recortaron a una norma adaptativa, con un ruido de {noise} veces el recorte."
     ),
     "compressed": "Las actualizaciones se comprimieron: {how}.",
-    "attacked": "Algunos clientes eran atacantes: {attack}, atacantes {who}.",
+    "attacked": "Algunos clientes eran atacantes (ataque: {attack}; número o proporción: {who}).",
     "promised": (
         "Después de la última ronda, el ruido de las actualizaciones garantiza a cada cliente {promise}. Vale solo "
         "para los modelos, y en un sistema cuya aleatoriedad nadie conozca: ninguna métrica de esta página "
         "lleva ruido."
     ),
+    "promise_epsilon": "épsilon",
     "promise_sampling": "muestreo:",
     "promise_neighbours": "vecinos:",
     "promise_accountant": "contabilidad:",
@@ -208,34 +219,35 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "some_rounds": "{known} de las {rounds} rondas (de las demás no se guardó)",
     "sent": (
         "En {rounds} los clientes habrían enviado {up} y recibido {down}: actualizaciones tal como se "
-        "codifican, y pesos. (Una simulación no mueve ninguno de esos bytes.)"
+        "codifican, y pesos. (Una simulación no transmite ninguno de esos bytes.)"
     ),
     "simulated_time": (
-        "Con las líneas y las máquinas que se supusieron a los clientes, {rounds} habrían tardado {seconds} s: cada "
+        "Con las conexiones y los equipos supuestos de los clientes, {rounds} habrían tardado {seconds} s: cada "
         "una, tanto como su cliente más lento."
     ),
     "left_out": "Clientes excluidos de la media de una ronda: {counts} (clients.csv dice cuáles).",
     "round_table": "Métricas de cada ronda (todas y con todas sus cifras, en metrics.csv)",
     "round_table_part": (
-        "Métricas de cada ronda (todas y con todas sus cifras, en metrics.csv); una fila de cada {step}, de {rows}"
+        "Métricas de cada ronda (todas y con todas sus cifras, en metrics.csv); se muestra una fila de cada {step}, de "
+        "{rows} en total"
     ),
     "evaluated_as_trained": (
-        "El modelo final con los ejemplos de entrenamiento de los mismos clientes y con ejemplos suyos con los que "
-        "nadie entrenó. Cada uno cuenta {n} veces, una por época, como en el entrenamiento. Una diferencia entre ambos "
-        "es sobreajuste."
+        "El modelo final, evaluado con los ejemplos de entrenamiento de los mismos clientes y con ejemplos suyos con "
+        "los que nadie entrenó. Cada uno cuenta {n} veces, una por época, como en el entrenamiento. Una diferencia "
+        "entre ambos es sobreajuste."
     ),
     "evaluated_once": (
-        "El modelo final con los ejemplos de entrenamiento de los mismos clientes y con ejemplos suyos con los que "
-        "nadie entrenó. Cada uno cuenta una vez. Una diferencia entre ambos es sobreajuste."
+        "El modelo final, evaluado con los ejemplos de entrenamiento de los mismos clientes y con ejemplos suyos con "
+        "los que nadie entrenó. Cada uno cuenta una vez. Una diferencia entre ambos es sobreajuste."
     ),
     "evaluated_some": (
-        "El modelo final con los ejemplos de entrenamiento de, como mucho, {clients} y con ejemplos suyos con los que "
-        "nadie entrenó. Cada uno cuenta una vez. Una diferencia entre ambos es sobreajuste."
+        "El modelo final, evaluado con los ejemplos de entrenamiento de, como mucho, {clients} y con ejemplos suyos "
+        "con los que nadie entrenó. Cada uno cuenta una vez. Una diferencia entre ambos es sobreajuste."
     ),
     "head_examples_of": "ejemplos de",
     "command": "La orden:",
     "command_in_folder": "La orden, en la carpeta de la ejecución:",
-    "head_with": "con",
+    "head_with": "programa",
     "head_version": "versión",
     "another_folder": "otra",
     "whole_configuration": "La configuración completa, config.json:",
@@ -350,7 +362,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     ),
     "caption_means": (
         "Imagen media de cada etiqueta, una fila por cliente: lo que tienen en común los caracteres de una persona. "
-        "Cuanto más varían, más borrosa; un marco vacío es una etiqueta que el cliente no tiene."
+        "Cuanto más varían, más borrosa es la imagen; un marco vacío es una etiqueta que el cliente no tiene."
     ),
     "alt_labels": (
         "Una imagen de {rows} filas (clientes) por {columns} columnas (etiquetas), coloreada según la proporción de "
