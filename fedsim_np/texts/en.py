@@ -205,8 +205,8 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "all_rounds": "all rounds",
     "some_rounds": "{known} of the {rounds} rounds (it is not stored of others)",
     "sent": (
-        "In {rounds} the clients would have sent {up} and been sent {down}: updates as they are encoded, and "
-        "weights. (A simulation moves none of these bytes.)"
+        "In {rounds} the clients would have sent {up} and been sent {down}: updates as they are encoded, and weights. "
+        "(A simulation moves none of these bytes.)"
     ),
     "simulated_time": (
         "On the clients' lines and machines that were assumed, {rounds} would have taken {seconds} s: each as long as "
@@ -277,11 +277,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "no_finite_number": "no finite number",
     "case": "case",
     "mean_and_sd": "{what}, mean ± sd of {seeds}",
-    "caption_map": ("The {what} of each pair: the mean over {seeds}, and below it the standard deviation (n - 1)."),
+    "caption_map": "The {what} of each pair: the mean over {seeds}, and below it the standard deviation (n - 1).",
     "best_of_cell": "In each cell is the best over all other keys.",
     "none_is_finite": "No setting has a finite {metric} in all of its runs.",
     "final_of": "{label}: a final {metric} of {value}",
-    "final_over_seeds": ("{label}: a final {metric} of {value}, the mean over {n} seeds ({least} to {greatest})"),
+    "final_over_seeds": "{label}: a final {metric} of {value}, the mean over {n} seeds ({least} to {greatest})",
     "best_of": "{first}, is the best of {n} settings. The next, {second}, has {value}",
     "better_at_same_seed": "; at the same seed the first was better {better} of {n} times.",
     "not_told_apart": "So these runs do not tell the two apart.",
@@ -302,7 +302,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "some_of_all": "{some} of {all}",
     "settings_ranked": "Means over seeds, the best first.",
     "settings_ranked_part": "Means over seeds, the best first, the first {rows}.",
-    "costs_of_reaching": ("Rounds and megabytes (of all clients) are means over the runs that reached the target."),
+    "costs_of_reaching": "Rounds and megabytes (of all clients) are means over the runs that reached the target.",
     "row_for_each": "{file} beside this page has a row for each run.",
     "command_of_study": "fedsim-np sweep {file} --out another, with {file} of this folder, which is:",
     "tested_on_others": (
@@ -362,8 +362,9 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "Bands over the rounds: the accuracies of all clients, of the middle half, and their median. {spread}"
     ),
     "caption_accuracy": "One figure for all hides how differently clients fare. {spread}",
-    "alt_drift": "Lines from one start, one for each of {n} clients, and a star where the server's model ended. "
-    "{title}.{first}",
+    "alt_drift": (
+        "Lines from one start, one for each of {n} clients, and a star where the server's model ended. {title}.{first}"
+    ),
     "caption_drift": (
         "The first round, projected on two axes: where each client's model went from the server's, and where their "
         "average ended. With i.i.d. data the lines would lie closer together.{first}"

@@ -183,8 +183,8 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "Las métricas de entrenamiento se miden durante el entrenamiento local: con cada lote, antes del paso que se "
         "da con él, y con el propio modelo del cliente a medida que cambia. No son, por tanto, las del nuevo modelo "
         "global. Empiezan donde terminó la ronda anterior, de modo que van con retraso; y cada modelo local acaba "
-        "ajustándose a los mismos ejemplos con los que se mide, de modo que parecen buenas cuando los "
-        "clientes entrenan mucho."
+        "ajustándose a los mismos ejemplos con los que se mide, de modo que parecen buenas cuando los clientes "
+        "entrenan mucho."
     ),
     "some_epochs": "algunas épocas",
     "some": "algunos",
@@ -202,8 +202,7 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "attacked": "Algunos clientes eran atacantes (ataque: {attack}; número o proporción: {who}).",
     "promised": (
         "Después de la última ronda, el ruido de las actualizaciones garantiza a cada cliente {promise}. Vale solo "
-        "para los modelos, y en un sistema cuya aleatoriedad nadie conozca: ninguna métrica de esta página "
-        "lleva ruido."
+        "para los modelos, y en un sistema cuya aleatoriedad nadie conozca: ninguna métrica de esta página lleva ruido."
     ),
     "promise_epsilon": "épsilon",
     "promise_sampling": "muestreo:",
@@ -218,12 +217,12 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "all_rounds": "todas las rondas",
     "some_rounds": "{known} de las {rounds} rondas (de las demás no se guardó)",
     "sent": (
-        "En {rounds} los clientes habrían enviado {up} y recibido {down}: actualizaciones tal como se "
-        "codifican, y pesos. (Una simulación no transmite ninguno de esos bytes.)"
+        "En {rounds} los clientes habrían enviado {up} y recibido {down}: actualizaciones tal como se codifican, y "
+        "pesos. (Una simulación no transmite ninguno de esos bytes.)"
     ),
     "simulated_time": (
-        "Con las conexiones y los equipos supuestos de los clientes, {rounds} habrían tardado {seconds} s: cada "
-        "una, tanto como su cliente más lento."
+        "Con las conexiones y los equipos supuestos de los clientes, {rounds} habrían tardado {seconds} s: cada una, "
+        "tanto como su cliente más lento."
     ),
     "left_out": "Clientes excluidos de la media de una ronda: {counts} (clients.csv dice cuáles).",
     "round_table": "Métricas de cada ronda (todas y con todas sus cifras, en metrics.csv)",
@@ -292,11 +291,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "no_finite_number": "sin valor finito",
     "case": "caso",
     "mean_and_sd": "{what}, media ± desv. típica de {seeds}",
-    "caption_map": ("Para cada par de valores, {what}: la media de {seeds} y, debajo, la desviación típica (n - 1)."),
+    "caption_map": "Para cada par de valores, {what}: la media de {seeds} y, debajo, la desviación típica (n - 1).",
     "best_of_cell": "En cada celda está lo mejor que se obtuvo con los demás parámetros.",
     "none_is_finite": "Ninguna configuración tiene valores finitos de {metric} en todas sus ejecuciones.",
     "final_of": "{label} ({metric} final: {value})",
-    "final_over_seeds": ("{label} ({metric} final: {value}, media de {n} semillas, de {least} a {greatest})"),
+    "final_over_seeds": "{label} ({metric} final: {value}, media de {n} semillas, de {least} a {greatest})",
     "best_of": "La mejor de {n} configuraciones es {first}. La siguiente, {second}, tiene {value}",
     "better_at_same_seed": "; en comparaciones con la misma semilla, la primera ganó {better} de {n}.",
     "not_told_apart": "Por tanto, estas ejecuciones no permiten decidir entre las dos.",
@@ -387,8 +386,10 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "{spread}"
     ),
     "caption_accuracy": "Una sola cifra para todos oculta lo distinto que les va a los clientes. {spread}",
-    "alt_drift": "Líneas desde un mismo inicio, una por cada uno de {n} clientes, y una estrella donde terminó el "
-    "modelo del servidor. {title}.{first}",
+    "alt_drift": (
+        "Líneas desde un mismo inicio, una por cada uno de {n} clientes, y una estrella donde terminó el modelo del "
+        "servidor. {title}.{first}"
+    ),
     "caption_drift": (
         "La primera ronda, proyectada sobre dos ejes: adónde fue el modelo de cada cliente desde el del servidor y "
         "dónde terminó la media. Con datos i.i.d. las líneas estarían más juntas.{first}"
