@@ -170,6 +170,19 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     assert "fedsim-np train --config config.json --out again" in text
 
 
+def test_the_absent_took_no_part(folder, capsys):
+    choices = ["--rounds", "2", "--clients", "6", "--dropout", "0.5", "--no-reshuffle", "--seed", "1"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert main(["report", str(folder / "run")]) == 0
+    clients = read_run(folder / "run").clients
+    rows = list(zip(clients["status"], clients["client_id"], clients["num_examples"], strict=True))
+    there = [row for row in rows if row[0] != "absent"]
+    assert 0 < len(there) < len(rows)
+    text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)
+    assert f"{len({client for _, client, _ in there})} clients took part, with" in text
+    assert f", {min(size for *_, size in there)} to {max(size for *_, size in there)} a client." in text
+
+
 def test_a_round_and_a_client_are_told_in_the_singular(folder, capsys):
     assert main(["tutorial", "--rounds", "1", "--clients", "1", "--no-figures", "--out", str(folder / "run")]) == 0
     text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)
@@ -330,6 +343,11 @@ def test_runs_with_nothing_to_draw_are_told_all_the_same(folder, capsys):
         (folder / name / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert main(["report", str(folder / "a"), str(folder / "b"), "--out", str(folder / "c.html")]) == 0
     assert "Nothing to draw" in (folder / "c.html").read_text(encoding="utf-8")
+    spanish = ["--lang", "es", "--out", str(folder / "es.html")]
+    assert main(["report", str(folder / "a"), str(folder / "b"), *spanish]) == 0
+    texts, _ = spanish_texts(folder / "es.html")
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert "No hay nada que dibujar: ninguna ejecución tiene valores finitos." in texts
 
 
 def test_dollar_signs_in_ids_are_no_formulas(folder, capsys):
@@ -481,3 +499,78 @@ def test_formulas_in_ids_stay_texts_and_come_back(folder):
 
 
 DIGIT_IDS = digits([4] * 5).client_ids
+
+
+ENGLISH = re.compile(r"\b(the|of|and|with|each|which|from|that|were|is|are|its|their)\b", re.IGNORECASE)
+
+
+def spanish_texts(path):
+    """Return what a page says, without what is typed."""
+    html = path.read_text(encoding="utf-8")
+    assert '<html lang="es">' in html
+    page = Page(re.sub(r"<pre>.*?</pre>|<style>.*?</style>", "", html, flags=re.DOTALL))
+    labels = re.findall(r'aria-label="([^"]*)"', html)
+    return [*page.texts, *(image["alt"] for image in page.images), *labels], page
+
+
+def test_a_page_in_spanish_has_no_english_left(runs, folder, capsys):
+    shutil.copytree(runs / "a", folder / "run")
+    before = {path.name: path.read_bytes() for path in (folder / "run" / "figures").glob("*.png")}
+    assert main(["report", str(folder / "run"), "--lang", "es"]) == 0
+    texts, page = spanish_texts(folder / "run" / "report.html")
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert page.headings[1:] == ["Los datos", "Las rondas", "La evaluación", "El modelo", "Para repetirla"]
+    said = " ".join(texts)
+    assert "Los 140 ejemplos de una ronda son repeticiones de 28 imágenes" in said
+    assert "3 sin ejemplos (clients.csv dice cuáles)" in said
+    pictures = read_pictures(folder / "run")
+    assert {picture.lang for picture in pictures} == {"es"}
+    assert [image["alt"] for image in page.images] == [picture.alt for picture in pictures]
+    after = {path.name: path.read_bytes() for path in (folder / "run" / "figures").glob("*.png")}
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] == before[name]] == []
+    assert len(list((folder / "run" / "figures").glob("*.svg"))) == len(after)  # as it was made
+    # From now on it is a Spanish run; and back again it is what it was.
+    html = (folder / "run" / "report.html").read_bytes()
+    assert main(["report", str(folder / "run")]) == 0
+    assert (folder / "run" / "report.html").read_bytes() == html
+    assert main(["report", str(folder / "run"), "--lang", "en"]) == 0
+    back = {path.name: path.read_bytes() for path in (folder / "run" / "figures").glob("*.png")}
+    assert back == before
+
+
+def test_a_tutorial_in_spanish(runs, folder, capsys):
+    files = ["--train", str(runs / "train.h5"), "--test", str(runs / "test.h5"), "--clients", "1", "--rounds", "1"]
+    assert main(["tutorial", *files, "--lang", "es", "--out", str(folder / "run")]) == 0
+    texts, page = spanish_texts(folder / "run" / "report.html")
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert len(page.images) == 11
+    assert "1 cliente por ronda entrenó un modelo en 1 ronda sin entregar sus datos" in " ".join(texts)
+    assert read_run(folder / "run").config["command_line"].endswith("--lang es")
+    for name in ("config.json", "metrics.csv", "clients.csv"):
+        assert (folder / "run" / name).exists()
+    capsys.readouterr()
+    assert main(["tutorial", *files, "--lang", "es"]) == 2
+    assert "--lang is about the report in --out DIR" in capsys.readouterr().err
+    assert main(["report", str(folder / "run"), "--lang", "fr"]) == 2
+
+
+def test_runs_are_compared_in_spanish(runs, folder, capsys):
+    path = folder / "both.html"
+    assert main(["report", str(runs / "a"), str(runs / "b"), "--lang", "es", "--out", str(path)]) == 0
+    texts, page = spanish_texts(path)
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert page.headings[1:] == ["En qué se diferencian", "Cómo evolucionaron", "Cómo terminaron"]
+
+
+def test_figures_that_cannot_be_drawn_again_are_left_out_of_a_page_in_another_language(runs, folder, capsys):
+    shutil.copytree(runs / "b", folder / "run")
+    config = (folder / "run" / "config.json").read_text(encoding="utf-8")
+    (folder / "run" / "config.json").write_text(config.replace("train.h5", "gone.h5"), encoding="utf-8")
+    stored = {path.name: path.read_bytes() for path in (folder / "run" / "figures").iterdir()}
+    assert main(["report", str(folder / "run"), "--lang", "es"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("note: figures in another language are left out, which need the data: ")
+    assert error.count("\n") == 1
+    assert len(spanish_texts(folder / "run" / "report.html")[1].images) == 1  # the curves, which need none
+    assert {path.name: path.read_bytes() for path in (folder / "run" / "figures").iterdir()} == stored

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_report import Page
+from test_report import ENGLISH, Page, spanish_texts
 
 import fedsim_np as fed
 from fedsim_np.cli import main
@@ -354,6 +354,17 @@ def report(folder, *arguments, **keywords):
     return Page((folder / "study" / "report.html").read_text(encoding="utf-8"))
 
 
+def in_spanish(folder, english):
+    """Return what the page of a study says in Spanish: as much as in English, and nothing in it."""
+    assert main(["report", str(folder / "study"), "--lang", "es"]) == 0
+    texts, page = spanish_texts(folder / "study" / "report.html")
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    assert [len(row) for row in page.rows] == [len(row) for row in english.rows]
+    assert len(page.images) == len(english.images)
+    assert not {image["src"] for image in page.images} & {image["src"] for image in english.images}
+    return page, " ".join(page.texts)
+
+
 def test_the_page_of_a_study(folder):
     cases = [{"algorithm": "fedavg"}, {"algorithm": "fedprox", "proximal_strength": 0.5}]
     page = report(folder, SMALL, {"client_lr": [0.02, 0.2]}, 2, cases=cases, targets=[0.1])
@@ -383,6 +394,10 @@ def test_the_page_of_a_study(folder):
         assert listed[label][6] == f"{reached[label]} of 2"
     assert texts.count("All runs were evaluated on the same test clients.") == 3
     assert Grid.of(json.loads(next(text for text in page.texts if text.startswith("{")))).runs
+    page, texts = in_spanish(folder, page)
+    assert page.headings[1:] == ["Qué varió", "Cómo evolucionaron", "Cuál fue la mejor", "Para repetirlo"]
+    assert f"La mejor de 4 configuraciones es {best} (exactitud final: {np.mean(means[best]):.4g}, media de 2" in texts
+    assert main(["report", str(folder / "study"), "--lang", "fr"]) == 2
 
 
 def test_other_test_clients_are_said_beside_the_figures_of_the_best_and_worst(folder):
@@ -394,12 +409,16 @@ def test_other_test_clients_are_said_beside_the_figures_of_the_best_and_worst(fo
     assert re.search(r"\(evaluation_clients=1, .* and evaluation_clients=2, .* were not\)", texts[0])
     assert "Of 8 settings the 5 best and the 2 worst." in texts[0]
     assert page.images[0]["alt"].count("client_lr=") == 7
+    assert in_spanish(folder, page)[1].count("Atención: no todas las configuraciones se evaluaron con los mismos") == 3
 
 
 def test_seeds_that_draw_clients_are_said(folder):
     page = report(folder, SMALL | {"data": "synthetic", "population": 3, "rounds": 2}, {}, 2)
     assert "Every seed draws clients of its own, for training and test" in " ".join(page.texts)
     assert "all runs: a final accuracy of" in " ".join(page.texts)
+    said = in_spanish(folder, page)[1]
+    assert "Cada semilla sortea sus propios clientes" in said
+    assert "todas las ejecuciones (exactitud final: " in said
 
 
 def test_the_door_to_runs():

@@ -17,6 +17,7 @@ from fedsim_np.runs import updates
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.training import identity
+from fedsim_np.texts import Texts
 
 SMALL = ["--clients", "6", "--epochs", "1", "--rounds", "2", "--batch-size", "50", "--evaluation-clients", "3"]  # of 30
 PRIVATE = ["--algorithm", "fedavg-unweighted", "--noise-multiplier", "0.25"]
@@ -307,7 +308,8 @@ def test_the_report_says_what_became_of_updates(folder):
     assert main(["report", str(folder / "run")]) == 0
     page = (folder / "run" / "report.html").read_text(encoding="utf-8")
     last = rows(folder / "run")[-1]
-    assert f"promises each client epsilon {last['privacy/epsilon']} ({last['privacy/meaning']})" in page
+    epsilon = Texts().number(float(last["privacy/epsilon"]))
+    assert f"promises each client epsilon {epsilon} ({last['privacy/meaning']})" in page
     assert "Updates were clipped at an adaptive norm, with noise of 0.25 times the clip." in page
     assert "Some clients were attackers: flip_labels, attackers 0.2." in page
     assert "In all rounds the clients would have sent 376.8 kB and been sent 376.8 kB" in page

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.errors import CommandError
+from fedsim_np.errors import CommandError, DataError
 from fedsim_np.runs.study import SWEEP
+from fedsim_np.texts import LANGUAGES
 
 
 def add_parser(commands: Any) -> None:
@@ -22,12 +24,18 @@ def add_parser(commands: Any) -> None:
     command.add_argument("runs", metavar="RUN", nargs="+", help="a folder of fedsim-np tutorial, train or sweep --out")
     command.add_argument("--out", metavar="FILE", help="the page of a comparison (default: comparison.html)")
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        help="English or Spanish (default: that of the run's figures; of a comparison or a study, en); a run's figures "
+        "in another one are drawn again from the data",
+    )
     command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     # Here, and not at the top: matplotlib takes longer to import than most commands take.
-    from fedsim_np.report import write_comparison, write_report, write_study_report
+    from fedsim_np.report import read_run, redraw, write_comparison, write_report, write_study_report
     from fedsim_np.runs.config import OF_UPDATES, RunConfig
 
     if "" in arguments.runs:
@@ -36,8 +44,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(folders) == 1:
         if arguments.out is not None:
             raise CommandError("--out is for a comparison; the page of one run or study is its own report.html.")
-        write = write_study_report if (folders[0] / SWEEP).is_file() else write_report
-        print(f"written {write(folders[0])}")
+        if (folders[0] / SWEEP).is_file():
+            print(f"written {write_study_report(folders[0], arguments.lang or 'en')}")
+            return 0
+        if arguments.lang is not None:
+            try:
+                redraw(folders[0], arguments.lang)
+            except (DataError, OSError) as error:
+                read_run(folders[0])  # or that is the error
+                print(f"note: figures in another language are left out, which need the data: {error}", file=sys.stderr)
+        print(f"written {write_report(folders[0], lang=arguments.lang)}")
         return 0
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise CommandError(f"the runs must differ. Got {', '.join(arguments.runs)}.")
@@ -47,5 +63,5 @@ def _run(arguments: argparse.Namespace) -> int:
     if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
     defaults = {name: getattr(RunConfig, name) for name in OF_UPDATES}
-    print(f"written {write_comparison(folders, path, defaults)}")
+    print(f"written {write_comparison(folders, path, defaults, arguments.lang or 'en')}")
     return 0

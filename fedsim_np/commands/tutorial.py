@@ -25,6 +25,7 @@ from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import FILES, check_folder
 from fedsim_np.runs.stored import FIGURES, PAGE, read_run
 from fedsim_np.runs.training import train
+from fedsim_np.texts import LANGUAGES
 
 
 def add_parser(commands: Any) -> None:
@@ -47,6 +48,12 @@ def add_parser(commands: Any) -> None:
     drawn = command.add_mutually_exclusive_group()
     drawn.add_argument("--svg", action="store_true", help="the figures in DIR as SVG too")
     drawn.add_argument("--no-figures", action="store_true", help="none, since drawing takes longer than training")
+    command.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        default="en",
+        help="of the report and its figures: English or Spanish (default: en)",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a run that is already in DIR")
     command.add_argument("--verbose", action="store_true", help="print every round's metrics as the tutorial does")
     command.set_defaults(run=run)
@@ -58,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("--train and --test go together: give both, or neither for the sample.")
     if arguments.svg and arguments.out is None:
         raise CommandError("--svg is about the figures in --out DIR: give both.")
+    if arguments.lang != "en" and arguments.out is None:
+        raise CommandError("--lang is about the report in --out DIR: give both.")
     if arguments.emnist and arguments.train is not None:
         raise CommandError("--emnist stands for files: give it, or --train and --test.")
     if arguments.train is None:
@@ -103,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
             loss, accuracy, examples = (metrics[n] for n in ("loss", "sparse_categorical_accuracy", "num_examples"))
             print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if arguments.out:
-            write_pages(folder, experiment, figures=not arguments.no_figures, svg=arguments.svg)
+            write_pages(folder, experiment, figures=not arguments.no_figures, svg=arguments.svg, lang=arguments.lang)
             print(f"written to {folder}: {', '.join((*FILES, PAGE, *[FIGURES] * (not arguments.no_figures)))}")
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
         keras = tutorial.Result(result.history, result.seconds, result.evaluation, result.weights, [], "keras")
@@ -117,6 +126,8 @@ def _command_line(arguments: argparse.Namespace) -> str:
         words.append("--emnist")
     elif tuple(map(Path, (arguments.train, arguments.test))) != sample_paths():
         words += ["--train", Path(arguments.train).name, "--test", Path(arguments.test).name]
+    if arguments.lang != "en":
+        words += ["--lang", arguments.lang]
     return shlex.join(words)
 
 

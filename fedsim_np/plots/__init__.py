@@ -11,7 +11,7 @@ backend; and no ``rcParams`` are changed, since colours and sizes are handed to 
 Colours are told apart by the colour-blind, and have a marker, a line style or an outline beside them for a print in
 grey; the scale of shares runs evenly from white, for none, to dark. No text is smaller than 9 points: a figure that is
 printed 8 cm wide is made 8 cm wide, ``figure=Figure(figsize=(3.15, 4), layout="constrained")``, and panels that do not
-fit side by side go below each other.
+fit side by side go below each other. What is written is English, or Spanish with ``lang="es"``.
 
 ==============================  ==================================================================================
 the data                        `image`, `client_images`, `label_counts`, `mean_images`, `label_distribution`,

@@ -15,6 +15,7 @@ from fedsim_np.errors import argument_error, check_type, data_error, did_you_mea
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list, checked_rounds
 from fedsim_np.plots.style import BLUE, SMALL, VERMILION, dress, fill_band, whole_numbers
+from fedsim_np.texts import Texts
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -72,7 +73,11 @@ def _sums(of: Any) -> list[Any]:
 
 
 def client_accuracy(
-    accuracies: Sequence[npt.ArrayLike], rounds: Iterable[int] | None = None, *, axes: Axes | None = None
+    accuracies: Sequence[npt.ArrayLike],
+    rounds: Iterable[int] | None = None,
+    *,
+    axes: Axes | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw the distribution of the clients' accuracies over rounds.
 
@@ -84,6 +89,8 @@ def client_accuracy(
     rounds : iterable of int, optional
         The rounds' numbers; by default 1, 2, ...
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -111,6 +118,7 @@ def client_accuracy(
     >>> [line.get_label() for line in figure.axes[0].lines]
     ['median client', 'mean of the clients']
     """
+    say = Texts(lang)
     values = [_checked(of_round) for of_round in as_list("accuracies", accuracies, "arrays, one a round")]
     numbers = checked_rounds(rounds, len(values))
     kept = [(number, of_round) for number, of_round in zip(numbers, values, strict=True) if of_round.size]
@@ -119,19 +127,19 @@ def client_accuracy(
     shown = [number for number, _ in kept]
     least, lower, median, upper, greatest = np.array([np.quantile(v, QUANTILES) for _, v in kept]).T
     axes = axes_or_new(axes, 6.0, 3.8)
-    fill_band(axes, shown, least, greatest, color=BLUE, alpha=0.18, label="all clients")
-    fill_band(axes, shown, lower, upper, color=BLUE, alpha=0.38, label="middle half of the clients")
+    fill_band(axes, shown, least, greatest, color=BLUE, alpha=0.18, label=say("all_clients"))
+    fill_band(axes, shown, lower, upper, color=BLUE, alpha=0.38, label=say("middle_clients"))
     every = max(1, len(shown) // 12)
-    axes.plot(shown, median, color=BLUE, marker="o", markersize=5, linewidth=2, markevery=every, label="median client")
+    axes.plot(
+        shown, median, color=BLUE, marker="o", markersize=5, linewidth=2, markevery=every, label=say("median_client")
+    )
     means = [float(of_round.mean()) for _, of_round in kept]
     dashes = (0, (4, 2))
     marks: dict[str, Any] = {"marker": "D", "markersize": 5, "markevery": every}
-    axes.plot(shown, means, color=VERMILION, linestyle=dashes, linewidth=1.8, label="mean of the clients", **marks)
+    axes.plot(shown, means, color=VERMILION, linestyle=dashes, linewidth=1.8, label=say("mean_of_clients"), **marks)
     counts = sorted({of_round.size for _, of_round in kept})
-    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    dress(
-        axes, f"Accuracy by client, {many} client{'s' * (counts[-1] != 1)} a round", "round", "accuracy (share correct)"
-    )
+    many = say.number(counts[0]) if len(counts) == 1 else say("from_to", least=counts[0], greatest=counts[-1])
+    dress(axes, say("title_accuracy", counts[-1], many=many), say("round"), say("accuracy"))
     whole_numbers(axes.xaxis)
     if len(shown) == 1:
         axes.set_xlim(shown[0] - 1, shown[0] + 1)

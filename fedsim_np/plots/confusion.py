@@ -24,13 +24,16 @@ from fedsim_np.plots.style import (
     room_for,
     shares_of_rows,
 )
-from fedsim_np.texts.numbers import column, percent, written
+from fedsim_np.texts import Texts
+from fedsim_np.texts.numbers import column
 
 MOST_NUMBERS = 15
 """Classes up to which the counts are written into the cells."""
 
 
-def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, *, axes: Axes | None = None) -> Figure:
+def confusion_matrix(
+    counts: npt.ArrayLike, names: Iterable[str] | None = None, *, axes: Axes | None = None, lang: str = "en"
+) -> Figure:
     """Draw a confusion matrix: a row a true class, a column a predicted one.
 
     The colour is the share of the *row*: classes with few examples compare with those with many. None is light. The
@@ -44,6 +47,8 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     names : iterable of str, optional
         Of the c classes; by default 0, 1, ...
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -60,6 +65,7 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     >>> figure.axes[0].images[0].get_array().tolist(), figure.axes[0].get_title()
     ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.50%)')
     """
+    say = Texts(lang)
     table = finite_array("counts", counts, 2, "(c, c)")
     c = len(table)
     if table.shape != (c, c) or np.min(table) < 0:
@@ -72,12 +78,13 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     axes = axes_or_new(axes, side + 1.9 + room, side + 0.9 + room)
     examples = float(table.sum())
     correct = float(np.trace(table))
-    share = f" ({percent(correct / examples)})" if examples else ""
-    told, of_all = (written(value) for value in column([correct, examples]))
-    title = f"{told} of {of_all} examples correct{share}"
+    told, of_all = column([correct, examples])
+    title = say("title_confusion", correct=told, examples=of_all)
+    if examples:
+        title = say("title_confusion_share", title=title, share=say.percent(correct / examples))
     title = fold(title, 0.8 * inches(axes)[0], TITLE)  # narrower by the colour bar
-    dress(axes, title, "predicted class", "true class", grid=None)
-    draw_shares(axes, shares, texts, texts, room > 0)
+    dress(axes, title, say("predicted_class"), say("true_class"), grid=None)
+    draw_shares(axes, shares, texts, texts, room > 0, say, "share_of_true_class")
     if has_counts:
         for i, j in np.argwhere(table > 0):
             is_dark = sum(SHARES(SHARES_SCALE(shares[i, j]))[:3]) < 1.4

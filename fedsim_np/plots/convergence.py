@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from fedsim_np.errors import argument_error, check_type
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
-from fedsim_np.plots.style import SMALL, dress, line_style, literal, say, whole_numbers
+from fedsim_np.plots.style import SMALL, dress, line_style, literal, whole_numbers, write_inside
+from fedsim_np.texts import Texts
 
 
 def suboptimality_curves(
@@ -25,6 +26,7 @@ def suboptimality_curves(
     *,
     measure: str = "F(w) - F(w*)",
     axes: Axes | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw a measure that goes to zero at the optimum, over the rounds, a line for each run.
 
@@ -38,6 +40,8 @@ def suboptimality_curves(
     measure : str
         What is measured: the vertical axis' name.
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -62,13 +66,18 @@ def suboptimality_curves(
         raise argument_error("values", "of equally many rounds", {name: len(of) for name, of in arrays.items()})
     numbers = checked_rounds(rounds, len(next(iter(arrays.values()))))
     axes = axes_or_new(axes, 6.4, 4.0)
-    _draw(axes, numbers, arrays)
-    dress(axes, "How far from the optimum", "round", measure)
+    say = Texts(lang)
+    _draw(axes, numbers, arrays, say)
+    dress(axes, say("title_optimum"), say("round"), measure)
     return whole(axes)
 
 
 def round_parts(
-    norms: Sequence[Mapping[str, float]], rounds: Iterable[int] | None = None, *, axes: Axes | None = None
+    norms: Sequence[Mapping[str, float]],
+    rounds: Iterable[int] | None = None,
+    *,
+    axes: Axes | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw what the step of each round is made of.
 
@@ -79,6 +88,8 @@ def round_parts(
     rounds : iterable of int, optional
         The rounds' numbers; by default 1, 2, ...
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -98,13 +109,15 @@ def round_parts(
     if not norms or not all(isinstance(step, Mapping) and step.keys() == norms[0].keys() for step in norms):
         raise argument_error("norms", "mappings with the same parts, one for each round", norms)
     arrays = {str(name): finite_array(name, [step[name] for step in norms], 1, "(r,)") for name in norms[0]}
+    say = Texts(lang)
     axes = axes_or_new(axes, 6.4, 4.0)
-    _draw(axes, checked_rounds(rounds, len(norms)), arrays)
-    dress(axes, "What a round's step is made of", "round", "length of the part (l2)")
+    named = {say.name("part", name): array for name, array in arrays.items()}
+    _draw(axes, checked_rounds(rounds, len(norms)), named, say)
+    dress(axes, say("title_step"), say("round"), say("length_axis"))
     return whole(axes)
 
 
-def _draw(axes: Axes, rounds: Sequence[int], arrays: Mapping[str, npt.NDArray[np.float64]]) -> None:
+def _draw(axes: Axes, rounds: Sequence[int], arrays: Mapping[str, npt.NDArray[np.float64]], say: Texts) -> None:
     axes.set_yscale("log")
     for number, (name, values) in enumerate(arrays.items()):
         look = {**line_style(number), "markevery": max(1, len(rounds) // 20)}
@@ -112,6 +125,6 @@ def _draw(axes: Axes, rounds: Sequence[int], arrays: Mapping[str, npt.NDArray[np
         drawn = np.where(values[seen] > 0, values[seen], np.nan)
         axes.plot(np.asarray(rounds)[seen], drawn, label=literal(name), **look)
     if not any((values > 0).any() for values in arrays.values()):
-        say(axes, "all are 0: at the optimum")
+        write_inside(axes, say("all_zero"))
     whole_numbers(axes.xaxis)
     axes.legend(fontsize=SMALL, framealpha=0.9)

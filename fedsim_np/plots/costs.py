@@ -16,7 +16,7 @@ from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
 from fedsim_np.plots.style import BLUE, ORANGE, SMALL, VERMILION, dress, foreground, inches, whole_numbers
-from fedsim_np.texts.numbers import amount, written
+from fedsim_np.texts import Texts
 
 _MOST_BARS = 60  # that have gaps between them
 _MANY_MEDIANS = 20  # beyond them a scale is logarithmic
@@ -77,6 +77,7 @@ def round_costs(
     rounds: Iterable[int] | None = None,
     *,
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw the time of each round, and the bytes that it would move.
 
@@ -89,6 +90,8 @@ def round_costs(
     rounds : iterable of int, optional
         The rounds' numbers; by default 1, 2, ...
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -108,6 +111,7 @@ def round_costs(
     >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[1].get_ylabel()
     ([4.0, 5.0], 'kB of the round')
     """
+    say = Texts(lang)
     times = 1e3 * _at_least_zero("seconds", finite_array("seconds", seconds, 1, "(r,)"))
     numbers = checked_rounds(rounds, len(times))
     moved = None
@@ -125,9 +129,9 @@ def round_costs(
     count = 1 if moved is None else 2
     drawn = figure_or_new(figure, 3.9 * count + 0.1, 3.1)
     grid = panels(drawn, count, columns_that_fit(drawn, count, 2.8))
-    _draw_times(grid[0], numbers, times)
+    _draw_times(grid[0], numbers, times, say)
     if moved is not None:
-        _draw_bytes(grid[1], numbers, moved)
+        _draw_bytes(grid[1], numbers, moved, say)
     for axes in grid:
         axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
         whole_numbers(axes.xaxis)
@@ -141,22 +145,22 @@ def _at_least_zero(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np
     return values
 
 
-def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64]) -> None:
+def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64], say: Texts) -> None:
     median, first = float(np.median(times)), float(times[0])
     is_late = first > 2 * float(np.max(times[1:], initial=0.0)) > 0
     shown = times[1:] if is_late else times
     line = {"linewidth": 1.2, "markersize": 5, "markevery": max(1, len(rounds) // 50)}
     axes.plot(rounds[-len(shown) :], shown, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
     dashes = (0, (4, 2))
-    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=dashes, label=f"median {written(median)} ms")
-    dress(axes, "Time", "round", "time of the round (ms)")
+    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=dashes, label=say("median_time", value=median))
+    dress(axes, say("title_time"), say("round"), say("time_axis"))
     if np.min(shown) > 0 and np.max(shown) > _MANY_MEDIANS * median:
         axes.set_yscale("log")
     else:
         _scale(axes, float(np.max(shown)), 1 + is_late)
     if is_late:
         mark = {"color": VERMILION, "marker": "^", "markersize": 8, "linestyle": "none", "clip_on": False}
-        text = f"round {rounds[0]}: {written(first)} ms, off the scale"
+        text = say("off_the_scale", number=str(rounds[0]), value=first)
         axes.plot([rounds[0]], [1], transform=axes.get_xaxis_transform(), label=text, **mark)  # type: ignore[arg-type]
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="best" if axes.get_yscale() == "log" else "upper right")
 
@@ -167,7 +171,7 @@ def _scale(axes: Axes, most: float, lines: int) -> None:
     axes.set_ylim(0, most / (1 - min(taken, 0.6)) or 1.0)
 
 
-def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64]) -> None:
+def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64], say: Texts) -> None:
     sums = moved.sum(axis=1)
     unit, size = unit_of_bytes(float(np.max(sums)))
     down, up = moved.T / size
@@ -175,8 +179,9 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     few = len(rounds) <= _MOST_BARS
     look: dict[str, Any] = {"hatch": "///", "edgecolor": "white"} if few else {"linewidth": 0}
     width = 0.8 if few else 1.0
-    axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
-    axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
-    dress(axes, f"Bytes: {amount(float(sums.sum()))} in all", "round", f"{unit} of the round", grid="y")
+    axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label=say("bytes_down"))
+    axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label=say("bytes_up"), **look)
+    title = say("title_bytes", amount=say.amount(float(sums.sum())))
+    dress(axes, title, say("round"), say("bytes_axis", unit=unit), grid="y")
     _scale(axes, float(np.max(down + up)), 2)
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")

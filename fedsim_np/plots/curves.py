@@ -26,15 +26,16 @@ from fedsim_np.plots.canvas import Canvas, columns_that_fit, figure_or_new, pane
 from fedsim_np.plots.checks import as_list
 from fedsim_np.plots.legends import History
 from fedsim_np.plots.style import LINE, SMALL, dress, fill_band, fold, letters_in, line_style, literal, whole_numbers
+from fedsim_np.texts import Texts
 
 _ROUND = "round_num"
 _BYTES = "communication/bytes_up", "communication/bytes_down"
 _HANDLE = 7  # letters as wide as a line's look in the legend
 _COSTS = {
     _ROUND: "round",
-    "communication/bytes_up": "bytes that clients have sent",
-    "communication/bytes_down": "bytes that clients were sent",
-    "network/seconds": "seconds, simulated",
+    "communication/bytes_up": "bytes_sent_axis",
+    "communication/bytes_down": "bytes_received_axis",
+    "network/seconds": "seconds_axis",
 }
 
 Curve = tuple[dict[str, Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -48,6 +49,7 @@ def learning_curves(
     band: str = "range",
     over: str = "round_num",
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw loss and accuracy over rounds, or over what these have cost so far.
 
@@ -66,6 +68,8 @@ def learning_curves(
         the rounds themselves by default. Where runs of one line differ in it, it is their mean. The scale is
         logarithmic if some line's end is ten times as far as another's.
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -85,6 +89,7 @@ def learning_curves(
     >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[0].get_ylabel()
     ([1.5, 1.5], 'loss (nats)')
     """
+    say = Texts(lang)
     runs, columns = _checked(histories, metrics, band)
     curves = {metric: _curves(runs, metric, over) for metric in columns}
     ends = [rounds.max() for of in curves.values() for _, rounds, values in of.values() if rounds.any()]
@@ -92,12 +97,13 @@ def learning_curves(
     wide = min(2, len(columns))
     rows = math.ceil(len(columns) / wide)
     drawn = figure_or_new(figure, 8.0 if wide > 1 else 5.0, 2.7 * rows)
-    legend = _Legend.of({text: len(of) for text, of in runs.items()}, band, drawn.bbox.width / drawn.dpi)
+    legend = _Legend.of({text: len(of) for text, of in runs.items()}, band, drawn.bbox.width / drawn.dpi, say)
     if figure is None and isinstance(drawn, Figure):
         drawn.set_figheight(max(2.7 * rows, 1.2 * legend.height) + legend.height)
     wide = columns_that_fit(drawn, wide, 2.8)
     is_regression = any(str(name).endswith(_SQUARES) for of in runs.values() for run in of for name in run)
     far_apart = _far_apart(curves, is_regression)
+    xlabel = say(_COSTS[over]) if over in _COSTS else literal(over)
     same_scale: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
     for metric, axes in zip(columns, panels(drawn, len(columns), wide), strict=True):
@@ -113,7 +119,7 @@ def learning_curves(
             handles.setdefault(text, line)
             if len(values) > 1:
                 fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
-        dress(axes, literal(_title(metric)), literal(_COSTS.get(over, over)), literal(quantity))
+        dress(axes, literal(_title(metric, say)), xlabel, literal(_quantity_name(quantity, say)))
         if quantity in far_apart:
             axes.set_yscale("log", nonpositive="mask")
         if is_wide:
@@ -166,19 +172,18 @@ class _Legend(NamedTuple):
     is_drawn: bool
 
     @classmethod
-    def of(cls, counts: Mapping[str, int], band: str, width: float) -> _Legend:
+    def of(cls, counts: Mapping[str, int], band: str, width: float, say: Texts) -> _Legend:
         """Make the legend of lines that are means of so many runs, for so many inches."""
         caption, are_alike = None, len(set(counts.values())) == 1
         if max(counts.values()) > 1:
-            shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
-            means = f"means of {next(iter(counts.values()))} runs" if are_alike else "means"
-            caption = f"{means}; bands: {shown} of the runs"
+            means = say("means_of_runs", next(iter(counts.values()))) if are_alike else say("means")
+            caption = say(f"band_{band}", means=means)
             caption = fold(caption, width, SMALL)
         room = letters_in(width, SMALL)
         texts = {}
         for text, count in counts.items():
-            of = f" ({count} runs)" if count > 1 and not are_alike else ""
-            texts[text] = "\n".join(textwrap.wrap(text + of, max(10, room - _HANDLE))) or text
+            told = say("of_runs", count, text=text) if count > 1 and not are_alike else text
+            texts[text] = "\n".join(textwrap.wrap(told, max(10, room - _HANDLE))) or text
         lengths = [max(map(len, text.split("\n"))) + _HANDLE for text in texts.values()]
         fitting = (n for n in range(len(lengths), 1, -1) if sum(map(max, np.array_split(lengths, n))) <= room)
         columns = next(fitting, 1)
@@ -246,22 +251,30 @@ def _leaf(metric: str) -> str:
 
 
 def _quantity(metric: str, is_regression: bool = False) -> str:
-    """Return the quantity's name with its unit."""
+    """Return what a metric measures: what is on one scale, by the key of its name, or its own."""
     leaf = _leaf(metric)
     if leaf == "loss":
-        return "loss" if is_regression else "loss (nats)"
-    return "accuracy (share correct)" if "accuracy" in leaf else leaf.replace("_", " ")
+        return "loss" if is_regression else "loss_in_nats"
+    return "accuracy" if "accuracy" in leaf else leaf
 
 
-def _title(metric: str) -> str:
+def _quantity_name(quantity: str, say: Texts) -> str:
+    return say(quantity) if quantity in ("loss", "loss_in_nats", "accuracy") else say.name("metric", quantity)
+
+
+def _title(metric: str, say: Texts) -> str:
     """Return what is measured, of what, and when."""
     leaf, group = _leaf(metric), metric.rpartition("/")[0]
-    what = "accuracy" if "accuracy" in leaf else leaf.replace("_", " ")
+    what = say.name("metric", "accuracy" if "accuracy" in leaf else leaf)
     if group == "client_work/train":
-        return f"Training {what}, before each step"
-    if metric.startswith("evaluation/"):
-        return f"Evaluation {what}, after a round"
-    return f"{group}: {what}" if group else what.capitalize()
+        title = say("title_training", what=what)
+    elif metric.startswith("evaluation/"):
+        title = say("title_evaluation", what=what)
+    elif group:
+        return say("title_of_group", group=group, what=what)
+    else:
+        title = what
+    return title[:1].upper() + title[1:]
 
 
 def _curves(runs: Mapping[str, Sequence[History]], metric: str, over: str) -> dict[str, Curve]:

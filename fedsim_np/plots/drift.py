@@ -20,7 +20,7 @@ from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list, finite_array, names_or_numbers
 from fedsim_np.plots.style import BLUE, GREY, SMALL, VERMILION, dress, foreground, shortened
-from fedsim_np.texts.numbers import percent, written
+from fedsim_np.texts import Texts
 
 Matrix = npt.NDArray[np.float64]
 
@@ -31,6 +31,7 @@ def client_drift(
     names: Iterable[str] | None = None,
     *,
     axes: Axes | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw the clients' movements of one round and the server's step, projected on two axes.
 
@@ -44,6 +45,8 @@ def client_drift(
     names : iterable of str, optional
         Written at the right, joined to the points; readable up to about 30.
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -70,6 +73,7 @@ def client_drift(
     >>> figure.axes[0].get_title()
     'Client drift: 2 clients, mean cosine with the global step 0.6830'
     """
+    say = Texts(lang)
     moves = -_flat(updates, "updates")
     step = -_flat(global_update, "global_update", clients=False)[0]
     k, d = moves.shape
@@ -83,23 +87,19 @@ def client_drift(
     axes.plot(paths[..., 0], paths[..., 1], color=BLUE, linewidth=1.0, alpha=0.6)
     dot: dict[str, Any] = {"s": 36, "color": BLUE, "edgecolors": "white", "linewidths": 0.6}
     star: dict[str, Any] = {"s": 190, "color": VERMILION, "edgecolors": "black", "linewidths": 0.8, "marker": "*"}
-    axes.scatter(*ends.T, **dot, zorder=3, label="client after training")
+    axes.scatter(*ends.T, **dot, zorder=3, label=say("drift_client"))
     axes.plot([0, end[0]], [0, end[1]], color=VERMILION, linewidth=2.6, zorder=4)
-    axes.scatter(*end, **star, zorder=5, label="server after the round")
-    axes.scatter(0, 0, s=70, marker="P", color=foreground(), zorder=6, label="start: the server's model")
+    axes.scatter(*end, **star, zorder=5, label=say("drift_server"))
+    axes.scatter(0, 0, s=70, marker="P", color=foreground(), zorder=6, label=say("drift_start"))
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.15)
     if texts is not None:
         _write_names(axes, texts, ends)
-    many = f"{k} client{'s' * (k != 1)}"
     cosine = _mean_cosine(moves, step)
-    agreement = "no movement" if np.isnan(cosine) else f"mean cosine with the global step {written(cosine)}"
-    dress(
-        axes,
-        f"Client drift: {many}, {agreement}",
-        f"axis 1: change of the weights ({percent(float(shares[0]))} of the squared length)",
-        f"axis 2: change of the weights ({percent(float(shares[1]))})",
-    )
+    agreement = say("no_movement") if np.isnan(cosine) else say("mean_cosine", value=cosine)
+    title = say("title_drift", clients=say("clients", k), agreement=agreement)
+    first, second = (say.percent(float(share)) for share in shares)
+    dress(axes, title, say("drift_axis_1", share=first), say("drift_axis_2", share=second))
     axes.legend(fontsize=SMALL, loc="best", framealpha=0.9)
     return whole(axes)
 

@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from fedsim_np.errors import argument_error, check_bool, check_type, data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list
-from fedsim_np.plots.style import GREY, LABEL, PIXELS, SMALL, dress, literal, shortened
+from fedsim_np.plots.style import GREY, LABEL, PIXELS, SMALL, dress, fold, inches, literal, shortened
+from fedsim_np.texts import Texts
 
 _MOST_LETTERS = 40  # of a name
 _MOST_NUMBERS = 12  # columns up to which cells have their numbers in them
@@ -29,6 +30,7 @@ def heat_map(
     label: str = "",
     spreads: npt.ArrayLike | None = None,
     lower_is_better: bool = False,
+    lang: str = "en",
     axes: Axes | None = None,
 ) -> Figure:
     """Draw what came out at each pair of values of two parameters.
@@ -48,6 +50,8 @@ def heat_map(
     spreads : array-like, shape (r, c), optional
         How far runs lie apart, such as standard deviations; NaN where there is none. They are written below the values.
     lower_is_better : bool
+    lang : {"en", "es"}
+        Of what is written of cells without a number.
     axes : matplotlib Axes, optional
 
     Returns
@@ -73,6 +77,7 @@ def heat_map(
         raise argument_error("names", "two texts", names)
     check_type("label", label, str, "a text")
     check_bool("lower_is_better", lower_is_better)
+    say = Texts(lang)
     shape = len(row_texts), len(column_texts)
     table = _table("values", values, shape)
     spread = np.full(shape, np.nan) if spreads is None else _table("spreads", spreads, shape)
@@ -89,10 +94,10 @@ def heat_map(
     if finite.any():
         bar = whole(axes).colorbar(picture, ax=axes)
         bar.ax.tick_params(labelsize=SMALL)
-        bar.set_label(literal(label), fontsize=LABEL)
+        bar.set_label(literal(fold(label, 1.2 * inches(axes)[1], LABEL)), fontsize=LABEL)
     if shape[1] <= _MOST_NUMBERS:
         for row, column in np.ndindex(shape):
-            text, colour = "not finite", GREY
+            text, colour = say("not_finite"), GREY
             if finite[row, column]:
                 text = _written(table[row, column])
                 text += f"\n± {_written(spread[row, column])}" if np.isfinite(spread[row, column]) else ""

@@ -25,12 +25,12 @@ from fedsim_np.plots.style import (
     foreground,
     name_ticks,
     room_for,
-    say,
     shares_of_rows,
     shortened,
     whole_numbers,
+    write_inside,
 )
-from fedsim_np.texts.numbers import written
+from fedsim_np.texts import Texts
 
 
 def label_counts(
@@ -39,6 +39,7 @@ def label_counts(
     *,
     label: str = "label",
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw how many examples of each label a few clients have, three clients in a row if there is room.
 
@@ -50,6 +51,8 @@ def label_counts(
     label : str
         The field that holds the label.
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def label_counts(
     >>> [[int(bar.get_height()) for bar in axes.patches] for axes in figure.axes]
     [[2, 1], [0, 1]]
     """
+    say = Texts(lang)
     ids = chosen_clients(client_data, client_ids, 6)
     counted: list[Counter[Any]] = []
     for client_id in ids:
@@ -79,16 +83,17 @@ def label_counts(
         below = number + columns >= len(ids)
         heights = [float(counted[number][value]) for value in labels]
         axes.bar(range(len(labels)), heights, color=BLUE, width=0.8)
-        dress(axes, shortened(ids[number], 24), "label" * below, "examples" * (number % columns == 0), grid="y")
+        xlabel, ylabel = say("label") * below, say("examples_axis") * (number % columns == 0)
+        dress(axes, shortened(ids[number], 24), xlabel, ylabel, grid="y")
         axes.tick_params(labelbottom=below)
         if not any(heights):
-            say(axes, "no examples")
+            write_inside(axes, say("no_examples"))
     name_ticks(shown[0].xaxis, names, room > 0)  # they are shared
     whole_numbers(shown[0].yaxis)
     return whole(drawn)
 
 
-def label_distribution(description: Description, *, axes: Axes | None = None) -> Figure:
+def label_distribution(description: Description, *, axes: Axes | None = None, lang: str = "en") -> Figure:
     """Draw the clients' label distributions: a row a client, a column a label.
 
     The colour is the share of the *client's* examples, so that clients of all sizes compare; rows of one colour would
@@ -100,6 +105,8 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     description : Description
         Of k clients and c labels, from ``fed.datasets.describe(client_data)``.
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -118,6 +125,7 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     >>> figure.axes[0].images[0].get_array().round(2).tolist()
     [[0.67, 0.33], [0.0, 1.0]]
     """
+    say = Texts(lang)
     checked_description(description)
     k, c = description.counts.shape
     if not c:
@@ -126,14 +134,15 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     room = room_for(names, 3)
     axes = axes_or_new(axes, min(7.6, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(2.4, 1.4 + 0.19 * k)) + room)
     empty = int((description.counts.sum(axis=1) == 0).sum())
-    blank = f" ({empty} hatched: no examples)" if empty else ""
-    dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
+    title = say("labels_of_clients", k)
+    title = say("hatched", title=title, empty=empty) if empty else title
+    dress(axes, title, say("label"), say("client"), grid=None)
     shares = shares_of_rows(description.counts)
-    draw_shares(axes, shares, description.client_ids, names, room > 0, aspect="auto")
+    draw_shares(axes, shares, description.client_ids, names, room > 0, say, "share_of_client", aspect="auto")
     return whole(axes)
 
 
-def client_sizes(description: Description, *, axes: Axes | None = None) -> Figure:
+def client_sizes(description: Description, *, axes: Axes | None = None, lang: str = "en") -> Figure:
     """Draw a histogram of the clients' sizes, with their median and mean.
 
     Parameters
@@ -141,6 +150,8 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     description : Description
         From ``fed.datasets.describe(client_data)``.
     axes : matplotlib Axes, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -154,6 +165,7 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     >>> [int(bar.get_height()) for bar in client_sizes(describe(data)).axes[0].patches]
     [1, 0, 1]
     """
+    say = Texts(lang)
     sizes = checked_description(description).sizes
     least, greatest = int(np.min(sizes)), int(np.max(sizes))
     step = math.ceil((greatest - least + 1) / min(30, max(5, 2 * math.isqrt(len(sizes)))))
@@ -161,11 +173,10 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     axes = axes_or_new(axes, 5.6, 3.4)
     axes.hist(sizes, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
     median, mean = float(np.median(sizes)), float(sizes.mean())
-    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {written(median)}")
-    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {written(mean)}")
-    k = len(sizes)
-    title = f"Sizes of {k:,} client{'s' * (k != 1)}, {int(sizes.sum()):,} examples"
-    dress(axes, title, "examples of a client", "clients", grid="y")
+    axes.axvline(median, color=foreground(), linewidth=1.8, label=say("median", value=median))
+    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=say("mean", value=mean))
+    title = say("sizes_of_clients", len(sizes), examples=say("examples", int(sizes.sum())))
+    dress(axes, title, say("size_axis"), say("clients_axis"), grid="y")
     whole_numbers(axes.xaxis)
     whole_numbers(axes.yaxis)
     axes.legend(fontsize=SMALL, framealpha=0.9)

@@ -20,10 +20,11 @@ from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.plots import grid
 from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, whole
 from fedsim_np.plots.checks import Array, as_list, chosen_clients, finite_array, flat_labels, read_fields
-from fedsim_np.plots.style import PIXELS, SMALL, dress, say, shortened, whole_numbers
+from fedsim_np.plots.style import PIXELS, SMALL, dress, shortened, whole_numbers, write_inside
+from fedsim_np.texts import Texts
 
 
-def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None = None) -> Figure:
+def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None = None, lang: str = "en") -> Figure:
     """Draw one image.
 
     Parameters
@@ -33,6 +34,8 @@ def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None 
     title : str, optional
     axes : matplotlib Axes, optional
         Where to draw; by default in a new figure.
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -52,10 +55,11 @@ def image(pixels: npt.ArrayLike, title: str | None = None, *, axes: Axes | None 
     >>> figure.axes[0].get_title(), figure.axes[0].images[0].get_array().shape
     ('label 8', (28, 28))
     """
+    say = Texts(lang)
     picture = _checked(pixels)
     axes = axes_or_new(axes, 3.2, 3.4)
     _show(axes, picture)
-    dress(axes, title, "column (pixels)", "row (pixels)", grid=None)
+    dress(axes, title, say("column_axis"), say("row_axis"), grid=None)
     whole_numbers(axes.xaxis)
     whole_numbers(axes.yaxis)
     return whole(axes)
@@ -69,6 +73,7 @@ def client_images(
     pixels: str = "pixels",
     label: str | None = "label",
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw a client's first images, each with its label above it.
 
@@ -81,6 +86,8 @@ def client_images(
     pixels, label : str
         The fields with images (h, w) and labels; no labels are written if `label` is None.
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -95,6 +102,7 @@ def client_images(
     >>> [axes.get_title() for axes in figure.axes[:5]]
     ['2', '5', '3', '2', '8']
     """
+    say = Texts(lang)
     check_type("dataset", dataset, Dataset, "a Dataset, see ClientData.create_dataset_for_client")
     rows = check_int("rows", rows, minimum=1)
     columns = check_int("columns", columns, minimum=1)
@@ -106,8 +114,8 @@ def client_images(
     checked = [_checked(picture, dataset.client_id) for picture in pictures]
     shape = checked[0].shape if checked else (1, 1)
     drawn = figure_or_new(figure, *grid.size(rows, columns, shape), layout="none")
-    name = "" if dataset.client_id is None else f"client {shortened(dataset.client_id, 40)}"
-    grid.head(drawn, name if len(pictures) else f"{name}: no examples".removeprefix(": "))
+    name = "" if dataset.client_id is None else say("client_named", name=shortened(dataset.client_id, 40))
+    grid.head(drawn, name if len(pictures) else say("no_examples_of", name=name).removeprefix(": "))
     frames = grid.frames(drawn, rows, columns, shape)
     for number, axes in enumerate(frames):
         if number < len(checked):
@@ -126,6 +134,7 @@ def mean_images(
     pixels: str = "pixels",
     label: str = "label",
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw the mean image of each label, for each of a few clients: writers differ.
 
@@ -139,6 +148,8 @@ def mean_images(
     pixels, label : str
         The fields with images (h, w) and labels.
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -154,6 +165,7 @@ def mean_images(
     >>> [(axes.get_title(), len(axes.images)) for axes in figure.axes]
     [('0', 1), ('1', 1), ('2', 0)]
     """
+    say = Texts(lang)
     ids = chosen_clients(client_data, client_ids, 5)
     sizes: list[int] = []
     means: list[dict[Any, Array]] = []
@@ -179,14 +191,15 @@ def mean_images(
     drawn = figure_or_new(figure, width, height * len(ids), layout="none")
     parts = drawn.subfigures(len(ids), 1, squeeze=False)[:, 0]
     for part, client_id, size, of in zip(parts, ids, sizes, means, strict=True):
-        grid.head(part, f"client {shortened(client_id, 40)}: {size} example{'s' * (size != 1)}, mean by label")
+        name = say("client_named", name=shortened(client_id, 40))
+        grid.head(part, say("mean_by_label", name=name, examples=say("examples", size)))
         frames = grid.frames(part, rows, columns, shape)
         for axes, value in zip(frames, shown, strict=False):
             axes.set_title(shortened(str(value), 8), loc="center", fontsize=SMALL, pad=2)
             if value in of:
                 _show(axes, of[value])
             else:
-                say(axes, "none")
+                write_inside(axes, say("none"))
         for axes in frames[len(shown) :]:
             axes.remove()
     return whole(drawn)

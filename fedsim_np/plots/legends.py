@@ -8,12 +8,15 @@ from typing import Any
 from fedsim_np.errors import argument_error, check_type
 from fedsim_np.plots.checks import as_list
 from fedsim_np.program import flatten
+from fedsim_np.texts import Texts
 
 History = Mapping[str, Sequence[Any]]
 """What `fedsim_np.program.MemoryLogger` keeps: ``round_num`` and a column a metric."""
 
 
-def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[str] = ()) -> list[str]:
+def legend_from_configs(
+    configs: Iterable[Mapping[str, Any]], ignore: Iterable[str] = (), *, lang: str = "en"
+) -> list[str]:
     """Return a text for each of several configurations: only what they differ in.
 
     Parameters
@@ -22,6 +25,7 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
         May be nested; a key inside is named by its path, ``client/lr``.
     ignore : iterable of str
         Keys that are not looked at, such as "seed": whole paths, or their last parts.
+    lang : {"en", "es"}
 
     Returns
     -------
@@ -35,6 +39,7 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
     >>> legend_from_configs([{"algorithm": "FedAvg"}, {"algorithm": "FedProx", "mu": 0.1}])
     ['algorithm=FedAvg, no mu', 'algorithm=FedProx, mu=0.1']
     """
+    say = Texts(lang)
     ignored = {check_type("ignore", key, str, "the name of a field") for key in as_list("ignore", ignore, "keys")}
     flat = []
     for config in as_list("configs", configs, "mappings"):
@@ -43,12 +48,12 @@ def legend_from_configs(configs: Iterable[Mapping[str, Any]], ignore: Iterable[s
         flat.append({key: str(value) for key, value in kept.items()})
     keys = dict.fromkeys(key for config in flat for key in config)
     differing = [key for key in keys if len({config.get(key) for config in flat}) > 1]
-    texts = [", ".join(f"{k}={c[k]}" if k in c else f"no {k}" for k in differing) for c in flat]
-    return [text or "all runs" for text in texts]
+    texts = [", ".join(f"{k}={c[k]}" if k in c else say("no_key", key=k) for k in differing) for c in flat]
+    return [text or say("all_runs") for text in texts]
 
 
 def histories_by_config(
-    configs: Sequence[Mapping[str, Any]], histories: Sequence[History], seed: str = "seed"
+    configs: Sequence[Mapping[str, Any]], histories: Sequence[History], seed: str = "seed", *, lang: str = "en"
 ) -> dict[str, list[History]]:
     """Group runs for `learning_curves`: those whose configurations differ in the seed alone are one line with a band.
 
@@ -60,6 +65,7 @@ def histories_by_config(
         One a run, in the same order.
     seed : str
         The key in which repetitions of a run differ.
+    lang : {"en", "es"}
 
     Returns
     -------
@@ -79,6 +85,6 @@ def histories_by_config(
     if len(configs) != len(histories):
         raise argument_error("histories", f"as many as there are configs ({len(configs)})", len(histories))
     grouped: dict[str, list[History]] = {}
-    for text, history in zip(legend_from_configs(configs, ignore=[seed]), histories, strict=True):
+    for text, history in zip(legend_from_configs(configs, ignore=[seed], lang=lang), histories, strict=True):
         grouped.setdefault(text, []).append(history)
     return grouped

@@ -20,6 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from fedsim_np.plots.canvas import whole
+from fedsim_np.texts import Texts
 
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#767676"
@@ -170,7 +171,7 @@ def shortened(text: str, most: int = _MOST_LETTERS) -> str:
     return literal(text if len(text) <= most else f"{text[:front]}…{text[front + 1 - most :]}")
 
 
-def say(axes: Axes, text: str) -> None:
+def write_inside(axes: Axes, text: str) -> None:
     """Write into the middle of axes that have nothing to show."""
     ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # over the lines of a grid
     axes.text(
@@ -191,7 +192,14 @@ def shares_of_rows(counts: npt.NDArray[Any]) -> np.ma.MaskedArray[Any, Any]:
 
 
 def draw_shares(
-    axes: Axes, shares: npt.NDArray[Any], rows: Sequence[str], columns: Sequence[str], turned: bool, **look: Any
+    axes: Axes,
+    shares: npt.NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    turned: bool,
+    say: Texts,
+    name: str,
+    **look: Any,
 ) -> Colorbar:
     """Draw shares with the names of rows and columns, masked ones hatched, and return their colour bar."""
     axes.patch.set(facecolor="white", edgecolor="#cccccc", hatch="///", linewidth=0)
@@ -200,6 +208,8 @@ def draw_shares(
     name_ticks(axes.yaxis, rows, taken=taken)
     name_ticks(axes.xaxis, columns, turned, taken)
     bar = whole(axes).colorbar(picture, ax=axes)
-    bar.set_ticks(_SHARES_TICKS, labels=[f"{tick:.0%}" for tick in _SHARES_TICKS], fontsize=SMALL)
-    bar.set_label(fold(f"share of the {axes.get_ylabel()}'s examples", inches(axes)[1], LABEL), fontsize=LABEL)
+    bar.set_ticks(
+        _SHARES_TICKS, labels=[say("percent", value=f"{100 * tick:g}") for tick in _SHARES_TICKS], fontsize=SMALL
+    )
+    bar.set_label(fold(say(name), inches(axes)[1], LABEL), fontsize=LABEL)
     return bar

@@ -15,6 +15,7 @@ from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
 from fedsim_np.plots.style import DIVERGING, GREY, LABEL, PIXELS, SMALL, fold, shortened
+from fedsim_np.texts import Texts
 
 _OUTLINE: dict[str, Any] = {"colors": "black", "linewidths": 0.6, "linestyles": "solid"}
 
@@ -25,6 +26,7 @@ def class_weights(
     names: Iterable[str] | None = None,
     *,
     figure: Canvas | None = None,
+    lang: str = "en",
 ) -> Figure:
     """Draw the weights of each class as an image, all on one scale around 0, which is white.
 
@@ -41,6 +43,8 @@ def class_weights(
     names : iterable of str, optional
         Of the c classes; by default 0, 1, ...
     figure : matplotlib Figure or SubFigure, optional
+    lang : {"en", "es"}
+        The language of what is written.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def class_weights(
     >>> len(figure.axes), figure.axes[9].get_title()
     (11, '9')
     """
+    say = Texts(lang)
     if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
         raise argument_error("image_shape", "a height and a width", image_shape)
     height, width = (check_int("image_shape", n, minimum=1) for n in image_shape)
@@ -90,13 +95,12 @@ def class_weights(
         axes.spines[:].set_color(GREY)
     bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
     wide, high = drawn.bbox.width / drawn.dpi, drawn.bbox.height / drawn.dpi
-    bar.set_label(fold("weight (logit per brightness)", 0.8 * high, LABEL), fontsize=LABEL)
+    bar.set_label(fold(say("weight_axis"), 0.8 * high, LABEL), fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
     if not greatest:
         bar.set_ticks([0])
     bar.ax.axhline(outline, color=_OUTLINE["colors"], linewidth=_OUTLINE["linewidths"])
-    legend = "ink speaks for the class where blue and outlined, against it where orange"
-    drawn.supxlabel(fold(legend, 0.9 * wide, SMALL), fontsize=SMALL)
+    drawn.supxlabel(fold(say("weights_legend"), 0.9 * wide, SMALL), fontsize=SMALL)
     return whole(drawn)
 
 

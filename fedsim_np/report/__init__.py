@@ -8,7 +8,7 @@ no font, no style sheet (`page`).
 
 from fedsim_np.report.comparison import write_comparison
 from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
-from fedsim_np.report.run_page import write_pages, write_report
+from fedsim_np.report.run_page import redraw, write_pages, write_report
 from fedsim_np.report.study import write_study_report
 from fedsim_np.runs.stored import Run, read_run
 
@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "read_pictures",
     "read_run",
+    "redraw",
     "save_pictures",
     "write_comparison",
     "write_pages",

@@ -12,16 +12,19 @@ from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.stored import Run, read_run
-from fedsim_np.texts.numbers import column, written
+from fedsim_np.texts import Texts
+from fedsim_np.texts.numbers import column
 
 if TYPE_CHECKING:
     from fedsim_np.plots.legends import History
 
-_COSTS = {"communication/bytes_up": "the bytes sent by clients", "network/seconds": "the simulated seconds"}
+_COSTS = {"round_num": "over_rounds", "communication/bytes_up": "over_bytes", "network/seconds": "over_seconds"}
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
 
 
-def write_comparison(folders: Sequence[Path], path: Path, defaults: Mapping[str, Any] | None = None) -> Path:
+def write_comparison(
+    folders: Sequence[Path], path: Path, defaults: Mapping[str, Any] | None = None, lang: str = "en"
+) -> Path:
     """Make a page that compares stored runs, and return its path.
 
     Parameters
@@ -32,6 +35,8 @@ def write_comparison(folders: Sequence[Path], path: Path, defaults: Mapping[str,
         The file to make or to replace.
     defaults : mapping, optional
         What was chosen where a run of ``fedsim-np train`` does not say.
+    lang : {"en", "es"}
+        The language of the page.
 
     Raises
     ------
@@ -39,23 +44,25 @@ def write_comparison(folders: Sequence[Path], path: Path, defaults: Mapping[str,
         If one is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(folder) for folder in folders]
-    write_text(path, _page(runs, defaults or {}), through_links=True)
+    write_text(path, _page(runs, defaults or {}, Texts(lang)), through_links=True)
     return path
 
 
-def _page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
+def _page(runs: Sequence[Run], defaults: Mapping[str, Any], say: Texts) -> str:
     names = _names(runs)
     parts = [
-        page.heading("In what they differ"),
-        *_differences(runs, names, defaults),
-        page.heading("How they went"),
-        *_curves(runs, names),
-        page.heading("Where they ended"),
-        _ends(runs, names),
+        page.heading(say("heading_differ")),
+        *_differences(runs, names, defaults, say),
+        page.heading(say("heading_went")),
+        *_curves(runs, names, say),
+        page.heading(say("heading_ended")),
+        _ends(runs, names, say),
     ]
     if any(run.evaluation for run in runs):
-        parts.append(_evaluations(runs, names))
-    return page.page("Federated learning: runs compared", f"{len(runs)} runs: {', '.join(names)}.", parts)
+        parts.append(_evaluations(runs, names, say))
+    return page.page(
+        say("comparison_title"), say("comparison_lead", len(runs), names=", ".join(names)), parts, say.lang
+    )
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -75,27 +82,29 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:
+def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[str, Any], say: Texts) -> list[str]:
     configs = []
     for run in runs:
         unsaid = defaults if isinstance(run.config.get("choices"), dict) else {}
         told = {**unsaid, **run.choices}
         told.update((name, run.config[name]) for name in ("data", "privacy") if name in run.config)
+        if isinstance(told.get("privacy"), str):
+            told["privacy"] = say.promise(told["privacy"])
         configs.append(_flat({name: value for name, value in told.items() if name not in _NOT_CHOICES}))
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
     if not differing:
-        return [page.paragraph("Their configurations are the same.")]
-    rows = [[key.replace("_", " "), *(config.get(key, "not set") for config in configs)] for key in differing]
-    return [page.table(["choice", *names], rows)]
+        return [page.paragraph(say("same_configurations"))]
+    rows = [[say.name("choice", key), *(config.get(key, say("not_set")) for config in configs)] for key in differing]
+    return [page.table(say, [say("head_choice"), *names], rows)]
 
 
-def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    ends = "; ".join(f"{name}: {_last(run)}" for name, run in zip(names, runs, strict=True))
-    return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends)
+def _curves(runs: Sequence[Run], names: Sequence[str], say: Texts) -> list[str]:
+    ends = "; ".join(f"{name}: {_last(run, say)}" for name, run in zip(names, runs, strict=True))
+    return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends, say)
 
 
-def curves(histories: Mapping[str, Sequence[History]], ends: str, about: str = "") -> list[str]:
+def curves(histories: Mapping[str, Sequence[History]], ends: str, say: Texts, about: str = "") -> list[str]:
     """Return pictures of the curves of runs, or of means over several: over rounds, and over what these have cost.
 
     Parameters
@@ -103,19 +112,20 @@ def curves(histories: Mapping[str, Sequence[History]], ends: str, about: str = "
     histories : mapping of str to sequence of histories
     ends : str
         Where they ended, for those who cannot see the pictures.
+    say : Texts
     about : str
         What else is to be known of the pictures, beside them.
     """
     drawn: list[str] = []
     of_all = [history for runs in histories.values() for history in runs]
-    for over, what in (("round_num", "the rounds"), *_COSTS.items()):
+    for over, what in _COSTS.items():
         if over != "round_num" and not _is_told_by(of_all, over):
             continue
-        alt = f"Curves of loss and accuracy over {what} of {len(of_all)} runs. At the end, {ends}."
+        alt = say("alt_comparison", len(of_all), over=say(what), ends=ends)
         try:
-            picture = Picture.of_curves(histories, alt, over)
+            picture = Picture.of_curves(histories, alt, say, over)
         except ValueError as error:  # no run has a finite loss
-            return [*drawn, page.paragraph(f"Nothing to draw: {error}")]
+            return [*drawn, page.paragraph(say("nothing_to_draw", error=str(error)))]
         drawn.append(page.picture(picture.png, picture.alt, f"{picture.caption} {about}".strip(), picture.width))
     return drawn
 
@@ -128,35 +138,41 @@ def _is_told_by(histories: Sequence[History], column: str) -> bool:
     return [len(of) for of in costs] == rounds and len(means) > 1
 
 
-def _last(run: Run) -> str:
+def _last(run: Run, say: Texts) -> str:
     shown = [name for name in run.history if name.endswith(("/loss", "accuracy", "_error"))]
-    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_written(run.history[name])}" for name in shown[:2])
+    return ", ".join(
+        f"{say.name('metric', name.rsplit('/')[-1])} {_written(run.history[name], say)}" for name in shown[:2]
+    )
 
 
-def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
+def _ends(runs: Sequence[Run], names: Sequence[str], say: Texts) -> str:
     metrics = dict.fromkeys(name for run in runs for name in run.history if name != "round_num")
-    rows: list[list[Any]] = [["rounds", *(run.rounds for run in runs)]]
+    rows: list[list[Any]] = [[say("metric_rounds"), *(run.rounds for run in runs)]]
     for metric in metrics:
-        shown = metric.removeprefix("client_work/").replace("/", " ").replace("_", " ")
+        shown = say.metric(metric.removeprefix("client_work/"))
         rows.append([shown, *(_last_value(run.history.get(metric, [])) for run in runs)])
-    return page.table(["metric", *names], rows, "Metrics of the last round that has them")
+    return page.table(say, [say("head_metric"), *names], rows, say("last_metrics"))
 
 
 def _last_value(values: Sequence[float]) -> float | str:
     return next((value for value in reversed(column(list(values))) if not math.isnan(value)), "-")
 
 
-def _written(values: Sequence[float]) -> str:
+def _written(values: Sequence[float], say: Texts) -> str:
     last = _last_value(values)
-    return last if isinstance(last, str) else written(last)
+    return last if isinstance(last, str) else say.number(last)
 
 
-def _evaluations(runs: Sequence[Run], names: Sequence[str]) -> str:
+def _evaluations(runs: Sequence[Run], names: Sequence[str], say: Texts) -> str:
     found = dict.fromkeys(
         (split, metric) for run in runs for split, metrics in run.evaluation.items() for metric in metrics
     )
     rows = [
-        [f"{split}: {metric.replace('_', ' ')}", *(run.evaluation.get(split, {}).get(metric, "-") for run in runs)]
+        [_named(split, metric, say), *(run.evaluation.get(split, {}).get(metric, "-") for run in runs)]
         for split, metric in found
     ]
-    return page.table(["evaluation", *names], rows, "Evaluation of the final model")
+    return page.table(say, [say("head_evaluation"), *names], rows, say("last_evaluation"))
+
+
+def _named(split: str, metric: str, say: Texts) -> str:
+    return say("split_metric", split=say.name("metric", split), metric=say.name("metric", metric))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from fedsim_np.texts.numbers import written
+from fedsim_np.texts import Texts
 
 _BROAD = 560  # CSS pixels from which a figure is too broad for a phone
 _STYLE = """
@@ -47,7 +47,7 @@ pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .85
 """
 
 
-def page(title: str, lead: str, parts: Iterable[str]) -> str:
+def page(title: str, lead: str, parts: Iterable[str], lang: str = "en") -> str:
     """Return a whole page.
 
     Parameters
@@ -56,10 +56,11 @@ def page(title: str, lead: str, parts: Iterable[str]) -> str:
         Plain texts.
     parts : iterable of str
         HTML.
+    lang : {"en", "es"}
     """
     body = "\n".join(parts)
     return f"""<!DOCTYPE html>
-<html lang="en">
+<html lang="{lang}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -102,12 +103,12 @@ def picture(png: bytes, alt: str, caption: str, width: int) -> str:
     return f"<figure><div{kind}>{image}</div><figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
+def table(say: Texts, header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
     """Return a table; the first cell of a row names it, numbers stand to the right.
 
     Examples
     --------
-    >>> html = table(["what", "how much"], [["a < b", 0.5]])
+    >>> html = table(Texts("en"), ["what", "how much"], [["a < b", 0.5]])
     >>> '<th scope="row">a &lt; b</th><td class="number">0.5000</td>' in html
     True
     """
@@ -117,8 +118,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "
     head = "".join(f'<th scope="col"{_number_class(number)}>{escape(name)}</th>' for name, number in columns)
     lines = []
     for row in rows:
-        cells = "".join(f"<td{_number_class(_is_number(cell))}>{escape(_text(cell))}</td>" for cell in row[1:])
-        lines.append(f'<tr><th scope="row">{escape(_text(row[0]))}</th>{cells}</tr>')
+        cells = "".join(f"<td{_number_class(_is_number(cell))}>{escape(_text(cell, say))}</td>" for cell in row[1:])
+        lines.append(f'<tr><th scope="row">{escape(_text(row[0], say))}</th>{cells}</tr>')
     about = f"<caption>{escape(caption)}</caption>" if caption else ""
     body = "\n".join(lines)
     inside = f"{about}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody>"
@@ -133,7 +134,7 @@ def _number_class(number: bool) -> str:
     return ' class="number"' if number else ""
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, say: Texts) -> str:
     if value is None:
-        return "not finite"
-    return written(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        return say("not_finite")
+    return say.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

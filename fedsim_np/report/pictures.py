@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fedsim_np.errors import data_error
 from fedsim_np.files import replacing, write_text
 from fedsim_np.runs.stored import FIGURES, FIGURES_INDEX, clear_pictures, is_picture_name
+from fedsim_np.texts import LANGUAGES, Texts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +40,8 @@ class Picture(NamedTuple):
     png : bytes
     figure : Figure, optional
         As long as it has not been stored.
+    lang : {"en", "es"}
+        The language of the texts, in the picture too.
     """
 
     name: str
@@ -47,20 +50,21 @@ class Picture(NamedTuple):
     caption: str
     png: bytes
     figure: Figure | None = None
+    lang: str = "en"
 
     @classmethod
-    def of(cls, figure: Figure, name: str, section: str, alt: str, caption: str) -> Picture:
+    def of(cls, figure: Figure, name: str, section: str, alt: str, caption: str, lang: str = "en") -> Picture:
         """Make a picture of a figure."""
-        return cls(name, section, alt, caption, _saved(figure, format="png", dpi=_DPI), figure)
+        return cls(name, section, alt, caption, _saved(figure, format="png", dpi=_DPI), figure, lang)
 
     @classmethod
-    def of_curves(cls, histories: Mapping[str, Any], alt: str, over: str = "round_num") -> Picture:
+    def of_curves(cls, histories: Mapping[str, Any], alt: str, say: Texts, over: str = "round_num") -> Picture:
         """Make a picture of runs' learning curves; a ValueError if there is nothing finite to draw."""
         from fedsim_np import plots
 
-        caption = "Training is measured before each local step, an evaluation after the round."
         name = "learning_curves" if over == "round_num" else f"learning_curves_over_{over.rpartition('/')[2]}"
-        return cls.of(plots.learning_curves(histories, over=over), name, "rounds", alt, caption)
+        figure = plots.learning_curves(histories, over=over, lang=say.lang)
+        return cls.of(figure, name, "rounds", alt, say("caption_curves"), say.lang)
 
     @property
     def width(self) -> int:
@@ -92,7 +96,9 @@ def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) 
         if svg and picture.figure is not None:
             with replacing(place / f"{picture.name}.svg") as temporary:
                 temporary.write_bytes(_svg(picture.figure))
-    index = [{"name": p.name, "section": p.section, "alt": p.alt, "caption": p.caption} for p in pictures]
+    index = [
+        {"name": p.name, "section": p.section, "alt": p.alt, "caption": p.caption, "lang": p.lang} for p in pictures
+    ]
     write_text(place / FIGURES_INDEX, json.dumps(index, indent=2) + "\n")
 
 
@@ -140,13 +146,16 @@ def read_pictures(folder: Path) -> list[Picture]:
         entries: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
         for entry in entries:
             name, section, alt, caption = (str(entry[key]) for key in ("name", "section", "alt", "caption"))
+            lang = entry.get("lang", "en")
+            if lang not in LANGUAGES:
+                raise ValueError(f"the language {lang!r}")
             if not is_picture_name(name):
                 raise ValueError(f"the name {name!r}")
             alt.encode(), caption.encode()
             png = (folder / FIGURES / f"{name}.png").read_bytes()
             if not _is_png(png):
                 raise ValueError(f"no whole PNG in {name}.png")
-            pictures.append(Picture(name, section, alt, caption, png))
+            pictures.append(Picture(name, section, alt, caption, png, lang=lang))
     except (ValueError, KeyError, TypeError, FileNotFoundError, RecursionError) as error:
         raise data_error("must list pictures that are there", error, path=index) from error
     return pictures

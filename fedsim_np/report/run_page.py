@@ -10,18 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedsim_np.errors import data_error
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
 from fedsim_np.runs.experiment import Experiment
-from fedsim_np.runs.stored import PAGE, Run, check_run_folder, clear_pictures, read_run
-from fedsim_np.texts.numbers import amount, column, written
+from fedsim_np.runs.stored import FIGURES, PAGE, Run, check_run_folder, clear_pictures, read_run
+from fedsim_np.texts import Texts
+from fedsim_np.texts.numbers import column
 
 TRAIN = "client_work/train/"
 _MOST_ROWS = 40  # of rounds that a table shows
 
 
-def write_report(folder: Path, draw: bool = True) -> Path:
+def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Path:
     """Make a run's page from what is stored with it, and return its path.
 
     Parameters
@@ -31,6 +33,9 @@ def write_report(folder: Path, draw: bool = True) -> Path:
         ``clients.csv`` and ``figures``.
     draw : bool
         Draw the learning curves if none are stored.
+    lang : {"en", "es"}, optional
+        The language of the page; by default that of the stored figures, or English. Figures in another one are left out
+        (see `redraw`).
 
     Raises
     ------
@@ -39,13 +44,17 @@ def write_report(folder: Path, draw: bool = True) -> Path:
     """
     check_run_folder(folder)
     run, pictures = read_run(folder), read_pictures(folder)
+    say = Texts(lang or language_of(pictures))
+    pictures = [picture for picture in pictures if picture.lang == say.lang]
     if draw and not any(picture.name == "learning_curves" for picture in pictures):
-        pictures += _curves(run)
-    write_text(folder / PAGE, _page(run, pictures))
+        pictures += _curves(run, say)
+    write_text(folder / PAGE, _page(run, pictures, say))
     return folder / PAGE
 
 
-def write_pages(folder: Path, experiment: Experiment, *, figures: bool = True, svg: bool = False) -> Path:
+def write_pages(
+    folder: Path, experiment: Experiment, *, figures: bool = True, svg: bool = False, lang: str = "en"
+) -> Path:
     """Draw a finished run's figures, unless they are not wanted, and make its page; return the page's path."""
     (folder / PAGE).unlink(missing_ok=True)  # old figures beside new numbers would tell of no run at all
     clear_pictures(folder)
@@ -54,42 +63,67 @@ def write_pages(folder: Path, experiment: Experiment, *, figures: bool = True, s
         from fedsim_np.report.run_pictures import run_pictures
 
         print("drawing the figures", flush=True)
-        save_pictures(folder, run_pictures(experiment, read_run(folder)), svg=svg)
-    return write_report(folder, draw=False)
+        save_pictures(folder, run_pictures(experiment, read_run(folder), lang), svg=svg)
+    return write_report(folder, draw=False, lang=lang)
 
 
-def _page(run: Run, pictures: Sequence[Picture]) -> str:
+def redraw(folder: Path, lang: str) -> None:
+    """Draw a stored run's figures again in another language, from its data; nothing is done if they are in it.
+
+    Raises
+    ------
+    DataError
+        If the data are not there any more, or are others, or the run is of another version.
+    """
+    check_run_folder(folder)
+    run, pictures = read_run(folder), read_pictures(folder)
+    if all(picture.lang == lang for picture in pictures):
+        return
+    from fedsim_np.report.run_pictures import run_pictures
+
+    experiment = Experiment(run.configuration)
+    if experiment.files() != run.config.get("data", {}):
+        raise data_error("the data must be those of the run", "others")
+    drawn = list(run_pictures(experiment, run, lang))  # before those that are there are removed
+    save_pictures(folder, drawn, svg=any((folder / FIGURES).glob("*.svg")))
+
+
+def language_of(pictures: Sequence[Picture]) -> str:
+    """Return the language of stored pictures; English without any."""
+    return pictures[0].lang if pictures else "en"
+
+
+def _page(run: Run, pictures: Sequence[Picture], say: Texts) -> str:
     config = run.choices
-    rounds = _counted(run.rounds, "round")
-    lead = f"A run of {rounds} by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
+    rounds = say("rounds", run.rounds)
+    algorithm = str(config.get("algorithm", "federated averaging"))
+    lead = say("page_lead_short", rounds=rounds, algorithm=algorithm, folder=run.name)
     if isinstance(config.get("clients"), int):
-        about = "About " * (config.get("sampling") == "poisson")
-        lead = (
-            f"{about}{_counted(config['clients'], 'client')} a round trained one model together in {rounds}, without "
-            "handing over their data: each trained on its own examples, and sent only what it had learned."
-        )
+        counted = say("about_clients" if config.get("sampling") == "poisson" else "clients", config["clients"])
+        lead = say("page_lead", config["clients"], clients=counted, rounds=rounds)
     parts = [
-        page.heading("The data"),
-        *_data(run),
+        page.heading(say("heading_data")),
+        *_data(run, say),
         *_shown(pictures, "data"),
-        page.heading("The rounds"),
-        *_training(run),
+        page.heading(say("heading_rounds")),
+        *_training(run, say),
         *_shown(pictures, "rounds"),
-        _round_table(run),
+        _round_table(run, say),
     ]
     if run.evaluation:
-        parts += [page.heading("The evaluation"), *_evaluation(run), *_shown(pictures, "evaluation")]
+        parts += [page.heading(say("heading_evaluation")), *_evaluation(run, say), *_shown(pictures, "evaluation")]
     if any(picture.section == "model" for picture in pictures):
-        parts += [page.heading("The model"), *_shown(pictures, "model")]
-    parts += [page.heading("To repeat it"), *_config(run)]
-    return page.page("Federated learning: a run", lead, parts)
+        parts += [page.heading(say("heading_model")), *_shown(pictures, "model")]
+    parts += [page.heading(say("heading_repeat")), *_config(run, say)]
+    return page.page(say("page_title"), lead, parts, say.lang)
 
 
-def _curves(run: Run) -> list[Picture]:
+def _curves(run: Run, say: Texts) -> list[Picture]:
     """Return the learning curves of a run that has no figures of its own."""
-    alt = f"Curves of the metrics over {_counted(run.rounds, 'round')}; the table below has their values."
     try:
-        return [Picture.of_curves({run.name: run.history}, alt)]
+        return [
+            Picture.of_curves({run.name: run.history}, say("alt_stored_curves", rounds=say("rounds", run.rounds)), say)
+        ]
     except ValueError:  # nothing finite to draw
         return []
 
@@ -98,26 +132,17 @@ def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
     return [page.picture(p.png, p.alt, p.caption, p.width) for p in pictures if p.section == section]
 
 
-def _data(run: Run) -> Iterator[str]:
-    who = (
-        "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ in "
-        "how much they wrote, in what, and in how"
-    )
-    if not _is_handwriting(run):
-        who = "A client is whoever has examples of its own. Clients differ in how many they have, of what, and in how"
-    yield page.paragraph(
-        f"{who}: their data are not samples of one distribution (not i.i.d.), which is what makes federated "
-        "learning a subject of its own."
-    )
+def _data(run: Run, say: Texts) -> Iterator[str]:
+    yield page.paragraph(say("who_writers" if _is_handwriting(run) else "who_anybody"))
     data = run.config.get("data")
     if isinstance(data, dict):
         rows = []
         for split, about in data.items():
             if isinstance(about, dict):
-                sha = str(about.get("sha256", ""))[:12]
-                rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
-        yield page.table(["split", "file", "clients", "SHA-256"], rows)
-    yield from map(page.paragraph, _cohorts(run))
+                sha, name = str(about.get("sha256", ""))[:12], Path(str(about.get("file", ""))).name
+                rows.append([say.name("metric", split), name, about.get("clients", "-"), f"{sha}..."])
+        yield page.table(say, [say("head_split"), say("head_file"), say("head_clients"), "SHA-256"], rows)
+    yield from map(page.paragraph, _cohorts(run, say))
 
 
 def _is_handwriting(run: Run) -> bool:
@@ -125,153 +150,119 @@ def _is_handwriting(run: Run) -> bool:
     return is_known or run.config.get("command") == "tutorial"
 
 
-def _cohorts(run: Run) -> Iterator[str]:
+def _cohorts(run: Run, say: Texts) -> Iterator[str]:
     """Yield who took part, how many examples a round counted, and of how many these are repetitions."""
     table = run.clients
     ids, sizes = table.get("client_id", []), table.get("num_examples", [])
-    rounds = table.get("round_num", [1] * len(ids))
-    shown = [row for row in zip(rounds, ids, sizes, strict=False) if isinstance(row[2], int) and row[0] != 0]
+    rounds, statuses = (table.get(name, [default] * len(ids)) for name, default in (("round_num", 1), ("status", "ok")))
+    rows = zip(rounds, ids, sizes, statuses, strict=False)
+    shown = [row[:3] for row in rows if isinstance(row[2], int) and row[0] != 0 and row[3] != "absent"]
     if not shown:
         return
     totals = Counter[Any]()
     for number, _, size in shown:
         totals[number] += size
-    of_round, of_client = _from_to(list(totals.values())), _from_to([size for *_, size in shown])
-    who = _counted(len({client_id for _, client_id, _ in shown}), "client")
-    same = ", the same in every round" * (run.choices.get("sampling") == "first" and len(totals) > 1)
-    yield f"{who} took part{same}, with {of_round} examples a round, {of_client} a client."
+    is_same = run.choices.get("sampling") == "first" and len(totals) > 1
+    yield say(
+        "took_part_same" if is_same else "took_part",
+        clients=say("clients", len({client_id for _, client_id, _ in shown})),
+        of_round=_from_to(list(totals.values()), say),
+        of_client=_from_to([size for *_, size in shown], say),
+    )
     epochs, total = run.choices.get("epochs"), next(iter(totals.values()))
     if not isinstance(epochs, int) or epochs < 2 or run.choices.get("algorithm") == "fedsgd":
         return
-    what = "image" if _is_handwriting(run) else "example"
     if len(set(totals.values())) == 1 and total % epochs == 0:
-        yield (
-            f"The {written(total)} examples a round are repetitions of {_counted(total // epochs, what)}: a client "
-            f"reads each of its own {epochs} times, once an epoch, and each time counts."
-        )
+        what = say("images" if _is_handwriting(run) else "examples", total // epochs)
+        yield say("repetitions", epochs, total=total, images=what)
     else:
-        yield (
-            f"These counts have repetitions in them: a client reads each of its own {what}s {epochs} times, once an "
-            "epoch, and each time counts."
-        )
+        yield say("repetitions_vary", epochs, what=say("own_images" if _is_handwriting(run) else "own_examples"))
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{written(count)} {what}{'s' * (count != 1)}"
+def _from_to(counts: Sequence[int], say: Texts) -> str:
+    least, greatest = min(counts), max(counts)
+    return say.number(least) if least == greatest else say("from_to", least=least, greatest=greatest)
 
 
-def _from_to(counts: Sequence[int]) -> str:
-    least, greatest = written(min(counts)), written(max(counts))
-    return least if least == greatest else f"{least} to {greatest}"
-
-
-def _training(run: Run) -> Iterator[str]:
+def _training(run: Run, say: Texts) -> Iterator[str]:
     config = run.choices
-    server = _optimizer(config, "server")
+    server = _optimizer(config, "server", say)
     if config.get("algorithm") == "fedsgd":
-        what = (
-            "In each round every client computes the gradient of the loss over all its examples, at the server's "
-            f"weights. The server makes one step with their average ({server})."
-        )
-        when = "The training metrics are measured at the weights that a round starts from, before its step."
+        yield page.paragraph(say("training_fedsgd", server=server))
+        yield page.paragraph(say("measured_fedsgd"))
     else:
-        what = (
-            f"In each round every client starts from the server's weights and makes {_epochs(config)} "
-            f"of steps on batches of {_said(config, 'batch_size')} ({_optimizer(config, 'client')}). The server "
-            f"averages the clients' updates and makes one step with the average ({server})."
-        )
-        when = (
-            "The training metrics are measured during local training: on each batch before the step that is made on "
-            "it, with the client's own model as it moves. So they are not the new global model's. They begin where the "
-            "last round ended, which makes them late; and each local model comes to fit the very examples that it is "
-            "measured on, which makes them look good where clients train for long."
-        )
-    yield page.paragraph(what)
-    yield page.paragraph(when)
-    yield from map(page.paragraph, _updates(config))
+        epochs, batch = config.get("epochs"), str(config.get("batch_size", say("some")))
+        told = say("epochs", epochs) if isinstance(epochs, int) else say("some_epochs")
+        client = _optimizer(config, "client", say)
+        yield page.paragraph(say("training", epochs=told, batch=batch, client=client, server=server))
+        yield page.paragraph(say("measured"))
+    yield from map(page.paragraph, _updates(config, say))
     if run.promise:
-        yield page.paragraph(
-            f"After the last round, noise on the updates promises each client {run.promise}. That is of the models "
-            "alone, in a deployment whose randomness nobody knows: no metric on this page has noise."
-        )
+        yield page.paragraph(say("promised", promise=say.promise(run.promise)))
     if run.seconds:
-        median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
-        yield page.paragraph(f"A round took {written(median)} ms (median), all of them {written(total)} s.")
+        yield page.paragraph(say("took_time", median=1e3 * statistics.median(run.seconds), total=sum(run.seconds)))
     if _total(run, "communication/bytes_up"):
-        up, down = (amount(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
-        yield page.paragraph(
-            f"In {_rounds_with(run, 'communication/bytes_up')} the clients would have sent {up} and been sent {down}: "
-            "updates as they are encoded, and weights. (A simulation moves none of these bytes.)"
-        )
+        up, down = (say.amount(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
+        yield page.paragraph(say("sent", up=up, down=down, rounds=_rounds_with(run, "communication/bytes_up", say)))
     if _total(run, "network/seconds"):
-        yield page.paragraph(
-            f"On the clients' lines and machines that were assumed, {_rounds_with(run, 'network/seconds')} would have "
-            f"taken {written(_total(run, 'network/seconds'))} s: each as long as its slowest client."
-        )
+        seconds, rounds = _total(run, "network/seconds"), _rounds_with(run, "network/seconds", say)
+        yield page.paragraph(say("simulated_time", seconds=seconds, rounds=rounds))
     left_out = Counter(status for status in run.clients.get("status", ()) if status not in ("ok", "partial", "absent"))
     if left_out:
-        counted = ", ".join(f"{count} {status}" for status, count in left_out.items())
-        yield page.paragraph(f"Clients left out of a round's average: {counted} (clients.csv says which).")
+        counts = ", ".join(f"{say.number(n)} {say.name('status', str(status))}" for status, n in left_out.items())
+        yield page.paragraph(say("left_out", counts=counts))
 
 
 def _total(run: Run, column: str) -> float:
     return float(sum(value for value in run.history.get(column, ()) if math.isfinite(value)))
 
 
-def _rounds_with(run: Run, column: str) -> str:
+def _rounds_with(run: Run, column: str, say: Texts) -> str:
     """Return how many rounds have a value: those before an older version's run was gone on with have none."""
     known = sum(math.isfinite(value) for value in run.history[column])
-    return "all rounds" if known == run.rounds else f"{known} of the {run.rounds} rounds (it is not stored of others)"
+    return say("all_rounds") if known == run.rounds else say("some_rounds", known=known, rounds=run.rounds)
 
 
-def _updates(config: dict[str, Any]) -> Iterator[str]:
+def _updates(config: dict[str, Any], say: Texts) -> Iterator[str]:
     """Yield what became of the updates, if they were not just averaged."""
     if config.get("aggregator", "mean") != "mean":
-        buckets = f" of buckets of {config.get('bucket_size')}" * (config.get("bucket_size", 1) != 1)
-        yield f"In the place of the average there was another rule: {config['aggregator']}{buckets}."
+        rule, size = str(config["aggregator"]), config.get("bucket_size", 1)
+        yield say("another_rule", rule=rule if size == 1 else say("of_buckets", rule=rule, size=str(size)))
     clip, noise = config.get("clip", "none"), config.get("noise_multiplier")
-    if clip != "none" or noise:
-        clipped = "at an adaptive norm" if clip == "none" else f"(clip {clip})"
-        yield f"Updates were clipped {clipped}{f', with noise of {noise} times the clip' * bool(noise)}."
+    if noise:
+        yield say("clipped_adaptive" if clip == "none" else "clipped_noise", clip=str(clip), noise=str(noise))
+    elif clip != "none":
+        yield say("clipped", clip=str(clip))
     if config.get("compress", "none") != "none":
-        yield f"Updates were compressed: {config['compress']}."
+        yield say("compressed", how=str(config["compress"]))
     if config.get("attack", "none") != "none":
-        yield f"Some clients were attackers: {config['attack']}, attackers {_said(config, 'attackers')}."
+        yield say("attacked", attack=str(config["attack"]), who=str(config.get("attackers", say("some"))))
 
 
-def _epochs(config: dict[str, Any]) -> str:
-    epochs = config.get("epochs")
-    return _counted(epochs, "epoch") if isinstance(epochs, int) else "some epochs"
-
-
-def _said(config: dict[str, Any], key: str) -> str:
-    return str(config.get(key, "some"))
-
-
-def _optimizer(config: dict[str, Any], who: str) -> str:
+def _optimizer(config: dict[str, Any], who: str, say: Texts) -> str:
     if config.get(f"{who}_optimizer") is None:
-        return "its optimizer is not stored"
+        return say("no_optimizer")
     parts = [str(config[f"{who}_optimizer"])]
-    for text, key in (("learning rate", f"{who}_lr"), ("momentum", f"{who}_momentum")):
+    for text, key in (("learning_rate", f"{who}_lr"), ("momentum", f"{who}_momentum")):
         if config.get(key):
-            parts.append(f"{text} {config[key]}")
+            parts.append(say(text, value=str(config[key])))  # as it is typed
     return ", ".join(parts)
 
 
-def _round_table(run: Run) -> str:
+def _round_table(run: Run, say: Texts) -> str:
     names = [name for name in run.history if name.startswith((TRAIN, "evaluation/"))]
     names = [name for name in names or run.history if name != "round_num" and not _is_constant_count(run, name)]
     names.sort(key=lambda name: not name.startswith(TRAIN))
-    header = [name.removeprefix(TRAIN).replace("/", " ").replace("_", " ") for name in names]
-    numbers = range(len(run.history["round_num"]))
-    caption = "Metrics of each round (all of them, with all digits: metrics.csv)"
-    if len(numbers) > _MOST_ROWS:
-        step = math.ceil(len(numbers) / _MOST_ROWS)
-        caption += f"; one row in {step} of {len(numbers)}"
-        numbers = [*numbers[:-1:step], numbers[-1]]  # type: ignore[assignment]
+    header = [say.metric(name.removeprefix(TRAIN)) for name in names]
+    count = len(run.history["round_num"])
+    numbers, caption = list(range(count)), say("round_table")
+    if count > _MOST_ROWS:
+        step = math.ceil(count / _MOST_ROWS)
+        caption = say("round_table_part", step=step, rows=count)
+        numbers = [*numbers[:-1:step], numbers[-1]]
     columns = [column(run.history[name]) for name in ("round_num", *names)]
     rows = [["-" if math.isnan(of[i]) else of[i] for of in columns] for i in numbers]
-    return page.table(["round", *header], rows, caption)
+    return page.table(say, [say("round"), *header], rows, caption)
 
 
 def _is_constant_count(run: Run, name: str) -> bool:
@@ -279,33 +270,33 @@ def _is_constant_count(run: Run, name: str) -> bool:
     return name.rpartition("/")[2].startswith("num_") and len({v for v in run.history[name] if not math.isnan(v)}) < 2
 
 
-def _evaluation(run: Run) -> Iterator[str]:
+def _evaluation(run: Run, say: Texts) -> Iterator[str]:
     columns = list(dict.fromkeys(name for metrics in run.evaluation.values() for name in metrics))
-    rows = [[split, *(metrics.get(name) for name in columns)] for split, metrics in run.evaluation.items()]
-    header = ["examples of", *(name.replace("_", " ") for name in columns)]
-    config, who = run.choices, "the same clients"
-    is_as_trained = config.get("evaluate_as_trained", run.config.get("command") == "tutorial")
-    counts = (
-        f"counted {config.get('epochs', 5)} times, once an epoch, as in training" if is_as_trained else "counted once"
-    )
-    if isinstance(config.get("evaluation_clients"), int) and not is_as_trained:
-        who = f"at most {_counted(config['evaluation_clients'], 'client')}"
-    yield page.paragraph(
-        f"The final model on the train examples of {who}, and on examples of theirs that nobody trained on, each "
-        f"{counts}. A gap between the two is overfitting."
-    )
-    yield page.table(header, rows)
+    rows = [
+        [say.name("metric", split), *(metrics.get(name) for name in columns)]
+        for split, metrics in run.evaluation.items()
+    ]
+    config = run.choices
+    most, epochs = config.get("evaluation_clients"), config.get("epochs")
+    if config.get("evaluate_as_trained", run.config.get("command") == "tutorial") and isinstance(epochs, int):
+        yield page.paragraph(say("evaluated_as_trained", epochs))
+    elif isinstance(most, int):
+        yield page.paragraph(say("evaluated_some", clients=say("clients", most)))
+    else:
+        yield page.paragraph(say("evaluated_once"))
+    yield page.table(say, [say("head_examples_of"), *(say.name("metric", name) for name in columns)], rows)
 
 
-def _config(run: Run) -> Iterator[str]:
+def _config(run: Run, say: Texts) -> Iterator[str]:
     versions = run.config.get("versions", {})
     if isinstance(run.config.get("command_line"), str):
-        yield page.paragraph("The command:")
+        yield page.paragraph(say("command"))
         yield page.code(run.config["command_line"])
     elif isinstance(run.config.get("choices"), dict):
-        yield page.paragraph("The command, in the run's folder:")
-        yield page.code("fedsim-np train --config config.json --out again")
+        yield page.paragraph(say("command_in_folder"))
+        yield page.code("fedsim-np train --config config.json --out " + say("another_folder"))
     if isinstance(versions, dict) and versions:
-        yield page.table(["with", "version"], [[name, str(version)] for name, version in versions.items()])
-    yield page.paragraph("The whole configuration, config.json:")
+        rows = [[name, str(version)] for name, version in versions.items()]
+        yield page.table(say, [say("head_with"), say("head_version")], rows)
+    yield page.paragraph(say("whole_configuration"))
     yield page.code(json.dumps(run.config, indent=2, ensure_ascii=False))

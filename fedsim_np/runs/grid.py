@@ -129,9 +129,9 @@ class Grid:
         return tuple(key for key in self.keys if len({shown(run.varied.get(key)) for run in self.runs}) > 1)
 
     def label(self, run: Planned) -> str:
-        """Return what sets a run apart, but for its seed: the text of a legend."""
+        """Return what sets a run apart, but for its seed: the text of a legend, empty if that is nothing."""
         keys = [key for key in self.varying if key in run.varied]
-        return ", ".join(f"{key}={shown(run.varied[key])}" for key in keys) or "all runs"
+        return ", ".join(f"{key}={shown(run.varied[key])}" for key in keys)
 
 
 def _key(key: object) -> str:

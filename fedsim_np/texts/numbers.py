@@ -9,35 +9,26 @@ from fedsim_np.files import unit_of_bytes
 _WRITTEN_OUT = 1e15  # beyond it there are powers of ten
 
 
-def written(value: float) -> str:
+def written(value: float, lang: str = "en") -> str:
     """Return a number as text: a count (an int) whole, a measure (a float) with four significant digits.
+
+    Decimals have a point in both languages. Thousands have a comma in English, and in Spanish, from five digits on, a
+    narrow space: a comma would be read as that of decimals.
 
     Examples
     --------
     >>> [written(value) for value in (5080, 0.5, 2.3025851, 1016.4, 0.00001234, 0.0, 1e20, float("nan"))]
     ['5,080', '0.5000', '2.303', '1,016', '1.234e-05', '0', '1.000e+20', '-']
     """
-    if isinstance(value, int):
-        return f"{value:,}"
     if math.isnan(value):
         return "-"
-    if value == 0 or 999.95 <= abs(value) < _WRITTEN_OUT:
-        return f"{value:,.0f}"
+    if isinstance(value, int) or value == 0 or 999.95 <= abs(value) < _WRITTEN_OUT:
+        text = f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
+        return text if lang == "en" else text.replace(",", "\u202f" if abs(value) >= 9999.5 else "")
     return f"{value:#.4g}"
 
 
-def percent(share: float) -> str:
-    """Return a share as a percentage.
-
-    Examples
-    --------
-    >>> percent(0.875), percent(1.0), percent(0.0)
-    ('87.50%', '100.0%', '0%')
-    """
-    return f"{written(100.0 * share)}%"
-
-
-def amount(count: float) -> str:
+def amount(count: float, lang: str = "en") -> str:
     """Return a number of bytes with its unit, powers of 1,000.
 
     Examples
@@ -46,7 +37,7 @@ def amount(count: float) -> str:
     ('768 bytes', '6.280 MB')
     """
     unit, size = unit_of_bytes(count)
-    return f"{written(round(count) if size == 1 else count / size)} {unit}"
+    return f"{written(round(count) if size == 1 else count / size, lang)} {unit}"
 
 
 def column(values: list[float]) -> list[int | float]:
