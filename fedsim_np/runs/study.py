@@ -44,11 +44,6 @@ class Measure(NamedTuple):
     leaves: tuple[str, ...]
     sign: int
 
-    @property
-    def words(self) -> str:
-        """The name, to be read."""
-        return self.name.replace("_", " ")
-
     def reported(self, log: Iterable[Mapping[str, str]], group: str) -> list[tuple[int, float]]:
         """Return (round, value) where a log has one, NaN as well."""
         paths = [f"{group}/{leaf}" for leaf in self.leaves]

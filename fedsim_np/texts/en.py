@@ -259,8 +259,8 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "last_evaluation": "Evaluation of the final model",
     # The page of a study
     "study_title": "Federated learning: the study {name}",
-    "study_lead": "{runs} runs: {settings} settings, {seeds} of each",
-    "study_lead_done": "; {done} of the runs are done.",
+    "study_lead": "Runs: {runs}. Settings: {settings}, {seeds} each",
+    "study_lead_done": "; runs that are done: {done}.",
     "seeds": ("one seed", "{n} seeds"),
     "heading_varied": "What varied",
     "heading_best": "Which was best",
