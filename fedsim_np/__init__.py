@@ -12,8 +12,8 @@ that the tutorial prints.
       LearningProcessOutput(state, metrics) -> loggers                              fed.program
 
 What goes through a round are trees of arrays (`trees`). Imports go one way: `datasets`, then `learning`, then
-`program`, then what is known exactly (`analysis`), figures (`plots`), runs as data (`runs`), pages (`report`) and the
-command line (`cli`). What noise promises is computed apart (`privacy`).
+`program`, then what is known exactly (`analysis`), figures (`plots`), labs (`labs`), runs as data (`runs`), pages
+(`report`) and the command line (`cli`). What noise promises is computed apart (`privacy`).
 
 Examples
 --------

@@ -1,0 +1,383 @@
+"""Kinds of answers: what an exercise asks for, the forms that are taken for it, and when two are the same.
+
+Every kind reads an answer into a value of its own (`Kind.read`); one that it cannot read is told what was asked for.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import math
+import numbers
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsim_np.errors import shown
+from fedsim_np.labs.languages import Text
+
+Array = npt.NDArray[np.float64]
+
+_YES = {"yes", "y", "true", "t", "1", "sí", "si", "s", "verdadero", "cierto", "v"}
+_NO = {"no", "n", "false", "f", "0", "falso"}
+
+
+class UnreadableError(Exception):
+    """An answer that is not of the kind that was asked for; its one argument is the `Text` that says why."""
+
+    def __init__(self, why: Text) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class UnansweredError(Exception):
+    """An answer that nobody has given yet."""
+
+
+def is_open(answer: Any) -> bool:
+    """Return whether an answer is still to be given: ``...``, None, or an empty text."""
+    return answer is None or answer is ... or (isinstance(answer, str) and answer.strip(" .") == "")
+
+
+class Kind(abc.ABC):
+    """A kind of answer."""
+
+    @property
+    @abc.abstractmethod
+    def asks(self) -> Text:
+        """Return what is asked for, as a noun."""
+
+    @property
+    @abc.abstractmethod
+    def sample(self) -> str:
+        """Return an answer of this kind, as code."""
+
+    @abc.abstractmethod
+    def read(self, answer: Any, lang: str) -> Any:
+        """Return the value of an answer, or raise UnreadableError or UnansweredError."""
+
+    @abc.abstractmethod
+    def same(self, value: Any, other: Any) -> bool:
+        """Return whether two values that were read are the same answer."""
+
+    def shown(self, value: Any) -> str:
+        """Return a value as a text."""
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A number; also as a text ("1/4", "25 %", "0,25"), a NumPy scalar, or an array of one.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        The answer is right within ``rtol |right| + atol``; without both it is a whole number.
+    """
+
+    rtol: float = 0.01
+    atol: float = 0.0
+
+    @property
+    def asks(self) -> Text:
+        """Return what is asked for."""
+        if not self.rtol and not self.atol:
+            return Text("a whole number", "un número entero")
+        within = _within(self.rtol, self.atol)
+        return Text(f"a number ({within.en})", f"un número ({within.es})")
+
+    @property
+    def sample(self) -> str:
+        """Return an answer of this kind."""
+        return "0.25" if self.rtol or self.atol else "3"
+
+    def read(self, answer: Any, lang: str) -> float:
+        """Return the number.
+
+        Examples
+        --------
+        >>> [Number().read(answer, "en") for answer in (0.25, "1/4", "25 %", "0,25", np.float32([[0.25]]), "1,000")]
+        [0.25, 0.25, 0.25, 0.25, 0.25, 1000.0]
+        """
+        found = _numbers(answer, lang)
+        if len(found) != 1:
+            raise UnreadableError(Text(f"These are {len(found)} numbers.", f"Son {len(found)} números."))
+        return float(found[0])
+
+    def same(self, value: float, other: float) -> bool:
+        """Return whether `value` is near `other`."""
+        return abs(value - other) <= self.rtol * abs(other) + self.atol + 1e-12
+
+    def shown(self, value: float) -> str:
+        """Return a number as a text."""
+        return f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Numbers(Kind):
+    """Some numbers, in order: a list, a tuple, or an array of any shape.
+
+    Attributes
+    ----------
+    count : int
+    rtol, atol : float
+        As for `Number`, each of them.
+    """
+
+    count: int
+    rtol: float = 0.01
+    atol: float = 0.0
+
+    @property
+    def asks(self) -> Text:
+        """Return what is asked for."""
+        within = _within(self.rtol, self.atol)
+        return Text(f"{self.count} numbers in order ({within.en})", f"{self.count} números en orden ({within.es})")
+
+    @property
+    def sample(self) -> str:
+        """Return an answer of this kind."""
+        return str([0.25] * self.count)
+
+    def read(self, answer: Any, lang: str) -> Array:
+        """Return the numbers, flat."""
+        found = _numbers(answer, lang)
+        if len(found) != self.count:
+            got = len(found)
+            raise UnreadableError(Text(f"{got} were given.", f"Se {'ha dado' if got == 1 else 'han dado'} {got}."))
+        return found
+
+    def same(self, value: Array, other: Array) -> bool:
+        """Return whether all of `value` are near those of `other`."""
+        return bool(np.all(np.abs(value - other) <= self.rtol * np.abs(other) + self.atol + 1e-12))
+
+    def shown(self, value: Array) -> str:
+        """Return numbers as a text."""
+        return _listed(value)
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of the letters of a question.
+
+    Attributes
+    ----------
+    letters : str
+        Such as "ABC".
+    """
+
+    letters: str
+
+    @property
+    def asks(self) -> Text:
+        """Return what is asked for."""
+        *first, last = list(self.letters)
+        return Text(f"a letter: {', '.join(first)} or {last}", f"una letra: {', '.join(first)} o {last}")
+
+    @property
+    def sample(self) -> str:
+        """Return an answer of this kind."""
+        return f'"{self.letters[0]}"'
+
+    def read(self, answer: Any, lang: str) -> str:
+        """Return the letter as a capital.
+
+        Examples
+        --------
+        >>> [Choice("AB").read(answer, "en") for answer in ("b", " B ", "b)", ["B"])]
+        ['B', 'B', 'B', 'B']
+        """
+        if isinstance(answer, list | tuple) and len(answer) == 1:
+            answer = answer[0]
+        letter = answer.strip(" ().\"'").upper() if isinstance(answer, str) else ""
+        if len(letter) != 1 or letter not in self.letters:
+            raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
+        return letter
+
+    def same(self, value: str, other: str) -> bool:
+        """Return whether two letters are the same."""
+        return value == other
+
+
+@dataclass(frozen=True)
+class YesNo(Kind):
+    """Yes or no, in either language, or True or False."""
+
+    @property
+    def asks(self) -> Text:
+        """Return what is asked for."""
+        return Text("yes or no", "sí o no")
+
+    @property
+    def sample(self) -> str:
+        """Return an answer of this kind."""
+        return '"yes"'
+
+    def read(self, answer: Any, lang: str) -> bool:
+        """Return True for yes.
+
+        Examples
+        --------
+        >>> [YesNo().read(answer, "es") for answer in ("Sí", "si", np.True_, "no", 0)]
+        [True, True, True, False, False]
+        """
+        word = str(answer).strip(" .!¡").lower()
+        if not isinstance(answer, str | bool | np.bool_ | numbers.Integral) or word not in _YES | _NO:
+            raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
+        return word in _YES
+
+    def same(self, value: bool, other: bool) -> bool:
+        """Return whether both are yes, or both no."""
+        return value is other
+
+    def shown(self, value: bool) -> str:
+        """Return yes or no in no language."""
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Function(Kind):
+    """A function, known by what it returns.
+
+    Attributes
+    ----------
+    signature : str
+        How it is called, such as "mean(values, weights)".
+    inputs : tuple of tuples
+        The arguments with which it is called.
+    rtol, atol : float
+        As for `Number`, of each number that it returns.
+    """
+
+    signature: str
+    inputs: tuple[tuple[Any, ...], ...]
+    rtol: float = 1e-3
+    atol: float = 1e-6
+
+    @property
+    def asks(self) -> Text:
+        """Return what is asked for."""
+        return Text(f"a function, {self.signature}", f"una función, {self.signature}")
+
+    @property
+    def sample(self) -> str:
+        """Return an answer of this kind."""
+        return self.signature.partition("(")[0]
+
+    def read(self, answer: Any, lang: str) -> tuple[Array, ...]:
+        """Return the numbers that the function returns, for each of the inputs.
+
+        Examples
+        --------
+        >>> Function("f(x)", ((1.0,), (2.0,))).read(lambda x: [x, x * x], "en")
+        (array([1., 1.]), array([2., 4.]))
+        """
+        if not callable(answer):
+            raise UnreadableError(
+                Text(
+                    f"Got {shown(answer)}. Give the function itself, without calling it.",
+                    f"Se ha dado {shown(answer)}. Pase la función misma, sin llamarla.",
+                )
+            )
+        returned = [self._call(answer, arguments) for arguments in self.inputs]
+        if all(is_open(value) for value in returned):
+            raise UnansweredError
+        found = []
+        for value, arguments in zip(returned, self.inputs, strict=True):
+            try:
+                found.append(_numbers(value, lang))
+            except UnreadableError:
+                call = self.call(arguments)
+                raise UnreadableError(
+                    Text(
+                        f"{call} returned {shown(value)}, where numbers are needed.",
+                        f"{call} ha devuelto {shown(value)}, y hacen falta números.",
+                    )
+                ) from None
+        return tuple(found)
+
+    def _call(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        try:
+            with np.errstate(all="ignore"):
+                return function(*copy.deepcopy(arguments))
+        except Exception as error:
+            said, call = f"{type(error).__name__}: {error}", self.call(arguments)
+            raise UnreadableError(Text(f"{call} raised {said}.", f"{call} ha fallado con {said}.")) from error
+
+    def call(self, arguments: Sequence[Any]) -> str:
+        """Return a call as it is written."""
+        return f"{self.sample}({', '.join(shown(argument) for argument in arguments)})"
+
+    def same(self, value: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
+        """Return whether two functions returned the same for all inputs."""
+        return self.differs_at(value, other) is None
+
+    def differs_at(self, value: tuple[Array, ...], other: tuple[Array, ...]) -> int | None:
+        """Return the first input for which two functions returned other numbers, or None."""
+        for i, (a, b) in enumerate(zip(value, other, strict=True)):
+            if a.shape != b.shape or not np.all(np.abs(a - b) <= self.rtol * np.abs(b) + self.atol):
+                return i
+        return None
+
+    def shown(self, value: tuple[Array, ...]) -> str:
+        """Return what was returned for the first input."""
+        return _listed(value[0])
+
+
+def _within(rtol: float, atol: float) -> Text:
+    parts = [f"{100 * rtol:.3g} %"] * (rtol > 0) + [f"{atol:.3g}"] * (atol > 0)
+    return Text(
+        f"right within {' and '.join(parts)}", f"con un margen del {' más '.join(parts)}".replace("del 0", "de 0")
+    )
+
+
+def _listed(values: Array) -> str:
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
+def _numbers(answer: Any, lang: str) -> Array:
+    """Return the finite numbers of an answer, in one row."""
+    found = np.array(list(_flat(answer, lang)), np.float64)
+    if not np.isfinite(found).all():
+        raise UnreadableError(
+            Text(f"{shown(answer)} is not finite.", f"{shown(answer)} no es finito."),
+        )
+    return found
+
+
+def _flat(answer: Any, lang: str) -> Any:
+    if isinstance(answer, list | tuple) or (isinstance(answer, np.ndarray) and answer.ndim):
+        for part in answer:
+            yield from _flat(part, lang)
+        return
+    if isinstance(answer, np.ndarray):
+        answer = answer.item()
+    if isinstance(answer, str):
+        yield _number_of(answer, lang)
+    elif isinstance(answer, numbers.Real) and not isinstance(answer, bool | np.bool_):
+        try:
+            yield float(answer)
+        except OverflowError:
+            yield math.inf
+    elif isinstance(answer, np.number) and not isinstance(answer, np.complexfloating):
+        yield float(answer)
+    else:
+        raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
+
+
+def _number_of(text: str, lang: str) -> float:
+    plain, share = re.subn(r"\s*%$", "", text.strip())
+    plain = plain.replace(" ", "")
+    if lang == "en" and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", plain):
+        plain = plain.replace(",", "")
+    try:
+        number = float(Fraction(plain.replace(",", ".")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UnreadableError(Text(f"Got {text!r}.", f"Se ha dado {text!r}.")) from None
+    return number / 100 if share else number
