@@ -100,9 +100,13 @@ class ClientsTable(Table):
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
     """Return rows as lines of CSV; NumPy's numbers are written as Python's."""
+    return plain_csv_lines([cell.item() if isinstance(cell, np.generic) else cell for cell in row] for row in rows)
+
+
+def plain_csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows of Python's own numbers and texts as lines of CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([cell.item() if isinstance(cell, np.generic) else cell for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
