@@ -132,7 +132,8 @@ def cell_of(text: str) -> str:
     >>> cell_of("=1+1"), text_of(cell_of("=1+1")), cell_of("f0000_14")
     ("'=1+1", '=1+1', 'f0000_14')
     """
-    return f"'{text}" if re.match(_FORMULA, text) else text
+    is_formula = not text[:1].isalnum() and re.match(_FORMULA, text)
+    return f"'{text}" if is_formula else text
 
 
 def text_of(cell: str) -> str:

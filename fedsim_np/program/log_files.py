@@ -39,6 +39,8 @@ def _plain(value: Any) -> Any:
 
 def _clean(text: str) -> str:
     """Return a text as one line of UTF-8, and not too long for a reader of CSV files."""
+    if text.isascii() and text.isprintable() and len(text) <= 10_000:
+        return text  # nearly all are
     return " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()[:10_000]
 
 
@@ -327,7 +329,10 @@ def _list(column: Any) -> list[Any]:
     """Return a column as Python's own numbers and texts."""
     if isinstance(column, np.ndarray):
         return list(column.tolist())
-    return list(column) if set(map(type, column)) <= {int, float} else [_plain(value) for value in column]
+    kinds = set(map(type, column))
+    if kinds == {str}:
+        return [_clean(text) for text in column]
+    return list(column) if kinds <= {int, float} else [_plain(value) for value in column]
 
 
 class JSONLinesLogger(_MetricsLogger):
