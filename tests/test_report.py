@@ -12,10 +12,11 @@ import pytest
 from conftest import digits
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.report import read_pictures, read_run
+from fedsim_np.report import Picture, read_pictures, read_run, save_pictures
 from fedsim_np.tables import cell_of, text_of
 
 
@@ -481,3 +482,18 @@ def test_formulas_in_ids_stay_texts_and_come_back(folder):
 
 
 DIGIT_IDS = digits([4] * 5).client_ids
+
+
+def test_of_a_run_that_is_extended_nothing_tells_of_fewer_rounds(tmp_path):
+    run = tmp_path / "run"
+    assert main(["tutorial", "--rounds", "1", "--clients", "2", "--no-figures", "--out", str(run)]) == 0
+    stored = read_run(run)
+    assert stored.history["round_num"] == [1]
+    assert isinstance(stored.history["round_num"][0], int)
+    assert stored.config["command_line"] == "fedsim-np tutorial --clients 2 --rounds 1"
+    figure = Picture.of(Figure(), "learning_curves", "rounds", "a picture", "of one round")
+    save_pictures(run, [figure])
+    assert main(["train", "--out", str(run), "--resume", "--rounds", "2"]) == 0
+    assert not list(run.glob("figures/*"))
+    assert not (run / "report.html").exists()
+    assert "command_line" not in read_run(run).config

@@ -116,7 +116,8 @@ def _data(run: Run) -> Iterator[str]:
             if isinstance(about, dict):
                 sha = str(about.get("sha256", ""))[:12]
                 rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
-        yield page.table(["split", "file", "clients", "SHA-256"], rows)
+        if rows:  # what is drawn from a seed has no files
+            yield page.table(["split", "file", "clients", "SHA-256"], rows)
     yield from map(page.paragraph, _cohorts(run))
 
 
