@@ -29,7 +29,7 @@ from fedsim_np.plots.style import LINE, SMALL, dress, fill_band, fold, letters_i
 
 _ROUND = "round_num"
 _BYTES = "communication/bytes_up", "communication/bytes_down"
-_HANDLE = 7  # letters as wide as a line's look in the legend
+_HANDLE = 9  # letters as wide as a line's look in the legend, and what is around it
 _COSTS = {
     _ROUND: "round",
     "communication/bytes_up": "bytes that clients have sent",
@@ -174,7 +174,7 @@ class _Legend(NamedTuple):
             means = f"means of {next(iter(counts.values()))} runs" if are_alike else "means"
             caption = f"{means}; bands: {shown} of the runs"
             caption = fold(caption, width, SMALL)
-        room = letters_in(width, SMALL)
+        room = letters_in(width, SMALL) - 2  # at the edges
         texts = {}
         for text, count in counts.items():
             of = f" ({count} runs)" if count > 1 and not are_alike else ""

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from fedsim_np.errors import argument_error, check_bool, check_type, data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list
-from fedsim_np.plots.style import GREY, LABEL, PIXELS, SMALL, dress, literal, shortened
+from fedsim_np.plots.style import GREY, LABEL, PIXELS, SMALL, dress, fold, inches, literal, shortened
 
 _MOST_LETTERS = 40  # of a name
 _MOST_NUMBERS = 12  # columns up to which cells have their numbers in them
@@ -89,7 +89,7 @@ def heat_map(
     if finite.any():
         bar = whole(axes).colorbar(picture, ax=axes)
         bar.ax.tick_params(labelsize=SMALL)
-        bar.set_label(literal(label), fontsize=LABEL)
+        bar.set_label(fold(literal(label), inches(axes)[1], LABEL), fontsize=LABEL)
     if shape[1] <= _MOST_NUMBERS:
         for row, column in np.ndindex(shape):
             text, colour = "not finite", GREY
