@@ -1,6 +1,6 @@
 """Attacks against robust rules, where clients are alike and where they differ: test accuracies.
 
-usage: bench_attacks.py [--rounds N] [--json FILE] [--figure FILE] [--quick]
+usage: bench_attacks.py [--rounds N] [--json FILE] [--quick]; figures.py draws what is stored
 
 Images of simulated writers are pooled and dealt out to 25 clients: evenly ("iid"), by a Dirichlet distribution of
 labels of alpha 0.3 ("dirichlet"), or two labels each ("shards"). All take part in every round, one epoch in batches of
@@ -11,8 +11,8 @@ Each figure is the mean of two seeds (of the partition, who attacks, the order o
 
 import argparse
 import functools
+import textwrap
 import time
-from pathlib import Path
 
 import common
 import numpy as np
@@ -37,6 +37,11 @@ HETEROGENEITY = {
     "iid": partition.iid,
     "dirichlet": functools.partial(partition.dirichlet, alpha=0.3),
     "shards": partition.shards,
+}
+TITLES = {
+    "iid": "Clients that are alike (iid)",
+    "dirichlet": "Clients that differ in their labels (Dirichlet, alpha 0.3)",
+    "shards": "Clients of two labels each (shards)",
 }
 
 
@@ -100,24 +105,31 @@ def table(rounds, writers, seeds, kinds):
     return found
 
 
-def draw(found, path):
-    """Draw the table: a panel for each kind of heterogeneity, an attack a row, a rule a column."""
+def draw(found):
+    """Return a figure of the table: a panel for each kind of heterogeneity, an attack a row, a rule a column."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    from fedsim_np.plots.style import LABEL, SMALL, TITLE
+
+    figure = Figure(figsize=(8.0, 2.6 * len(found) + 1.4), layout="constrained")
+    panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (kind, of_attacks) in zip(panels, found.items(), strict=True):
         values = np.array([list(of_rules.values()) for of_rules in of_attacks.values()])
-        shown = panel.imshow(values, vmin=0, vmax=1, cmap="cividis")
+        panel.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            colour = "black" if value > 0.6 else "white"
-            panel.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
-        names = list(next(iter(of_attacks.values())))
-        panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-        panel.set_yticks(range(len(of_attacks)), list(of_attacks), fontsize=8)
-        panel.set_title(kind)
-    figure.colorbar(shown, ax=panels, label="test accuracy (numbers: %)")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+            colour = "black" if value > 0.45 else "white"  # whichever stands out more
+            text = f"{100 * value:.0f}"
+            panel.text(column, row, text, ha="center", va="center_baseline", color=colour, fontsize=LABEL)
+        names = [textwrap.fill(name, 9) for name in next(iter(of_attacks.values()))]
+        panel.set_xticks(range(len(names)), names, fontsize=SMALL)
+        panel.set_yticks(range(len(of_attacks)), list(of_attacks), fontsize=SMALL)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        panel.set_title(f"{TITLES[kind]}: test accuracy, %", fontsize=TITLE)
+        panel.set_ylabel("attack", fontsize=LABEL)
+    panels[0].tick_params(labeltop=True)
+    panels[-1].set_xlabel("rule", fontsize=LABEL)
+    return figure
 
 
 def main():
@@ -125,7 +137,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--json", help="where to store the result")
-    parser.add_argument("--figure", type=Path, help="where to draw the figure")
     parser.add_argument("--quick", action="store_true", help="a round, on shards alone, to see that it runs")
     arguments = parser.parse_args()
     rounds, writers, seeds, kinds = arguments.rounds, 100, SEEDS, list(HETEROGENEITY)
@@ -143,8 +154,6 @@ def main():
         "seconds": round(time.perf_counter() - started),
     }
     common.store(result | common.origin(), arguments.json)
-    if arguments.figure:
-        draw(found, arguments.figure)
 
 
 if __name__ == "__main__":

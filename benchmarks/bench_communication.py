@@ -1,6 +1,6 @@
 """The price of a message: accuracy against the bytes that clients send, and against simulated time.
 
-usage: bench_communication.py [--rounds N] [--json FILE] [--figures FOLDER] [--quick]
+usage: bench_communication.py [--rounds N] [--json FILE] [--quick]; figures.py draws what is stored
 
 Softmax regression on 200 simulated writers, ten a round, five epochs in batches of 20, SGD at 0.02; the judge are other
 images of all of them, once a round. Clients are on slow lines: 1 Mbit/s up and 8 down in the median, 2,000 examples a
@@ -10,7 +10,6 @@ and a buffer of ten, so that as many updates make a step as in a round. Means ov
 
 import argparse
 import time
-from pathlib import Path
 
 import common
 import numpy as np
@@ -111,12 +110,56 @@ def summary(runs):
     return row
 
 
+def curves(runs):
+    """Return what a curve needs, from round 1 on: each seed's accuracy, and the means over seeds of what it cost."""
+
+    def rounds(column):
+        return np.array([run[column][1:] for run in runs])  # before it is the evaluation of the first model
+
+    costs = {column: rounds(column).mean(axis=0).tolist() for column in (BYTES, SECONDS)}
+    return {
+        "accuracy": rounds(ACCURACY).round(4).tolist(),
+        "bytes up": [round(value) for value in costs[BYTES]],
+        "simulated seconds": [round(value, 4) for value in costs[SECONDS]],
+    }
+
+
+def histories_of(stored):
+    """Return the histories, one a seed, that stored curves were made of."""
+    accuracies = np.array(stored["accuracy"])
+    costs = {BYTES: stored["bytes up"], SECONDS: stored["simulated seconds"]}
+    rounds = range(1, accuracies.shape[1] + 1)
+    return [{"round_num": rounds, ACCURACY: accuracy, **costs} for accuracy in accuracies]
+
+
+def figures(result):
+    """Return the figures of a result by their names."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    found = {name: histories_of(stored) for name, stored in result["curves"].items()}
+    synchronous = {f"updates as {name}": found[name] for name in COMPRESSORS}
+    waiting = {f"rounds that wait, {name}": found[name] for name in ("float32", "3 bits")}
+    waiting |= {"FedBuff, float32": found["FedBuff"], "FedBuff, 3 bits": found["FedBuff, 3 bits"]}
+    drawn = {}
+    for name, over, runs in (("bytes", BYTES, synchronous), ("simulated_time", SECONDS, waiting)):
+        figure = Figure(figsize=(8.0, 4.8), layout="constrained")
+        fed.plots.learning_curves(runs, [ACCURACY], over=over, figure=figure)
+        figure.axes[0].set_xscale("log", nonpositive="mask")
+        figure.axes[0].set_ylim(0.5, 0.95)
+        if over == BYTES:
+            figure.axes[0].xaxis.set_major_formatter(EngFormatter(unit="B"))
+        else:
+            figure.axes[0].xaxis.set_major_formatter("{x:g}")
+        drawn[f"accuracy_over_{name}"] = figure
+    return drawn
+
+
 def main():
-    """Measure, print, store, draw."""
+    """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--json", help="where to store the result")
-    parser.add_argument("--figures", type=Path, help="folder for the figures")
     parser.add_argument("--quick", action="store_true", help="two rounds of thirty writers, to see that it runs")
     arguments = parser.parse_args()
     rounds, writers, seeds = (2, 30, SEEDS[:1]) if arguments.quick else (arguments.rounds, 200, SEEDS)
@@ -129,18 +172,10 @@ def main():
         "rounds": rounds,
         "seeds": seeds,
         "runs": {name: summary(runs) for name, runs in found.items()},
+        "curves": {name: curves(runs) for name, runs in found.items()},
         "seconds": round(time.perf_counter() - started),
     }
     common.store(result | common.origin(), arguments.json)
-    if arguments.figures:
-        synchronous = {name: runs for name, runs in found.items() if name in COMPRESSORS}
-        waiting = {name: found[name] for name in ("float32", "3 bits", "FedBuff", "FedBuff, 3 bits")}
-        for name, over, runs in (("bytes", BYTES, synchronous), ("simulated_time", SECONDS, waiting)):
-            figure = fed.plots.learning_curves(runs, [ACCURACY], over=over)
-            figure.set_size_inches(7, 5)
-            figure.axes[0].set_xscale("log", nonpositive="mask")
-            figure.axes[0].set_ylim(0.5, 0.95)
-            figure.savefig(arguments.figures / f"accuracy_over_{name}.png", dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Time and memory against the size of the cohort, of the population, and the number of workers.
 
-usage: bench_scale.py [--json FILE] [--plot FILE] [--quick | --draw-from FILE]
+usage: bench_scale.py [--json FILE] [--quick]; figures.py draws what is stored
 
 Every measurement of memory is a process of its own, which reports its peak. Cohorts come from HDF5 (written first) or
-are drawn by simulated writers; each is trained for the stated epochs, batches of 20, by `engine="auto"`. With
---draw-from nothing is measured: --plot is made of a stored result.
+are drawn by simulated writers; each is trained for the stated epochs, batches of 20, by `engine="auto"`.
 """
 
 import argparse
@@ -76,8 +75,8 @@ def workers(cohort_size, counts, repeats):
     return {"ms": medians, "two workers against one": round(medians["1"] / medians["2"], 2)}
 
 
-def plot(result, path):
-    """Draw seconds and memory against the sizes of cohort and population, all of it on logarithmic axes."""
+def draw(result):
+    """Return a figure of seconds and memory against the sizes of cohort and population, on logarithmic axes."""
     from matplotlib.figure import Figure
 
     from fedsim_np.plots.style import GREY, SMALL, dress, line_style
@@ -108,7 +107,7 @@ def plot(result, path):
     for above, below in zip(figure.axes[:2], figure.axes[2:], strict=True):  # where there is room
         below.legend(*above.get_legend_handles_labels(), fontsize=SMALL, framealpha=0.9, loc="lower right")
     figure.axes[1].set_ylim(10, None)  # Python, NumPy and h5py are in it, about 70 MB before the first client
-    figure.savefig(path, dpi=200, metadata={"Software": None})
+    return figure
 
 
 COHORT = "cohort, from HDF5, 5 epochs"
@@ -122,13 +121,8 @@ def main():
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="where to store the result")
-    parser.add_argument("--plot", help="where to store the picture")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--draw-from", type=Path, metavar="FILE", help="a stored result to draw, and nothing else")
     arguments = parser.parse_args()
-    if arguments.draw_from:
-        plot(json.loads(arguments.draw_from.read_text(encoding="utf-8")), arguments.plot)
-        return
     quick = arguments.quick
     sizes = [10, 30] if quick else [10, 30, 100, 300, 1000, 3383]
     populations, cohort = ([100, 10_000], 20) if quick else ([10**3, 3383, 10**4, 10**5, 10**6], 1000)
@@ -149,8 +143,6 @@ def main():
         for k, rows in result[COHORT].items()
     }
     common.store(result | common.origin(), arguments.json)
-    if arguments.plot:
-        plot(result, arguments.plot)
 
 
 if __name__ == "__main__":

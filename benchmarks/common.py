@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -82,8 +83,10 @@ def origin():
 
 
 def store(result, path):
-    """Print a result, and store it if there is a path."""
-    text = json.dumps(result, indent=2)
+    """Print a result, and store it if there is a path; a list of numbers is a line."""
+    text = re.sub(
+        r"\[[-+.\deE,\s]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", json.dumps(result, indent=2)
+    )
     print(text)
     if path:
         Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")

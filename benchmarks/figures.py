@@ -2,14 +2,20 @@
 
 usage: figures.py [--out FOLDER] [--quick]
 
-They are drawn by `fed.plots` from the sample and from short runs on it, and are the same every time: no times are in
-them, and all seeds are fixed. With --quick they go to a temporary folder after shorter runs, to see that it works.
+They are drawn from the sample, from short runs on it, and from what the benchmarks have stored in `results`, mostly by
+`fed.plots`, and are the same every time: all seeds are fixed. With --quick they go to a temporary folder after shorter
+runs, to see that it works.
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
+import bench_attacks
+import bench_communication
+import bench_scale
+import common
 import numpy as np
 
 import fedsim_np as fed
@@ -96,6 +102,11 @@ def client_drift(train):
     return fed.plots.client_drift(updates, [w0 - w for w0, w in zip(old, new, strict=True)], client_ids)
 
 
+def stored(name):
+    """Return a stored result."""
+    return json.loads((common.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def main():
     """Draw and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,6 +121,9 @@ def main():
         "label_distribution": fed.plots.label_distribution(fed.datasets.describe(train)),
         "learning_curves": learning_curves(2 if arguments.quick else 10, train, test),
         "client_drift": client_drift(train),
+        "scale": bench_scale.draw(stored("scale")),
+        "attacks": bench_attacks.draw(stored("attacks")["accuracy"]),
+        **bench_communication.figures(stored("communication")),
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if arguments.quick else arguments.out

@@ -100,9 +100,13 @@ class ClientsTable(Table):
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
     """Return rows as lines of CSV; NumPy's numbers are written as Python's."""
+    return plain_csv_lines([cell.item() if isinstance(cell, np.generic) else cell for cell in row] for row in rows)
+
+
+def plain_csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows of Python's own numbers and texts as lines of CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([cell.item() if isinstance(cell, np.generic) else cell for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -128,7 +132,8 @@ def cell_of(text: str) -> str:
     >>> cell_of("=1+1"), text_of(cell_of("=1+1")), cell_of("f0000_14")
     ("'=1+1", '=1+1', 'f0000_14')
     """
-    return f"'{text}" if re.match(_FORMULA, text) else text
+    is_formula = not text[:1].isalnum() and re.match(_FORMULA, text)
+    return f"'{text}" if is_formula else text
 
 
 def text_of(cell: str) -> str:

@@ -120,6 +120,18 @@ def test_a_line_that_moves():
     assert third == "round 3 of 3  loss 1.0000".ljust(len(second)) + "\n"
 
 
+def test_a_line_that_is_too_long_still_says_how_long_is_left(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+    logger = fed.program.ConsoleLogger(12, progress.MovingLine(stream), clock=iter([0.0, 2.0, 4.0]).__next__)
+    metrics = {"sparse_categorical_accuracy": 0.5, "loss": 2.5}
+    for round_num in (1, 12):
+        logger.release({"client_work": {"train": metrics}, "evaluation": metrics}, round_num)
+    first, last = stream.getvalue().split("\r")[1:]
+    assert first == "round  1 of 12  accuracy 0.5000  evaluation accuracy 0.5000  0:00:22 left"
+    assert last.rstrip() == "round 12 of 12  accuracy 0.5000  loss 2.5000  evaluation accuracy 0.5000"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="terminals are POSIX's here")
 def test_on_a_terminal(folder):
     import pty
@@ -180,6 +192,8 @@ def test_completion(folder, capsys):
     assert completed("train", "--algorithm", "scaf") == ["scaffold"]
     assert completed("train", "--out", "x", "--client-l") == ["--client-lr"]
     assert completed("train", "--client-l") == ["--client-lr"]
+    assert completed("train", "--set", "client_l") == ["client_lr="]
+    assert completed("data", "partition", "--scheme", "di") == ["dirichlet"]
     assert completed("data", "synth") == ["synthesize"]
     assert completed("data", "synthesize", "--cl") == ["--clients"]
     assert {"bash", "zsh"} <= set(completed("completion", ""))

@@ -815,3 +815,11 @@ def test_what_curves_cannot_be_drawn_over(column, rule):
     history = {"round_num": [0, 1, 2], "loss": [3.0, 2.0, 1.0]}
     with pytest.raises(fed.DataError, match=rule):
         curves_over(history if column is None else {**history, BYTES: column})
+
+
+def test_a_low_heat_map_has_room_for_what_its_colours_mean():
+    figure = plots.heat_map([[0.1, 0.2]], ["fedavg"], [0.1, 1.0], label="final accuracy, mean ± sd of 2 seeds")
+    figure.draw_without_rendering()
+    box, label = figure.bbox, figure.axes[1].yaxis.label.get_window_extent()
+    assert box.y0 <= label.y0
+    assert label.y1 <= box.y1

@@ -12,10 +12,11 @@ import pytest
 from conftest import digits
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.report import read_pictures, read_run
+from fedsim_np.report import Picture, read_pictures, read_run, save_pictures
 from fedsim_np.tables import cell_of, text_of
 
 
@@ -574,3 +575,18 @@ def test_figures_that_cannot_be_drawn_again_are_left_out_of_a_page_in_another_la
     assert error.count("\n") == 1
     assert len(spanish_texts(folder / "run" / "report.html")[1].images) == 1  # the curves, which need none
     assert {path.name: path.read_bytes() for path in (folder / "run" / "figures").iterdir()} == stored
+
+
+def test_of_a_run_that_is_extended_nothing_tells_of_fewer_rounds(tmp_path):
+    run = tmp_path / "run"
+    assert main(["tutorial", "--rounds", "1", "--clients", "2", "--no-figures", "--out", str(run)]) == 0
+    stored = read_run(run)
+    assert stored.history["round_num"] == [1]
+    assert isinstance(stored.history["round_num"][0], int)
+    assert stored.config["command_line"] == "fedsim-np tutorial --clients 2 --rounds 1"
+    figure = Picture.of(Figure(), "learning_curves", "rounds", "a picture", "of one round")
+    save_pictures(run, [figure])
+    assert main(["train", "--out", str(run), "--resume", "--rounds", "2"]) == 0
+    assert not list(run.glob("figures/*"))
+    assert not (run / "report.html").exists()
+    assert "command_line" not in read_run(run).config

@@ -178,3 +178,19 @@ def test_texts_as_numbers():
     first, second = values_of(["1.5", ""])
     assert first == 1.5
     assert np.isnan(second)
+
+
+def test_metrics_of_all_clients_at_once_are_those_of_each():
+    """Plain floats are divided side by side, and what is no plain float client by client: to the same digits."""
+    of = fed.learning.metrics.CLASSIFICATION
+    some = np.random.default_rng(0).lognormal(0, 9, (60, 2)).tolist()
+    sums = [*some, [0.0, 0.0], [np.nan, 2.0], [np.inf, 2.0], [1e300, 1e-5], [1.0, np.nan], [-1.0, 0.0]]
+    for odd in ([], [[np.float32(1), 3.0]], [[1, 3]], [(1.0, 3.0)]):
+        clients = [{**of.initial(), "sparse_categorical_accuracy": value, "loss": value} for value in sums]
+        clients += [{**clients[0], "loss": value} for value in odd]
+        with np.errstate(all="ignore"):
+            columns = fed.learning.metrics.finalize_each(of.finalizers(), clients)
+            rows = [fed.learning.metrics.finalize(of.finalizers(), client) for client in clients]
+        for name, column in columns.items():
+            assert repr(column) == repr([row[name] for row in rows])
+            assert set(map(type, column)) <= {int, float}

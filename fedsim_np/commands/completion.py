@@ -6,13 +6,14 @@ The script that is printed has all words in it, and asks nobody: it is to be mad
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsim_np.algorithms import ALGORITHMS
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.learning.engines import ENGINES
-from fedsim_np.runs.config import MODELS, OPTIMIZERS
+from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig
 from fedsim_np.runs.updates import (
     AGGREGATORS,
     ATTACKS,
@@ -36,15 +37,17 @@ _VALUES: dict[str, Iterable[str]] = {
     "--model": MODELS,
     "--network": NETWORKS,
     "--sampling": SAMPLINGS,
+    "--set": [f"{field.name}=" for field in dataclasses.fields(RunConfig)],
 }
 _BASH = """# Completion of fedsim-np, for bash. To use it: source <(fedsim-np completion bash)
 _fedsim_np() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= i words
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= files=yes i words
     case $before in
 %(values)s    esac
     if [ -n "$words" ]; then
         COMPREPLY=($(compgen -W "$words" -- "$word"))
         [ "$before" = --data ] && COMPREPLY+=($(compgen -f -- "$word"))
+        [ "$before" = --set ] && compopt -o nospace 2>/dev/null
         return
     fi
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -57,7 +60,7 @@ _fedsim_np() {
     case $command in
 %(flags)s    esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
-    [[ $word != -* && -n $command ]] && COMPREPLY+=($(compgen -f -- "$word"))
+    [[ $word != -* && -n $command && -n $files ]] && COMPREPLY+=($(compgen -f -- "$word"))
 }
 complete -o filenames -F _fedsim_np fedsim-np
 """
@@ -86,23 +89,42 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def script(parser: argparse.ArgumentParser) -> str:
     """Return the function that completes, for bash; zsh takes it too."""
-    found = dict(_parsers(parser, ""))
-    values = "".join(f"        {flag}) words='{' '.join(of)}' ;;\n" for flag, of in _VALUES.items())
+    found = {of.path: of for of in _parsers(parser, "")}
+    named = {**_VALUES, **{flag: choices for of in found.values() for flag, choices in of.values.items()}}
+    values = "".join(f"        {flag}) words='{' '.join(of)}' ;;\n" for flag, of in named.items())
     paths = "".join(f"                '{path}') command='{path}' ;;\n" for path in found if path)
-    flags = "".join(f"        '{path}') words='{' '.join(words)}' ;;\n" for path, words in found.items())
+    flags = "".join(
+        f"        '{path}') words='{' '.join([*of.words, *of.flags])}'{' files=' * bool(of.words)} ;;\n"
+        for path, of in found.items()
+    )
     return _BASH % {"values": values, "paths": paths, "flags": flags}
 
 
-def _parsers(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the words of a command -> what may follow it, of all commands."""
-    flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-    below = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), {})
-    choices = [
-        str(choice)
-        for action in parser._actions
-        if not action.option_strings and action.choices and not isinstance(action, argparse._SubParsersAction)
-        for choice in action.choices
-    ]
-    yield path, [*below, *choices, *flags]
+class _Command(NamedTuple):
+    """The words of a command, and what may follow them: other words, or files where there are none; and flags."""
+
+    path: str
+    words: list[str]
+    flags: list[str]
+    values: dict[str, list[str]]
+
+
+def _parsers(parser: argparse.ArgumentParser, path: str) -> Iterator[_Command]:
+    """Yield all commands."""
+    words: list[str] = []
+    flags: list[str] = []
+    values: dict[str, list[str]] = {}
+    below: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        long = [flag for flag in action.option_strings if flag.startswith("--")]
+        choices = [*map(str, action.choices or ())]
+        flags += long
+        if isinstance(action, argparse._SubParsersAction):
+            below = action.choices
+        if not action.option_strings:
+            words += choices
+        elif choices:
+            values.update(dict.fromkeys(long, choices))
+    yield _Command(path, words, flags, values)
     for name, of in below.items():
         yield from _parsers(of, f"{path} {name}")

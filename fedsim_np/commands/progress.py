@@ -28,7 +28,7 @@ class MovingLine:
         """Take a part of a line; a whole line is shown, as far as it fits."""
         self._text += text
         if self._text.endswith("\n"):
-            shown = self._text.rstrip("\n")[: max(shutil.get_terminal_size().columns - 1, 1)]
+            shown = _fitting(self._text.rstrip("\n"), max(shutil.get_terminal_size().columns - 1, 1))
             self._stream.write("\r" + shown.ljust(self._width))
             self._width, self._text = len(shown), ""
         return len(text)
@@ -43,6 +43,22 @@ class MovingLine:
             self._stream.write("\n")
             self._stream.flush()
         self._width = 0
+
+
+def _fitting(line: str, width: int) -> str:
+    """Return a line without those of its parts that do not fit: losses go first; the round and the time left stay.
+
+    Examples
+    --------
+    >>> _fitting("round 1 of 9  accuracy 0.2665  loss 2.2613  evaluation accuracy 0.5287  0:00:04 left", 79)
+    'round 1 of 9  accuracy 0.2665  evaluation accuracy 0.5287  0:00:04 left'
+    """
+    parts = line.split("  ")
+    while len("  ".join(parts)) > width and len(parts) > 2:
+        droppable = range(1, len(parts) - parts[-1].endswith(" left"))
+        losses = [i for i in droppable if "loss" in parts[i]]
+        del parts[(losses or droppable)[-1]]
+    return "  ".join(parts)[:width]
 
 
 class Counter:

@@ -30,7 +30,7 @@ from fedsim_np.texts import Texts
 
 _ROUND = "round_num"
 _BYTES = "communication/bytes_up", "communication/bytes_down"
-_HANDLE = 7  # letters as wide as a line's look in the legend
+_HANDLE = 9  # letters as wide as a line's look in the legend, and what is around it
 _COSTS = {
     _ROUND: "round",
     "communication/bytes_up": "bytes_sent_axis",
@@ -179,7 +179,7 @@ class _Legend(NamedTuple):
             means = say("means_of_runs", next(iter(counts.values()))) if are_alike else say("means")
             caption = say(f"band_{band}", means=means)
             caption = fold(caption, width, SMALL)
-        room = letters_in(width, SMALL)
+        room = letters_in(width, SMALL) - 2  # at the edges
         texts = {}
         for text, count in counts.items():
             told = say("of_runs", count, text=text) if count > 1 and not are_alike else text

@@ -94,7 +94,7 @@ def heat_map(
     if finite.any():
         bar = whole(axes).colorbar(picture, ax=axes)
         bar.ax.tick_params(labelsize=SMALL)
-        bar.set_label(literal(fold(label, 1.2 * inches(axes)[1], LABEL)), fontsize=LABEL)
+        bar.set_label(literal(fold(label, inches(axes)[1], LABEL)), fontsize=LABEL)
     if shape[1] <= _MOST_NUMBERS:
         for row, column in np.ndindex(shape):
             text, colour = say("not_finite"), GREY

@@ -23,7 +23,7 @@ import numpy as np
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
 from fedsim_np.files import HeldFile, as_json, check_own, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
-from fedsim_np.tables import ClientsTable, cell_of, csv_lines, values_of
+from fedsim_np.tables import ClientsTable, cell_of, csv_lines, plain_csv_lines, values_of
 
 _LOGGER = logging.getLogger(__name__)
 ROUND = "round_num"
@@ -39,6 +39,8 @@ def _plain(value: Any) -> Any:
 
 def _clean(text: str) -> str:
     """Return a text as one line of UTF-8, and not too long for a reader of CSV files."""
+    if text.isascii() and text.isprintable() and len(text) <= 10_000:
+        return text  # nearly all are
     return " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()[:10_000]
 
 
@@ -301,7 +303,7 @@ class ClientsLogger(_FileLogger):
         columns = clients.plain()
         ids = [cell_of(str(client_id)) for client_id in columns["client_id"]]
         others = [column for name, column in columns.items() if name != "client_id"]
-        rows = [[round_num, *row] for row in zip(ids, *map(_list, others), strict=True)]
+        rows = list(zip([_plain(round_num)] * len(ids), ids, *map(_list, others), strict=True))
         self._open()
         self.restore()
         if not self._has_header:
@@ -309,7 +311,7 @@ class ClientsLogger(_FileLogger):
             self._has_header = True
         else:
             text = ""
-        self._append(text + csv_lines(rows or [[round_num, *[""] * len(columns)]]), round_num)
+        self._append(text + plain_csv_lines(rows or [(round_num, *[""] * len(columns))]), round_num)
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: drop the rows of later ones."""
@@ -324,7 +326,13 @@ class ClientsLogger(_FileLogger):
 
 
 def _list(column: Any) -> list[Any]:
-    return column.tolist() if isinstance(column, np.ndarray) else [_plain(value) for value in column]
+    """Return a column as Python's own numbers and texts."""
+    if isinstance(column, np.ndarray):
+        return list(column.tolist())
+    kinds = set(map(type, column))
+    if kinds == {str}:
+        return [_clean(text) for text in column]
+    return list(column) if kinds <= {int, float} else [_plain(value) for value in column]
 
 
 class JSONLinesLogger(_MetricsLogger):

@@ -166,7 +166,7 @@ def run_training_process(
         program_state_manager=program_state_manager,
     )
     loggers = _checked_loggers(metrics_managers, total_rounds)
-    sees_state = _takes_two(training_selection_fn)
+    sees_state, told = _takes_two(training_selection_fn), [each for each in loggers if isinstance(each, TakesClients)]
     select: Callable[..., _Cohort] = training_selection_fn
 
     def release(metrics: Mapping[str, Any], round_num: int) -> None:
@@ -201,7 +201,7 @@ def run_training_process(
             with unchanged(parts, program_state_manager is not None):
                 output = training_process.next(state, cohort, iteration=round_num - 1 if reshuffle else 0)
             state, metrics = output[0], _metrics_of(output, network)
-            _release_clients(loggers, output, round_num)
+            _release_clients(told, output, round_num)
             if privacy is not None:
                 metrics["privacy"] = privacy.after(round_num)
             metrics[TRAINING_TIME_KEY] = time.perf_counter() - started
@@ -218,9 +218,9 @@ def run_training_process(
     return state
 
 
-def _release_clients(loggers: Sequence[Logger], output: object, round_num: int) -> None:
+def _release_clients(loggers: Sequence[TakesClients], output: object, round_num: int) -> None:
     for logger in loggers:
-        if isinstance(logger, TakesClients) and isinstance(output, LearningProcessOutput):
+        if isinstance(output, LearningProcessOutput):
             logger.release_clients(output.clients, round_num)
 
 

@@ -141,7 +141,8 @@ def _data(run: Run, say: Texts) -> Iterator[str]:
             if isinstance(about, dict):
                 sha, name = str(about.get("sha256", ""))[:12], Path(str(about.get("file", ""))).name
                 rows.append([say.name("metric", split), name, about.get("clients", "-"), f"{sha}..."])
-        yield page.table(say, [say("head_split"), say("head_file"), say("head_clients"), "SHA-256"], rows)
+        if rows:  # what is drawn from a seed has no files
+            yield page.table(say, [say("head_split"), say("head_file"), say("head_clients"), "SHA-256"], rows)
     yield from map(page.paragraph, _cohorts(run, say))
 
 

@@ -50,7 +50,7 @@ class Run:
     config : dict
         What it takes to repeat it, from ``config.json``.
     history : Table of str to list of float
-        A column a metric, from ``metrics.csv``; NaN where there is none.
+        A column a metric, from ``metrics.csv``, NaN where there is none; the rounds' numbers, ``round_num``, are ints.
     seconds : list of float
         Of each round's training, from ``timings.csv``; none if there is no such file.
     evaluation : dict
@@ -129,6 +129,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     history = Table((name, [_float(path, name, row[name]) for row in rows]) for name in header if name != PROMISE[1])
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
         raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
+    history["round_num"] = [int(number) for number in history["round_num"]]
     path = folder / "timings.csv"
     names, timings = read_table(path)
     name = next((name for name in _SECONDS if name in names), None)

@@ -28,7 +28,7 @@ from fedsim_np.program.training import guarantee_of, is_timing
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import KeptConfig, check_files, check_folder, exclusive_lock, remove_run, staying
-from fedsim_np.runs.stored import CHECKPOINTS, CLIENTS, EVALUATION, LOGS, TENSORBOARD, WEIGHTS
+from fedsim_np.runs.stored import CHECKPOINTS, CLIENTS, EVALUATION, LOGS, PAGE, TENSORBOARD, WEIGHTS, clear_pictures
 
 _EARLIER = "first_rounds"
 """In ``config.json`` of a run that was extended: the rounds that it was begun for, as its states say."""
@@ -146,8 +146,9 @@ def train(
         if saved is not None and start == config.rounds:
             _write_result(folder, experiment, process.get_model_weights(saved))
             return Trained(folder, experiment, start, is_new=False)
-        for name in (WEIGHTS, EVALUATION):  # of a run that is extended: of the model of fewer rounds
+        for name in (WEIGHTS, EVALUATION, PAGE):  # of a run that is extended: of the model of fewer rounds
             (folder / name).unlink(missing_ok=True)
+        clear_pictures(folder)
         is_watched = tensorboard or (stored is not None and (folder / TENSORBOARD).is_dir())
         if is_watched:
             loggers = [stack.enter_context(_tensorboard(folder)), *loggers]
@@ -253,6 +254,7 @@ def _kept_config(
         about["privacy"] = privacy.after(0)["meaning"]
     if began != config.rounds:
         about[_EARLIER] = began
+        about.pop("command_line", None)  # it makes a run of fewer rounds
     return KeptConfig(folder, json.dumps(about, indent=2) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fedsim_np.files import unit_of_bytes
 
@@ -40,7 +41,7 @@ def amount(count: float, lang: str = "en") -> str:
     return f"{written(round(count) if size == 1 else count / size, lang)} {unit}"
 
 
-def column(values: list[float]) -> list[int | float]:
+def column(values: Sequence[float]) -> list[int | float]:
     """Return a column's values, as ints if all that are there are whole numbers: a count, and no measure.
 
     Examples
@@ -48,5 +49,5 @@ def column(values: list[float]) -> list[int | float]:
     >>> column([5080.0, float("nan")]), column([2.0, 2.5])
     ([5080, nan], [2.0, 2.5])
     """
-    is_count = all(math.isnan(value) or (value.is_integer() and abs(value) < _WRITTEN_OUT) for value in values)
+    is_count = all(math.isnan(value) or (float(value).is_integer() and abs(value) < _WRITTEN_OUT) for value in values)
     return [int(value) if is_count and not math.isnan(value) else value for value in values]
