@@ -28,6 +28,24 @@ collect_ignore_glob = ["goldens/*"]  # scripts that need TensorFlow
 
 GOLDENS = Path(__file__).parent / "goldens"
 
+# Modules that make something once that takes seconds: each goes to one worker of pytest-xdist as a whole.
+MADE_ONCE = {"test_cluster.py", "test_local_training.py", "test_report.py", "test_sweep.py"}
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give out such modules first, and then test by test, as `--dist load` does without knowing of modules."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if file.rpartition("/")[2] in MADE_ONCE else nodeid
+
+    return Scheduling(config, log)
+
 
 @pytest.fixture
 def folder(tmp_path):
