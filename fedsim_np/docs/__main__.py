@@ -18,7 +18,9 @@ from fedsim_np.files import replacing
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the site and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fedsim_np.docs", description="Make the site of guides and API.")
-    parser.add_argument("--out", metavar="DIR", required=True, help="the folder of the site; its first page: index.html")
+    parser.add_argument(
+        "--out", metavar="DIR", required=True, help="the folder of the site; its first page: index.html"
+    )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is there")
     arguments = parser.parse_args(argv)
     out = Path(arguments.out)

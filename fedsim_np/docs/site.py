@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-
 from latex2mathml import converter
 from pdoc import doc, render, search
 from pdoc.render_helpers import to_html
