@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun, failed = time.monotonic(), []
     running = {
         name: subprocess.Popen(
-            [sys.executable, "-m", *command],
+            _started(command),
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -106,6 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             process.kill()
     print(f"{'failed: ' + ', '.join(failed) if failed else 'all of it passed'}, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
+
+
+def _started(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", *command]
 
 
 def _refused(message: str) -> int:

@@ -5,12 +5,18 @@ test_loggers_recipes.py has those of MLflow and W&B.
 """
 
 import importlib.util
+import re
 import sys
 
 import pytest
 from conftest import PAGES, run_page
 
+import fedsim_np as fed
+from fedsim_np import devtools
 from fedsim_np.docs import GUIDES
+from fedsim_np.docs import __main__ as docs
+from fedsim_np.docs.checking import missing_names
+from fedsim_np.docs.names import public_modules, public_names
 
 # What a page says, and what is run instead: fewer clients, rounds and runs.
 SMALLER = {
@@ -99,3 +105,52 @@ def test_a_page_does_what_it_shows(page, folder, monkeypatch, capsys):
 
 def test_every_page_is_in_the_site():
     assert set(GUIDES) == {page.stem for page in PAGES.glob("*.md")}
+
+
+def test_the_site_is_refused_in_one_line(folder, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "fedsim_np.docs.site", raising=False)
+    monkeypatch.setitem(sys.modules, "latex2mathml", None)
+    assert docs.main(["--out", str(folder / "site")]) == 2
+    assert capsys.readouterr().err.endswith('made with: pip install "fedsim_np[docs]".\n')
+    assert not (folder / "site").exists()
+    (folder / "a.txt").write_text("", encoding="utf-8")
+    for out, rule in (
+        (folder, "is there already"),
+        (folder / "a.txt", "--out must be a folder"),
+        ("", "--out must be"),
+    ):
+        assert docs.main(["--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert rule in line
+
+
+def test_every_module_and_every_name_is_asked_for():
+    modules = public_modules()
+    assert {"fedsim_np.plots", "fedsim_np.report", "fedsim_np.datasets.emnist", "fedsim_np.learning.losses"} < set(
+        modules
+    )
+    pages = {"fedsim_np/program.html": '<section id="sweep"><section id="read_run">'}
+    names = {"fedsim_np.program": public_names(fed.program)}
+    missing = missing_names(pages, names)
+    assert "fedsim_np.program.Network" in missing
+    assert len(missing) == len(fed.program.__all__) - 2
+
+
+def test_the_quick_check_says_what_it_needs(folder, monkeypatch, capsys):
+    for name in devtools.QUICK:
+        assert (devtools.ROOT / "tests" / f"test_{name}.py").is_file()
+    monkeypatch.setattr(devtools, "missing", lambda: ["ruff", "mypy"])
+    assert devtools.main([]) == 2
+    assert "ruff, mypy missing. Install" in capsys.readouterr().err
+    monkeypatch.setattr(devtools, "ROOT", folder)
+    assert devtools.main([]) == 2
+    assert "it is for a clone of the repository" in capsys.readouterr().err
+
+
+def test_the_quick_check_fails_where_one_of_its_tools_does(monkeypatch, capsys):
+    says = ["-c", "print('what it says')"]
+    monkeypatch.setattr(devtools, "missing", list)
+    monkeypatch.setattr(devtools, "_started", lambda command: [sys.executable, *command])
+    monkeypatch.setattr(devtools, "commands", lambda more: {"good": says, "bad": ["-c", "raise SystemExit('worse')"]})
+    assert devtools.main([]) == 1
+    assert re.fullmatch(r"good: what it says\n== bad\nworse\n\nfailed: bad, \d+ s\n", capsys.readouterr().out)

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+import html
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
-from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
-
-class _Found(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.anchors: set[str] = set()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep what can be led to, and what leads somewhere."""
-        for name, value in attrs:
-            if name == "id" and value:
-                self.anchors.add(value)
-            elif name in ("href", "src") and value is not None:
-                self.links.append(value)
+# By patterns: these pages are well-formed, and the parser of the standard library takes twice as long as making them.
+_TEXTS = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
+_TAG = re.compile(r"<[a-zA-Z][^<>]*>")
+_ATTRIBUTE = re.compile(r'\s(id|href|src)="([^"]*)"')
 
 
-def found(page: str) -> tuple[set[str], list[str]]:
+def found(page: str) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the anchors and the links of a page.
 
     Examples
     --------
     >>> found('<h1 id="top">A</h1><a href="b.html#c">B</a>')
-    ({'top'}, ['b.html#c'])
+    (frozenset({'top'}), ('b.html#c',))
     """
-    parser = _Found()
-    parser.feed(page)
-    return parser.anchors, parser.links
+    anchors, links = set(), []
+    for tag in _TAG.findall(_TEXTS.sub("", page)):
+        for name, value in _ATTRIBUTE.findall(tag):
+            if name == "id":
+                anchors.add(html.unescape(value))
+            else:
+                links.append(html.unescape(value))
+    return frozenset(anchors), tuple(links)
 
 
 def dead_links(files: Mapping[str, str | bytes]) -> list[str]:
@@ -63,7 +59,7 @@ def dead_links(files: Mapping[str, str | bytes]) -> list[str]:
             target = posixpath.normpath(posixpath.join(posixpath.dirname(path), parts.path)) if parts.path else path
             if target not in files:
                 dead.append(f"{path}: {link!r} leads to no file")
-            elif parts.fragment and unquote(parts.fragment) not in pages.get(target, (set(), []))[0]:
+            elif parts.fragment and unquote(parts.fragment) not in (pages[target][0] if target in pages else ()):
                 dead.append(f"{path}: {link!r} leads to no anchor")
     return dead
 
@@ -90,7 +86,7 @@ def missing_names(files: Mapping[str, str | bytes], names: Mapping[str, Iterable
     missing = []
     for module, own in names.items():
         page = files.get(module.replace(".", "/") + ".html")
-        anchors = found(page)[0] if isinstance(page, str) else set()
+        anchors = found(page)[0] if isinstance(page, str) else frozenset()
         missing += [] if page is not None else [module]
         missing += [f"{module}.{name}" for name in own if name not in anchors]
     return missing

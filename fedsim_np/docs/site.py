@@ -31,6 +31,14 @@ _FORWARD = re.compile(
     r"""<span class="n">ForwardRef</span><span class="p">\(</span>"""
     r"""<span class="s\d">['"](.*?)['"]</span><span class="p">\)</span>"""
 )
+# What `npt.NDArray` is, as a text and as one that was coloured.
+_ARRAY = re.compile(r"numpy\.ndarray\[tuple\[typing\.Any, \.\.\.\], numpy\.dtype\[[\w.]+\]\]")
+_COLOURED_ARRAY = re.compile(
+    r"""<span class="n">numpy</span><span class="o">\.</span><span class="n">ndarray</span><span class="p">\[</span>"""
+    r"""<span class="nb">tuple</span>(?:(?!dtype|</?a).)*<span class="n">dtype</span><span class="p">\[</span>"""
+    r"""(?:(?!class="p").)*<span class="p">\]\]"""
+)
+_TABLE = re.compile(r"^( *)(=+ +=[= ]*)\n((?:(?!\1\2).+\n)+)\1\2(?:\n((?:(?!\1\2).+\n)+)\1\2)?$", re.MULTILINE)
 _TOKEN = re.compile(r"mathml(\d+)of(?:inline|block)")
 _FENCE = re.compile(r"^```(\w+) .*$", re.MULTILINE)
 _LINKED_OR_CODE = re.compile(r"(<a\b.*?</a>|<pre\b.*?</pre>|<nav\b.*?</nav>|<script\b.*?</script>)", re.DOTALL)
@@ -105,8 +113,27 @@ def _rewrite_docstrings(module: Any, formulas: _Formulas) -> None:
         text = formulas.take_out(item.docstring)
         # reStructuredText's mark of an indented block, which Markdown knows by its indent.
         text = re.sub(r"^::$", "", re.sub(r"(\S)::$", r"\1:", text, flags=re.MULTILINE), flags=re.MULTILINE)
-        text = "" if _OF_NAMED_TUPLES.match(text) else text.replace("``", "`")
+        text = "" if _OF_NAMED_TUPLES.match(text) else _TABLE.sub(_markdown_table, text.replace("``", "\0`"))
+        text = text.replace("\0", "")
         item.__dict__["docstring"] = text
+
+
+def _markdown_table(match: re.Match[str]) -> str:
+    """Return a simple table of reStructuredText's in Markdown; one without a heading has an empty one."""
+    indent, rule, head, body = match.groups()
+    columns = [slice(found.start(), found.end()) for found in re.finditer("=+", rule)]
+    columns[-1] = slice(columns[-1].start, None)
+    rows: list[list[str]] = []
+    for line in (head + (body or "")).splitlines():
+        cells = [line[len(indent) :][column].strip().replace("|", "&#124;") for column in columns]
+        if cells[0] or not rows:
+            rows.append(cells)
+        else:  # the rest of the row above
+            rows[-1] = [f"{above} {cell}".strip() for above, cell in zip(rows[-1], cells, strict=True)]
+    if body is None:
+        rows.insert(0, [""] * len(columns))
+    rows.insert(1, ["---"] * len(columns))
+    return "\n".join(f"{indent}| {' | '.join(row)} |" for row in rows)
 
 
 def _pictures(page: str, files: dict[str, str | bytes]) -> str:
@@ -125,7 +152,6 @@ def _pictures(page: str, files: dict[str, str | bytes]) -> str:
 def _guide(stem: str, files: dict[str, str | bytes]) -> Guide:
     made = to_html(_FENCE.sub(r"```\1", (HERE / f"{stem}.md").read_text(encoding="utf-8")))
     body = re.sub(r'href="(\w+)\.md([#"])', r'href="\1.html\2', _pictures(made, files))
-    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     title, about = re.search(r"<h1[^>]*>(.*?)</h1>", body), re.search(r"<p>(.*?)</p>", body, re.DOTALL)
     assert title is not None
     assert about is not None
@@ -151,14 +177,15 @@ def _places(pages: dict[str, str], names: dict[str, list[str]]) -> dict[str, str
             for part in anchor.split("."):
                 value = getattr(value, part, None)
             full = f"{module_name}.{anchor}".split(".")
-            # A single word is a name of the module's, and never an attribute.
-            for start in range(len(full) - ("." in anchor)):
-                by_text.setdefault(".".join(full[start:]), {}).setdefault(id(value), f"{page}#{anchor}")
+            for start in range(len(full)):
+                # A single word is a name of the module's, and never an attribute.
+                place = "" if "." in anchor and start == len(full) - 1 else f"{page}#{anchor}"
+                by_text.setdefault(".".join(full[start:]), {}).setdefault(id(value), place)
     for text in list(by_text):
         by_text.setdefault(re.sub(r"^fedsim_np\b", "fed", text), by_text[text])
     found_once = {text: next(iter(places.values())) for text, places in by_text.items() if len(places) == 1}
     telling = re.compile(r"\.|[a-z0-9]_[a-z0-9]|[a-z][A-Z]|[A-Z]{2}")
-    return {text: place for text, place in found_once.items() if telling.search(text)}
+    return {text: place for text, place in found_once.items() if place and telling.search(text)}
 
 
 def _with_names_linked(path: str, page: str, places: dict[str, str]) -> str:
@@ -218,14 +245,17 @@ def _build() -> tuple[dict[str, str | bytes], list[str]]:
     guides = [_guide(stem, files) for stem in GUIDES]
     render.env.globals.update(guides=guides, all_modules=modules, version=__version__)
     for name, module in modules.items():
-        page = _FORWARD.sub(r"\1", render.html_module(module, modules))
+        page = _ARRAY.sub("ndarray", _FORWARD.sub(r"\1", render.html_module(module, modules)))
+        page = _COLOURED_ARRAY.sub(r'<span class="n">ndarray</span><span class="p">', page)
         pages[name.replace(".", "/") + ".html"] = formulas.put_back(page)
     template = render.env.get_template("guide.html.jinja2")
     for guide in [_index(guides, modules), *guides]:
         pages[f"{guide.stem}.html"] = template.render(guide=guide)
     names = {name: public_names(module.obj) for name, module in modules.items()}
     places = _places(pages, names)
-    files |= {path: _with_names_linked(path, page, places) for path, page in pages.items()}
+    for path, page in pages.items():
+        wrapped = page.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+        files[path] = _with_names_linked(path, wrapped, places)
     files["search.js"] = formulas.put_back(_searched(modules, guides), lambda text: json.dumps(text)[1:-1])
     missing = [f"{name} has no place in the site" for name in missing_names(files, names)]
     return files, [*dead_links(files), *missing]
