@@ -1,4 +1,4 @@
-"""The pictures that the README shows.
+"""The pictures that the README and the pages of fedsim_np/docs show.
 
 usage: figures.py [--out FOLDER] [--quick]
 

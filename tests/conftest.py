@@ -1,10 +1,12 @@
 """What the tests share: toy clients, a folder with an awkward name, the stored figures, pages that are run."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
 import re
+import shlex
 import signal
 import threading
 import warnings
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 
 import fedsim_np as fed
+from fedsim_np import cli
+from fedsim_np.cli import main
 
 # Where the tests run in the background, SIGINT is ignored, by them and by every process that they start.
 if threading.current_thread() is threading.main_thread():
@@ -69,31 +73,63 @@ def shared():
 
 
 PAGES = Path(fed.__file__).parent / "docs"
-_BLOCK = re.compile(r"^```(\w+)(?: needs (\w+))?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+KINDS = {"bash", "jupyter", "powershell", "python", "text", "toml"}
+_BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
-def run_page(page, packages=()):
-    """Run a page's blocks of Python in order, in one namespace, which is returned; a block of text is what one prints.
+def blocks_of(page):
+    """Return a page's blocks of code: kind, what else stands in the first line or None, content, the line's number."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [(*block.groups(), text.count("\n", 0, block.start(3))) for block in _BLOCK.finditer(text)]
+    assert len(blocks) == len(re.findall("^```", text, flags=re.MULTILINE)) / 2
+    assert {kind for kind, *_ in blocks} <= KINDS
+    return blocks
 
-    A block marked "```python needs mlflow" is left out, with its text, unless that package is among `packages`.
+
+def run_command(line, parsed=False):
+    """Run a line of a shell, or have it parsed alone; what is no command of ours must be one that others know."""
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["fedsim-np"] and not parsed:
+        assert main(words[1:]) == 0, line
+    elif words[:1] == ["fedsim-np"]:
+        cli._parser().parse_args(words[1:])
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]) is not None, line
+    else:
+        assert not words or words[0] in ("cd", "git", "pip", "pre-commit", "python3"), line
+
+
+def run_page(page, packages=(), smaller=()):
+    """Run a page's blocks in order, Python's in one namespace, which is returned; a block of text is what one prints.
+
+    ```` ```python needs mlflow ```` is left out, with its text, unless that package is among `packages`;
+    ```` ```toml sweep.toml ```` is a file, and written; ```` ```bash parsed ```` is not run. `smaller` are pairs of
+    texts: what the page says, and what is run instead.
     """
-    text, names, printed = page.read_text(encoding="utf-8"), {}, None
-    blocks = list(_BLOCK.finditer(text))
-    assert len(blocks) == text.count("```") / 2
-    for block in blocks:
-        kind, package, content = block.groups()
-        if kind == "python":
-            is_run = package in (None, *packages)
-            out = io.StringIO()
-            with warnings.catch_warnings(), contextlib.redirect_stdout(out):
-                if package is not None:  # whose warnings are its own
+    names, out, is_run = {}, None, True
+    assert all(any(large in block[2] for block in blocks_of(page)) for large, _ in smaller)
+    for kind, mark, content, line in blocks_of(page):
+        for large, small in smaller:
+            content = content.replace(large, small)  # noqa: PLW2901
+        needs = mark.removeprefix("needs ") if mark and mark.startswith("needs ") else None
+        if kind == "text":
+            assert out == content or out is None or not is_run, f"{page.name}, line {line}: {out}"
+            out = None
+        elif mark is not None and "." in mark:
+            Path(mark).write_text(content, encoding="utf-8")
+        elif kind == "bash":
+            for command in content.replace("\\\n", " ").splitlines():
+                run_command(command, parsed=mark == "parsed")
+            out = None
+        elif kind == "python":
+            is_run, shown = needs is None or needs in packages, io.StringIO()
+            with warnings.catch_warnings(), contextlib.redirect_stdout(shown):
+                if needs is not None:  # whose warnings are its own
                     warnings.simplefilter("ignore")
                 if is_run:  # errors name the page's own line
-                    exec(compile("\n" * text.count("\n", 0, block.start(3)) + content, page.name, "exec"), names)
-            printed = out.getvalue()
-        elif kind == "text":
-            assert printed == content or not is_run
-            printed = None
+                    exec(compile("\n" * line + content, page.name, "exec"), names)
+            out = shown.getvalue()
+            print(out, end="")
     return names
 
 

@@ -26,8 +26,10 @@ def test_every_extra_that_is_named_exists():
 def test_the_pages_are_installed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    patterns = setup["options.package_data"]["fedsim_np"].replace(" ", "").split(",")
-    installed = {path for pattern in patterns for path in (ROOT / "fedsim_np").glob(pattern)}
-    pages = {path for path in (ROOT / "fedsim_np" / "docs").rglob("*") if path.is_file()}
-    assert ROOT / "fedsim_np" / "docs" / "secure_aggregation.md" in pages
+    patterns = setup["options.package_data"]["fedsim_np.docs"].replace(" ", "").split(",")
+    docs = ROOT / "fedsim_np" / "docs"
+    installed = {path for pattern in patterns for path in docs.glob(pattern)}
+    pages = {path for path in docs.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert docs / "secure_aggregation.md" in pages
+    assert docs / "templates" / "module.html.jinja2" in pages
     assert pages <= installed

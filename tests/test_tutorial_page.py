@@ -1,18 +1,18 @@
-"""The tutorial's page, cell by cell: what it prints, and that what is printed here differs where the README says."""
+"""The tutorial's page, cell by cell: what it prints, and that what is printed here differs where the page says."""
 
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PAGES
 
 import fedsim_np as fed
 from fedsim_np import tutorial
 from fedsim_np.learning.models import SoftmaxRegression
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("### Where the texts differ")[1].split("\n### ")[0]
+PAGE = (PAGES / "tff.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## Where the texts differ")[1].split("\n## ")[0]
 
 # As printed on https://www.tensorflow.org/federated/tutorials/federated_learning_for_image_classification
 STRUCTURE = (
@@ -66,7 +66,7 @@ def cells():
 
 
 def here(text):
-    """Return a text of the page as it is printed here, by the README's table."""
+    """Return a text of the page as it is printed here, by that page's table."""
     text = re.sub(r"TensorSpec\((.*?), dtype=tf\.(\w+), name=None\)", r"ArraySpec(\1, dtype=\2)", text)
     text = re.sub(
         r"<_PrefetchDataset element_spec=OrderedDict\(\[\('x', (.*)\), \('y', (.*)\)\]\)>",
