@@ -68,7 +68,9 @@ def test_it_runs_from_top_to_bottom(folder, tmp_path):
         pytest.importorskip(name)
     path = tmp_path / NAMES["en"]
     command = [sys.executable, "-c", _EXECUTE, *(DEMOS / NAMES[language] for language in ("en", "es")), path, folder]
-    subprocess.run(command, check=True, timeout=240)
+    # Jupyter's own files are opened without an encoding.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNDEFAULTENCODING"}
+    subprocess.run(command, check=True, timeout=240, env=environment)
     code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in code for output in cell["outputs"]]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
