@@ -127,7 +127,7 @@ EXERCISES = {
         (
             Mistake(
                 Text(
-                    "That is what the *mean* is to be. The other nine take part in it and pull it back to the right.",
+                    "That is what the *mean* is to be. The other nine take part in it and pull it back up.",
                     "Eso es lo que debe valer la *media*. En ella participan también los otros nueve, que tiran de "
                     "ella hacia el lado bueno.",
                 ),
@@ -432,9 +432,9 @@ EXERCISES = {
             Mistake(
                 Text(
                     "It stays near the honest, but it begins at their mean and goes the same way in each coordinate, "
-                    "whether that is wrong or right. Is there one that goes exactly the wrong way?",
+                    "whether that harms or not. Is there one that goes exactly the wrong way?",
                     "Se queda cerca de los honestos, pero parte de su media y se desvía siempre hacia el mismo lado, "
-                    "sea malo o bueno. ¿No hay alguno que vaya justo en sentido contrario?",
+                    "le convenga o no. ¿No hay alguno que vaya justo en sentido contrario?",
                 ),
                 lambda: "C",
             ),
