@@ -174,6 +174,14 @@ def test_commas_are_read_as_the_language_has_them():
     assert Number().read("1,5", "en") == 1.5
 
 
+def test_rows_as_texts_and_rows_that_nobody_has_filled():
+    for text in ("-1, 1/4, 2", "(-1; 0.25; 2)", "\N{MINUS SIGN}1 0.25 2"):
+        assert Numbers(3).read(text, "en").tolist() == [-1, 0.25, 2]
+    assert Numbers(2).read("0,5, 2", "es").tolist() == [0.5, 2]
+    assert check("1.1", [..., None, ""]).is_right is None
+    assert check("1.1", []).is_right is False
+
+
 @pytest.mark.parametrize("answer", ["a quarter", True, np.False_, [1, 2], {"a": 1}, 1j, float("nan"), "1/0", [], min])
 def test_what_is_no_number_is_told_so(answer):
     verdict = check("1.1", answer)

@@ -40,7 +40,9 @@ class UnansweredError(Exception):
 
 
 def is_open(answer: Any) -> bool:
-    """Return whether an answer is still to be given: ``...``, None, or an empty text."""
+    """Return whether an answer is still to be given: ``...``, None, an empty text, or a row of nothing else."""
+    if isinstance(answer, list | tuple) and answer:
+        return all(map(is_open, answer))
     return answer is None or answer is ... or (isinstance(answer, str) and answer.strip(" .") == "")
 
 
@@ -120,7 +122,7 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Numbers(Kind):
-    """Some numbers, in order: a list, a tuple, or an array of any shape.
+    """Some numbers, in order: a list, a tuple, an array of any shape, or a text with spaces or semicolons between.
 
     Attributes
     ----------
@@ -137,7 +139,7 @@ class Numbers(Kind):
     def asks(self) -> Text:
         """Return what is asked for."""
         within = _within(self.rtol, self.atol)
-        return Text(f"{self.count} numbers in order ({within.en})", f"{self.count} números en orden ({within.es})")
+        return Text(f"{self.count} numbers in order ({within.en})", f"una lista de {self.count} números ({within.es})")
 
     @property
     def sample(self) -> str:
@@ -145,7 +147,15 @@ class Numbers(Kind):
         return str([0.25] * self.count)
 
     def read(self, answer: Any, lang: str) -> Array:
-        """Return the numbers, flat."""
+        """Return the numbers, flat.
+
+        Examples
+        --------
+        >>> Numbers(3).read("[0, 1/4, 0.5]", "en"), Numbers(2).read("0,5; 2", "es")
+        (array([0.  , 0.25, 0.5 ]), array([0.5, 2. ]))
+        """
+        if isinstance(answer, str):
+            answer = [part for part in re.split(r"\s*;\s*|,?\s+|,$", answer.strip(" ()[]")) if part]
         found = _numbers(answer, lang)
         if len(found) != self.count:
             got = len(found)
@@ -373,7 +383,7 @@ def _flat(answer: Any, lang: str) -> Any:
 
 def _number_of(text: str, lang: str) -> float:
     plain, share = re.subn(r"\s*%$", "", text.strip())
-    plain = plain.replace(" ", "")
+    plain = plain.replace(" ", "").replace("\N{MINUS SIGN}", "-")
     if lang == "en" and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", plain):
         plain = plain.replace(",", "")
     try:
