@@ -88,7 +88,7 @@ _CHANCES = (
 )
 _ACCURACIES = (
     (np.array([0.9, 0.7, 0.2, 0.8, 0.6, 0.85, 0.4, 0.75, 0.95, 0.5]),),
-    (np.array([0.8, 0.3, 0.9, 0.7, 0.1, 0.6, 0.5, 0.95, 0.85, 0.65] * 2) + np.linspace(0, 0.04, 20),),
+    (np.array([0.8, 0.3, 0.9, 0.7, 0.1, 0.6, 0.5, 0.95, 0.85, 0.65] * 2) + np.repeat([0.0, 0.02], 10),),
 )
 
 EXERCISES = {
@@ -192,8 +192,8 @@ EXERCISES = {
                 Text(
                     "These are the shares alone. A school that is drawn by its size would then count by size twice: "
                     "the chances have to come in.",
-                    "Estas son solo las cuotas. Una escuela elegida según su tamaño contaría entonces por él dos "
-                    "veces: tienen que intervenir las probabilidades.",
+                    "Estas son solo las cuotas. Si la escuela se elige según su tamaño, este contaría dos veces: "
+                    "tienen que intervenir las probabilidades.",
                 ),
                 lambda: lambda pupils, chances: pupils / pupils.sum(),
             ),
@@ -250,11 +250,13 @@ EXERCISES = {
         with_village_half_the_time,
         Text(
             "Half-way between the mean of all and the mean without the village. Those who come seldom count for "
-            "little, and more rounds do not help. Exercise 3.3 says what would: count the village's answer twice "
-            "whenever it comes. If it never came, no weight could help.",
-            "A medio camino entre la media de todas y la media sin el pueblo. Quien viene poco cuenta poco, y con más "
-            "rondas no se arregla. El ejercicio 3.3 dice cómo: contar dos veces la respuesta del pueblo cuando llega. "
-            "Si no llegara nunca, no habría peso que valiera.",
+            "little, and more rounds do not help. Exercise 3.3 says what does: count the village twice whenever it "
+            "comes. That gives 13.7, and not quite 14, because FedAvg divides by the weights that are there. If it "
+            "never came, no weight could help.",
+            "A medio camino entre la media de todas y la media sin el pueblo. Quien viene poco cuenta poco, y eso no "
+            "se arregla con más rondas. El ejercicio 3.3 dice con qué: contar el pueblo dos veces cuando viene. Así "
+            "sale 13.7, no del todo 14, porque FedAvg divide por los pesos que están. Si no viniera nunca, no habría "
+            "peso que valiera.",
         ),
         (
             Mistake(
@@ -320,7 +322,7 @@ EXERCISES = {
                 Text(
                     "The village is the loudest as long as w is small. Suppose that w were 40: whose loss would be the "
                     "largest then?",
-                    "El pueblo es el que más se queja mientras w sea pequeño. Suponga que w fuera 40: ¿de quién sería "
+                    "El pueblo es el que más se queja mientras w es pequeño. Suponga que w fuera 40: ¿de quién sería "
                     "entonces la mayor pérdida?",
                 ),
                 MINUTES.max,
@@ -347,11 +349,11 @@ EXERCISES = {
         lambda: _worst_tenth,
         Text(
             "It needs a figure for every client, and it says more than the lowest alone, which with few examples is "
-            "often bad luck. Report it beside the mean: two trainings with the same mean can differ in it by a factor "
-            "of two and more, as here.",
+            "often bad luck. Report it beside the mean: two trainings with nearly the same mean can differ in it by a "
+            "factor of two and more, as here.",
             "Exige una cifra por cliente y dice más que el mínimo por sí solo, que con pocos ejemplos es muchas veces "
-            "mala suerte. Publíquela junto a la media: dos entrenamientos con la misma media pueden diferir en ella en "
-            "un factor de dos o más, como aquí.",
+            "mala suerte. Publíquela junto a la media: dos entrenamientos con casi la misma media pueden diferir en "
+            "ella en un factor de dos o más, como aquí.",
         ),
         (
             Mistake(
@@ -462,8 +464,8 @@ EXERCISES = {
             Mistake(
                 Text(
                     "That is the number of pupils of exercise 3.7. Lambda has to fall as a school asks more pupils.",
-                    "Ese es el número de alumnos del ejercicio 3.7. Lambda tiene que bajar cuantos más alumnos se "
-                    "pregunte.",
+                    "Ese es el número de alumnos del ejercicio 3.7. Lambda tiene que disminuir si se pregunta a "
+                    "más alumnos.",
                 ),
                 lambda: lambda sigma, tau, n: sigma**2 / tau**2,
             ),
