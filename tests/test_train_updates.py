@@ -303,6 +303,7 @@ def test_every_round_says_what_noise_promises(sampling, folder, capsys):
     assert result(folder / "again") == result(folder / "run")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_says_what_became_of_updates(folder):
     assert main(train(folder / "run", *SMALL, *PRIVATE, "--attack", "flip_labels")) == 0
     assert main(["report", str(folder / "run")]) == 0
