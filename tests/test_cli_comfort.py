@@ -78,9 +78,17 @@ def test_any_choice_is_set_by_its_key(folder, capsys):
             ["--sampling", "first", "--evaluation-clients", "7"],
             "--evaluation-clients changes nothing with the sampling",
         ),
-        (["--set", "population=7"], "--population changes nothing with the data 'sample'"),
-        (["--hidden", "5"], "'hidden' must be left at 200,200: the model softmax does not take it"),
-        (["--attackers", "0.5"], "'attackers' must be left at 0.2: a run without an attack does not take it"),
+        (["--set", "population=7"], "--set population changes nothing with the data 'sample': leave it out."),
+        (["--hidden", "5"], "--hidden changes nothing with the model softmax"),
+        (["--attackers", "0.5"], "--attackers changes nothing with the attack none"),
+        # What is typed counts, and not its value.
+        (["--q", "1"], "--q changes nothing with the algorithm fedavg: leave it out."),
+        (["--set", "q=1.0"], "--set q changes nothing with the algorithm fedavg: leave it out."),
+        (["--no-drop-stragglers"], "--no-drop-stragglers changes nothing with stragglers of 0"),
+        (["--algorithm", "fedsgd", "--client-lr", "0.02"], "--client-lr changes nothing with the algorithm fedsgd"),
+        (["--client-optimizer", "adam", "--client-momentum", "0"], "nothing with the client_optimizer adam"),
+        (["--server-optimizer", "adam", "--server-momentum", "0.9"], "nothing with the server_optimizer adam"),
+        (["--model", "linear", "--classes", "2"], "--classes changes nothing with the model linear"),
     ],
 )
 def test_flags_without_effect_are_refused_by_name(flags, message, folder, capsys):

@@ -72,6 +72,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.seeds is not None:
         given["seeds"] = arguments.seeds
     grid = Grid.of(given, arguments.grid)
+    grid.check_effect(arguments.grid)
     own = {run.config.algorithm for run in grid.runs if is_dotted(run.config.algorithm)}
     if unnamed := sorted(own - set(arguments.algorithm)):  # no file runs code
         raise CommandError(f"to import a module of your own, name it here: --algorithm {unnamed[0]}")
