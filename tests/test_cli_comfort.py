@@ -4,15 +4,19 @@ import dataclasses
 import io
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
 import fedsim_np as fed
+from fedsim_np import cli
 from fedsim_np.cli import main
-from fedsim_np.commands import progress, train_choices
+from fedsim_np.commands import progress, signals, train_choices
 from fedsim_np.runs.config import RunConfig
 
 SMALL = ["--clients", "3", "--epochs", "1", "--rounds", "2", "--evaluation-clients", "5"]
@@ -40,6 +44,24 @@ def test_every_choice_is_in_one_group_of_the_help(capsys):
         assert f"{title}:" in lines
     examples = [line.strip() for line in lines if line.strip().startswith("fedsim-np train --")]
     assert len(examples) == 5
+
+
+def test_every_help_is_in_whole_sentences_and_has_examples_that_are_commands(capsys):
+    parsers = list(cli._parser().below())
+    assert len(parsers) >= 15
+    for parser in parsers:
+        assert parser.description.endswith("."), parser.prog
+        for action in parser._actions:
+            if action.dest not in ("help", "algorithm", "action"):  # argparse's own, names, commands
+                about = re.sub(r" \(default: [^()]*\)$", "", action.help)
+                assert re.fullmatch(r"[A-Z$].*\.", about), (parser.prog, action.dest)
+        assert parser.epilog.startswith(
+            "examples:\n  fedsim-np" if parser.prog != "fedsim-np completion" else "examples:"
+        )
+        examples = [line.strip() for line in parser.epilog.splitlines() if line.startswith("  fedsim-np ")]
+        for line in examples:
+            given = cli._parser().parse_args(shlex.split(line.partition(" > ")[0])[1:])
+            assert callable(given.run)
 
 
 def test_any_choice_is_set_by_its_key(folder, capsys):
@@ -112,6 +134,51 @@ def test_silence_and_json(folder, capsys):
     assert main(train(folder / "json", "--resume", "--json")) == 0
     assert json.loads(capsys.readouterr().out) == result
     assert main(train(folder / "both", *SMALL, "--json", "--quiet")) == 2
+
+
+def test_silence_and_json_of_the_tutorial(folder, capsys):
+    tutorial = ["tutorial", "--clients", "2", "--rounds", "1", "--no-figures"]
+    assert main([*tutorial, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*tutorial, "--json", "--out", str(folder / "run")]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    evaluation = fed.program.read_run(folder / "run").evaluation
+    assert json.loads(out) == {"folder": str(folder / "run"), "rounds": 1, **evaluation}
+    assert (folder / "run" / "report.html").exists()
+    assert main([*tutorial, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": None, "rounds": 1, **evaluation}
+    assert main([*tutorial, "--json", "--verbose"]) == 2
+
+
+def test_silence_and_json_of_a_study(folder, capsys):
+    grid, out = folder / "grid.json", str(folder / "study")
+    choices = {"clients": 2, "epochs": 1, "rounds": 1, "evaluation_clients": 3, "targets": [0.9]}
+    # The second is of files that are not there.
+    grid.write_text(json.dumps({**choices, "cases": [{"data": "sample"}, {"data": "none"}]}), encoding="utf-8")
+    sweep = ["sweep", str(grid), "--workers", "1", "--out", out]
+    assert main([*sweep, "--json"]) == 1
+    said, error = capsys.readouterr()
+    assert error.count("fedsim-np: broken: ") == error.count("\n") == 1
+    result = json.loads(said)
+    assert result["folder"] == out
+    done, broken = result["runs"]
+    log = fed.program.read_run(folder / "study" / done["run"]).history
+    assert (done["status"], done["final_loss"]) == ("done", log["evaluation/loss"][-1])
+    assert done["rounds_to_0.9"] is None
+    assert broken["status"].startswith("broken: ")
+    assert broken["final_loss"] is None
+    grid.write_text(json.dumps({**choices, "cases": [{"data": "sample"}]}), encoding="utf-8")
+    assert main([*sweep, "--quiet"]) == 0  # it is done already
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_of_a_silent_command_leaves_standard_output_alone(folder, capsys):
+    with signals.interrupts(is_silent=True) as came:
+        assert not came()
+        signal.raise_signal(signal.SIGINT)
+        assert came()
+    assert capsys.readouterr() == ("", "interrupted: the run ends after this round; again to end it at once\n")
 
 
 def test_a_line_that_moves():
@@ -197,6 +264,9 @@ def test_completion(folder, capsys):
 
     assert completed("tr") == ["train"]
     assert {"tutorial", "train", "data", "help"} <= set(completed(""))
+    assert completed("help", "tu") == ["tutorial"]
+    assert completed("help", "data", "synth") == ["synthesize"]
+    assert completed("help", "train", "") == []  # no files
     assert completed("train", "--algorithm", "scaf") == ["scaffold"]
     assert completed("train", "--out", "x", "--client-l") == ["--client-lr"]
     assert completed("train", "--client-l") == ["--client-lr"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedsim_np.algorithms import ALGORITHMS, algorithm_of, is_dotted
+from fedsim_np.commands.arguments import add_examples
 from fedsim_np.datasets.named import NAMED_DATA, absolute_prefix
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error, did_you_mean
 from fedsim_np.learning.engines import ENGINES
@@ -101,7 +102,7 @@ _GROUPS = {
         "engine": f"How a round is computed: {', '.join(ENGINES)}.",
     },
 }
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   fedsim-np train --out run
       ten rounds of ten of the sample's thirty writers
   fedsim-np train --data emnist --clients 100 --rounds 200 --client-lr 0.1 --out run
@@ -116,7 +117,7 @@ _EXAMPLES = """examples:
 
 def add_choices(train: argparse.ArgumentParser) -> None:
     """Add the file and a flag for each choice, in groups."""
-    train.formatter_class, train.epilog = _WithExamples, _EXAMPLES
+    add_examples(train, _EXAMPLES)
     train.usage = "fedsim-np train [-h] [choices] [--resume | --overwrite] --out DIR"
     train.add_argument("--config", metavar="FILE", help="Take choices from JSON or TOML; flags go before it.")
     train.add_argument(
@@ -132,13 +133,6 @@ def add_choices(train: argparse.ArgumentParser) -> None:
                 continue
             said, shown = f"{about} (default: {field.default})", name.split("_")[-1].upper()
             group.add_argument(flag, metavar=shown, type=_TYPES[str(field.type)], default=None, help=said)
-
-
-class _WithExamples(argparse.HelpFormatter):
-    """Leaves the lines of examples as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
 
 
 def _truth(text: str) -> bool:

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,13 @@ def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Pa
 
 
 def write_pages(
-    folder: Path, experiment: Experiment, *, figures: bool = True, svg: bool = False, lang: str = "en"
+    folder: Path,
+    experiment: Experiment,
+    *,
+    figures: bool = True,
+    svg: bool = False,
+    lang: str = "en",
+    tell: Callable[[str], object] = print,
 ) -> Path:
     """Draw a finished run's figures, unless they are not wanted, and make its page; return the page's path."""
     (folder / PAGE).unlink(missing_ok=True)  # old figures beside new numbers would tell of no run at all
@@ -64,7 +70,7 @@ def write_pages(
         # Here, and not at the top: matplotlib takes longer to import than a run without figures.
         from fedsim_np.report.run_pictures import run_pictures
 
-        print("drawing the figures", flush=True)
+        tell("drawing the figures")
         save_pictures(folder, run_pictures(experiment, read_run(folder), lang), svg=svg)
     return write_report(folder, draw=False, lang=lang)
 
