@@ -47,7 +47,8 @@ def test_every_choice_is_in_one_group_of_the_help(capsys):
 
 
 def test_every_help_is_in_whole_sentences_and_has_examples_that_are_commands(capsys):
-    parsers = list(cli._parser().below())
+    whole = cli._parser()
+    parsers = list(whole.below())
     assert len(parsers) >= 15
     for parser in parsers:
         assert parser.description.endswith("."), parser.prog
@@ -60,7 +61,7 @@ def test_every_help_is_in_whole_sentences_and_has_examples_that_are_commands(cap
         )
         examples = [line.strip() for line in parser.epilog.splitlines() if line.startswith("  fedsim-np ")]
         for line in examples:
-            given = cli._parser().parse_args(shlex.split(line.partition(" > ")[0])[1:])
+            given = whole.parse_args(shlex.split(line.partition(" > ")[0])[1:])
             assert callable(given.run)
 
 

@@ -236,7 +236,7 @@ def _model(run: Run, say: Texts) -> Iterator[Drawing]:
         return
     chosen = run.choices
     entry, kernel = MODELS.get(str(chosen.get("model", "softmax"))), next(iter(run.weights.trainable), np.empty(0))
-    if entry is None or kernel.ndim != 2 or kernel.shape[1] > _MOST_CLASSES:
+    if entry is None or kernel.ndim != 2 or not kernel.size or kernel.shape[1] > _MOST_CLASSES:
         return
     num_features, num_classes = kernel.shape
     if isinstance(entry.make(num_features, num_classes, RunConfig()), SoftmaxRegression):
