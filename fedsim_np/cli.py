@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from fedsim_np._version import __version__
 from fedsim_np.commands import completion, data, notebook, report, sweep, train, tutorial
-from fedsim_np.commands.arguments import print_help
+from fedsim_np.commands.arguments import add_examples, print_help
 from fedsim_np.commands.signals import handling
 from fedsim_np.errors import CommandError, did_you_mean, printable, shortened
 
@@ -93,8 +93,13 @@ def _parser() -> _Parser:
     for command in (tutorial, train, sweep, data, notebook, report):
         command.add_parser(commands)
     completion.add_parser(commands, _parser)
-    helping = commands.add_parser("help", help="what the commands are, or what one of them takes")
-    helping.add_argument("words", metavar="COMMAND", nargs="*", help="such as: train, or: data info")
+    helping = commands.add_parser(
+        "help",
+        help="what the commands are, or what one of them takes",
+        description="Say what the commands are; or, of one of them, what it takes, as its --help does.",
+    )
+    helping.add_argument("words", metavar="COMMAND", nargs="*", help="A command, or two words such as: data info.")
+    add_examples(helping, "  fedsim-np help train\n  fedsim-np help data info")
     helping.set_defaults(run=_help_with)
     parsers = list(parser.below())
     # The first command that has a flag is the one to name.

@@ -254,11 +254,19 @@ def _known(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Return nested metrics as JSON, with null for NaN and infinity, which JSON has not."""
+    """Return nested metrics as JSON, with null for NaN and infinity, which JSON has not.
+
+    Examples
+    --------
+    >>> as_json({"loss": [0.5, float("nan")]})
+    '{"loss": [0.5, null]}'
+    """
 
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: finite(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(finite(value), indent=indent, allow_nan=False)

@@ -59,6 +59,12 @@ def folder(tmp_path):
     return path
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages of runs without pictures, where a test is about their texts."""
+    monkeypatch.setattr("fedsim_np.report.run_pictures.stored_pictures", lambda *_: [])
+
+
 @pytest.fixture(scope="session")
 def tff_figures():
     return json.loads((GOLDENS / "tff_figures.json").read_text(encoding="utf-8"))

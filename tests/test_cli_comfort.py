@@ -4,15 +4,19 @@ import dataclasses
 import io
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
 import fedsim_np as fed
+from fedsim_np import cli
 from fedsim_np.cli import main
-from fedsim_np.commands import progress, train_choices
+from fedsim_np.commands import progress, signals, train_choices
 from fedsim_np.runs.config import RunConfig
 
 SMALL = ["--clients", "3", "--epochs", "1", "--rounds", "2", "--evaluation-clients", "5"]
@@ -40,6 +44,25 @@ def test_every_choice_is_in_one_group_of_the_help(capsys):
         assert f"{title}:" in lines
     examples = [line.strip() for line in lines if line.strip().startswith("fedsim-np train --")]
     assert len(examples) == 5
+
+
+def test_every_help_is_in_whole_sentences_and_has_examples_that_are_commands(capsys):
+    whole = cli._parser()
+    parsers = list(whole.below())
+    assert len(parsers) >= 15
+    for parser in parsers:
+        assert parser.description.endswith("."), parser.prog
+        for action in parser._actions:
+            if action.dest not in ("help", "algorithm", "action"):  # argparse's own, names, commands
+                about = re.sub(r" \(default: [^()]*\)$", "", action.help)
+                assert re.fullmatch(r"[A-Z$].*\.", about), (parser.prog, action.dest)
+        assert parser.epilog.startswith(
+            "examples:\n  fedsim-np" if parser.prog != "fedsim-np completion" else "examples:"
+        )
+        examples = [line.strip() for line in parser.epilog.splitlines() if line.startswith("  fedsim-np ")]
+        for line in examples:
+            given = whole.parse_args(shlex.split(line.partition(" > ")[0])[1:])
+            assert callable(given.run)
 
 
 def test_any_choice_is_set_by_its_key(folder, capsys):
@@ -78,9 +101,17 @@ def test_any_choice_is_set_by_its_key(folder, capsys):
             ["--sampling", "first", "--evaluation-clients", "7"],
             "--evaluation-clients changes nothing with the sampling",
         ),
-        (["--set", "population=7"], "--population changes nothing with the data 'sample'"),
-        (["--hidden", "5"], "'hidden' must be left at 200,200: the model softmax does not take it"),
-        (["--attackers", "0.5"], "'attackers' must be left at 0.2: a run without an attack does not take it"),
+        (["--set", "population=7"], "--set population changes nothing with the data 'sample': leave it out."),
+        (["--hidden", "5"], "--hidden changes nothing with the model softmax"),
+        (["--attackers", "0.5"], "--attackers changes nothing with the attack none"),
+        # What is typed counts, and not its value.
+        (["--q", "1"], "--q changes nothing with the algorithm fedavg: leave it out."),
+        (["--set", "q=1.0"], "--set q changes nothing with the algorithm fedavg: leave it out."),
+        (["--no-drop-stragglers"], "--no-drop-stragglers changes nothing with stragglers of 0"),
+        (["--algorithm", "fedsgd", "--client-lr", "0.02"], "--client-lr changes nothing with the algorithm fedsgd"),
+        (["--client-optimizer", "adam", "--client-momentum", "0"], "nothing with the client_optimizer adam"),
+        (["--server-optimizer", "adam", "--server-momentum", "0.9"], "nothing with the server_optimizer adam"),
+        (["--model", "linear", "--classes", "2"], "--classes changes nothing with the model linear"),
     ],
 )
 def test_flags_without_effect_are_refused_by_name(flags, message, folder, capsys):
@@ -104,6 +135,51 @@ def test_silence_and_json(folder, capsys):
     assert main(train(folder / "json", "--resume", "--json")) == 0
     assert json.loads(capsys.readouterr().out) == result
     assert main(train(folder / "both", *SMALL, "--json", "--quiet")) == 2
+
+
+def test_silence_and_json_of_the_tutorial(folder, capsys):
+    tutorial = ["tutorial", "--clients", "2", "--rounds", "1", "--no-figures"]
+    assert main([*tutorial, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*tutorial, "--json", "--out", str(folder / "run")]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    evaluation = fed.program.read_run(folder / "run").evaluation
+    assert json.loads(out) == {"folder": str(folder / "run"), "rounds": 1, **evaluation}
+    assert (folder / "run" / "report.html").exists()
+    assert main([*tutorial, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": None, "rounds": 1, **evaluation}
+    assert main([*tutorial, "--json", "--verbose"]) == 2
+
+
+def test_silence_and_json_of_a_study(folder, capsys):
+    grid, out = folder / "grid.json", str(folder / "study")
+    choices = {"clients": 2, "epochs": 1, "rounds": 1, "evaluation_clients": 3, "targets": [0.9]}
+    # The second is of files that are not there.
+    grid.write_text(json.dumps({**choices, "cases": [{"data": "sample"}, {"data": "none"}]}), encoding="utf-8")
+    sweep = ["sweep", str(grid), "--workers", "1", "--out", out]
+    assert main([*sweep, "--json"]) == 1
+    said, error = capsys.readouterr()
+    assert error.count("fedsim-np: broken: ") == error.count("\n") == 1
+    result = json.loads(said)
+    assert result["folder"] == out
+    done, broken = result["runs"]
+    log = fed.program.read_run(folder / "study" / done["run"]).history
+    assert (done["status"], done["final_loss"]) == ("done", log["evaluation/loss"][-1])
+    assert done["rounds_to_0.9"] is None
+    assert broken["status"].startswith("broken: ")
+    assert broken["final_loss"] is None
+    grid.write_text(json.dumps({**choices, "cases": [{"data": "sample"}]}), encoding="utf-8")
+    assert main([*sweep, "--quiet"]) == 0  # it is done already
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_of_a_silent_command_leaves_standard_output_alone(folder, capsys):
+    with signals.interrupts(is_silent=True) as came:
+        assert not came()
+        signal.raise_signal(signal.SIGINT)
+        assert came()
+    assert capsys.readouterr() == ("", "interrupted: the run ends after this round; again to end it at once\n")
 
 
 def test_a_line_that_moves():
@@ -189,6 +265,9 @@ def test_completion(folder, capsys):
 
     assert completed("tr") == ["train"]
     assert {"tutorial", "train", "data", "help"} <= set(completed(""))
+    assert completed("help", "tu") == ["tutorial"]
+    assert completed("help", "data", "synth") == ["synthesize"]
+    assert completed("help", "train", "") == []  # no files
     assert completed("train", "--algorithm", "scaf") == ["scaffold"]
     assert completed("train", "--out", "x", "--client-l") == ["--client-lr"]
     assert completed("train", "--client-l") == ["--client-lr"]

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import os
 import re
 import shutil
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import fedsim_np as fed
+from fedsim_np import plots
 from fedsim_np.cli import main
-from fedsim_np.report import Picture, read_pictures, read_run, save_pictures
+from fedsim_np.report import Picture, read_pictures, read_run, run_pictures, save_pictures
 from fedsim_np.runs.folder import FILES
 from fedsim_np.runs.stored import PAGE
 from fedsim_np.tables import cell_of, text_of
@@ -180,7 +182,9 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     text = " ".join(page.texts)
     assert "2 clients a round trained one model together in 2 rounds" in text
     assert "(adam, learning rate 0.01)" in text
-    assert len(page.images) == 1
+    # What is stored suffices for these.
+    assert [image["alt"].split()[0] for image in page.images] == ["Curves", "Bands", "A", "An"]
+    assert page.headings[3:5] == ["The evaluation", "The model"]
     # Told as the tutorial is, of what it was: other clients in every round, an evaluation that counts once.
     sizes = read_run(folder / "run").clients["num_examples"]
     totals = sorted(sum(sizes[i : i + 2]) for i in (0, 2))
@@ -190,6 +194,7 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     assert "fedsim-np train --config config.json --out again" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_absent_took_no_part(folder, capsys):
     choices = ["--rounds", "2", "--clients", "6", "--dropout", "0.5", "--no-reshuffle", "--seed", "1"]
     assert main(["train", *choices, "--out", str(folder / "run")]) == 0
@@ -273,6 +278,7 @@ def test_damaged_runs_are_refused_by_file_and_nothing_is_lost(runs, folder, name
         assert (target / "report.html").read_bytes() == page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_optional_may_be_missing(runs, folder, capsys):
     target = copy(runs, folder)
     for name in ("timings.csv", "evaluation.json", "clients.csv", "figures/figures.json"):
@@ -332,9 +338,9 @@ def test_a_failed_drawing_leaves_no_old_figures_beside_new_numbers(runs, folder,
     assert not (target / "report.html").exists()
     assert main(["report", str(target)]) == 0
     page = Page((target / "report.html").read_text(encoding="utf-8"))
-    assert [image["alt"][:45] for image in page.images] == [
-        "Curves of the metrics over 1 round; the table"
-    ]  # drawn anew
+    # Drawn anew, as far as no data are needed.
+    assert [image["alt"].split()[0] for image in page.images] == ["Curves", "Bands", "A", "An"]
+    assert page.images[0]["alt"].startswith("Curves of the metrics over 1 round; the table below")
     assert "2 clients a round trained one model together in 1 round," in " ".join(page.texts)
 
 
@@ -381,6 +387,7 @@ def test_a_picture_of_no_size_is_refused(runs, folder, capsys):
         assert "figures.json': must list pictures that are there. Got no whole PNG" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_rounds_do_not_say_is_not_counted(folder, capsys):
     chosen = ["train", "--clients", "2", "--epochs", "1"]
     assert main([*chosen, "--rounds", "4", "--out", str(folder / "old")]) == 0
@@ -425,6 +432,7 @@ def test_runs_of_both_commands_are_compared_by_the_same_choices(folder, capsys):
     assert not {"clients", "algorithm", "epochs", "batch size", "client optimizer"} & set(rows)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_says_what_was_done(folder, capsys):
     choices = ["--rounds", "50", "--clients", "2", "--epochs", "1", "--algorithm", "fedsgd", "--server-lr", "0.1"]
     assert main(["train", *choices, "--out", str(folder / "run")]) == 0
@@ -580,7 +588,9 @@ def test_figures_that_cannot_be_drawn_again_are_left_out_of_a_page_in_another_la
     error = capsys.readouterr().err
     assert error.startswith("note: figures in another language are left out, which need the data: ")
     assert error.count("\n") == 1
-    assert len(spanish_texts(folder / "run" / "report.html")[1].images) == 1  # the curves, which need none
+    texts, page = spanish_texts(folder / "run" / "report.html")
+    assert len(page.images) == 4  # those that need none
+    assert [text for text in texts if ENGLISH.search(text)] == []
     assert {path.name: path.read_bytes() for path in (folder / "run" / "figures").iterdir()} == stored
 
 
@@ -597,3 +607,49 @@ def test_of_a_run_that_is_extended_nothing_tells_of_fewer_rounds(tmp_path):
     assert not list(run.glob("figures/*"))
     assert not (run / "report.html").exists()
     assert "command_line" not in read_run(run).config
+
+
+def test_what_is_drawn_without_data_is_what_means_something(folder, monkeypatch):
+    """A stored run's pictures by what it was; none of them is drawn here."""
+
+    def named(run, *but):
+        return [picture.name for picture in run_pictures.stored_pictures(read_run(run), "en", but)]
+
+    monkeypatch.setattr(run_pictures.Picture, "of", lambda figure, name, *_: Picture(name, "", "", "", b"", figure))
+    always, figures = ["learning_curves", "client_accuracy", "round_costs"], {}
+    for name in (*always, "class_weights"):
+        draw = functools.wraps(getattr(plots, name))(lambda *what, _name=name, **_: figures.update({_name: what}))
+        monkeypatch.setattr(plots, name, draw)
+    small = ["--rounds", "2", "--clients", "2", "--epochs", "1", "--quiet"]
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        x = rng.random((2, 5, 784), np.float32)
+        arrays = {f"c{i}": {"x": x[i], "y": rng.integers(3, size=5).astype(np.int32)} for i in range(2)}
+        fed.datasets.write_hdf5(folder / f"own_{split}.h5", fed.datasets.InMemoryClientData(arrays))
+    for name, *choices, expected in (
+        ("softmax", [*always, "class_weights"]),
+        ("mlp", "--model", "mlp", "--hidden", "3", always),
+        ("numbers", "--model", "linear", ["learning_curves", "round_costs"]),
+        ("own", "--data", str(folder / "own"), always),  # 784 features, and perhaps no pixels
+    ):
+        assert main(["train", *small, *choices, "--out", str(folder / name)]) == 0
+        assert named(folder / name) == expected
+        assert named(folder / name, *always) == expected[3:] * (name != "numbers")
+    # Every client's of every round, as stored; and a model that was given 1 - x speaks the other way round.
+    figures.clear()
+    chosen = ["--invert", "--clients", "6", "--dropout", "0.5", "--seed", "1"]
+    assert main(["train", *small, *chosen, "--out", str(folder / "ink")]) == 0
+    assert named(folder / "ink") == [*always, "class_weights"]
+    run = read_run(folder / "ink")
+    assert np.array_equal(figures["class_weights"][0], -run.weights.trainable[0])
+    shares, statuses = run.clients["sparse_categorical_accuracy"], run.clients["status"]
+    there = [share for share, status in zip(shares, statuses, strict=True) if status != "absent"]
+    drawn = np.concatenate(figures["client_accuracy"][0])
+    assert len(figures["client_accuracy"][0]) == 2
+    assert drawn[np.isfinite(drawn)].tolist() == there
+    assert 0 < len(there) < len(drawn) == 12
+    # A stranger's table.
+    path = folder / "ink" / "clients.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace(str(there[0]), "high"), encoding="utf-8")
+    with pytest.raises(fed.DataError, match=r"clients\.csv': columns 'round_num' and 'sparse_.*' must hold numbers"):
+        named(folder / "ink")

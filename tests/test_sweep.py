@@ -115,7 +115,19 @@ def test_long_names_are_cut_and_differ():
         ({"cases": {"epochs": 1}}, r"field 'cases': must be a list of tables, \[\[cases\]\]"),
         ({"client_lr": 1, "grid": {"client_lr": [1]}}, "must be there once. Got 'client_lr' elsewhere too"),
         ({"grid": {"client_lr": [0.1, -1]}}, "also of client_lr=-1, seed=0. Got 'client_lr' must be"),
-        ({"cases": [{"algorithm": "fedavg", "q": 2}]}, "also of algorithm='fedavg', q=2, seed=0. Got 'q' must be left"),
+        (
+            {"cases": [{"algorithm": "fedavg", "q": 2}]},
+            "also of algorithm='fedavg', q=2, seed=0. Got 'q' changes nothing with",
+        ),
+        (
+            {"cases": [{"algorithm": "fedavg", "q": 1}]},
+            "grid.json': 'q' changes nothing with the algorithm fedavg: leave it",
+        ),
+        ({"population": 0}, "'population' changes nothing with the data 'sample': leave it out"),
+        (
+            {"grid": {"algorithm": ["fedavg", "scaffold"], "l2": [0], "alpha": [0.1]}},
+            "'alpha' changes nothing with the algorithm fedavg or the algorithm scaffold: leave it out",
+        ),
         ({"grid": {"client_lr": [1, 1.0]}}, "must differ. Got 'client_lr=1,seed=0' and 'client_lr=1,seed=0'"),
         ({"cases": [{"algorithm": "fedprox"}, {"algorithm": "fedprox", "proximal_strength": 0.1}]}, "must differ"),
         ({"seeds": 0}, "field 'seeds': must be a count or a list. Got 'seeds' must be an integer >= 1"),

@@ -140,6 +140,7 @@ def test_a_model_s_worth_to_each_client():
         assert table["sparse_categorical_accuracy"][i] == alone["sparse_categorical_accuracy"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_is_read_back(folder, capsys):
     choices = ["--clients", "3", "--epochs", "1", "--rounds", "3", "--evaluation-clients", "5"]
     assert main(["train", *choices, "--out", str(folder / "run")]) == 0

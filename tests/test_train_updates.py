@@ -211,8 +211,8 @@ def test_every_algorithm_takes_them(name):
         (["--attack", "mimic", "--attackers", "31"], "'attackers' must be at most the 30 train clients. Got 31.0."),
         (["--attack", "mimic", "--attackers", "1.5"], "'attackers' must be a share below 1, or a whole number"),
         (["--attack", "mimic", "--attackers", "0.01"], "'attackers' must be enough for one of the 30 train clients."),
-        (["--attackers", "0.5"], "'attackers' must be left at 0.2: a run without an attack does not take it."),
-        (["--delta", "0.1"], "'delta' must be left at 0.0: a run without noise does not take it."),
+        (["--attackers", "0.5"], "--attackers changes nothing with the attack none: leave it out."),
+        (["--delta", "0.1"], "--delta changes nothing with a noise_multiplier of 0: leave it out."),
         ([*PRIVATE, "--delta", "1"], "'delta' must be a finite float >= 0 and < 1. Got 1.0."),
         (
             ["--sampling", "poison"],
@@ -303,6 +303,7 @@ def test_every_round_says_what_noise_promises(sampling, folder, capsys):
     assert result(folder / "again") == result(folder / "run")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_says_what_became_of_updates(folder):
     assert main(train(folder / "run", *SMALL, *PRIVATE, "--attack", "flip_labels")) == 0
     assert main(["report", str(folder / "run")]) == 0
@@ -480,8 +481,7 @@ def test_one_s_own_algorithm_says_whether_it_takes_them(folder, monkeypatch, cap
     monkeypatch.setattr(sys, "path", [*sys.path])
     for flags in (["--aggregator", "median"], ["--attack", "mimic"], PRIVATE[2:]):
         assert main(train(folder / "run", *SMALL, "--algorithm", "own_updates:build", *flags)) == 2
-        name = flags[0].removeprefix("--").replace("-", "_")
-        assert f"'{name}' must be left at " in capsys.readouterr().err
+        assert f"{flags[0]} changes nothing with the algorithm own_updates:build" in capsys.readouterr().err
     noise = [*PRIVATE, "--clip", "1"]
     assert main(train(folder / "theirs", *SMALL, *noise)) == 0
     assert main(train(folder / "mine", *SMALL, *noise, "--algorithm", "own_updates:entry")) == 0

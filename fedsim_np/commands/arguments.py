@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable
+
+_EXAMPLES = "examples:"
 
 
 def add_output(action: argparse.ArgumentParser) -> None:
     """Add what says which pair of files to write."""
-    action.add_argument("--out", metavar="PREFIX", required=True, help="write PREFIX_train.h5 and PREFIX_test.h5")
-    action.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    action.add_argument("--out", metavar="PREFIX", required=True, help="Write PREFIX_train.h5 and PREFIX_test.h5.")
+    action.add_argument("--overwrite", action="store_true", help="Replace files that are there already.")
+
+
+def add_examples(command: argparse.ArgumentParser, examples: str) -> None:
+    """Add what a command's help ends with, line by line as it is."""
+    command.formatter_class, command.epilog = _WithExamples, f"{_EXAMPLES}\n{examples.rstrip()}"
+
+
+class _WithExamples(argparse.HelpFormatter):
+    """Leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLES) else super()._fill_text(text, width, indent)
+
+
+def add_silence(command: argparse.ArgumentParser, verbose: str | None = None) -> None:
+    """Add what says how much is printed; `verbose` is the help of a flag for more than usual, if there is one."""
+    told = command.add_mutually_exclusive_group()
+    if verbose is not None:
+        told.add_argument("--verbose", action="store_true", help=verbose)
+    told.add_argument("--quiet", action="store_true", help="Print nothing but what is wrong.")
+    told.add_argument("--json", action="store_true", help="Print the result alone, as JSON.")
+
+
+def telling(arguments: argparse.Namespace) -> Callable[[str], object]:
+    """Return what a line on standard output is given to: nobody, if a silent command was asked for."""
+    return (lambda line: None) if is_silent(arguments) else functools.partial(print, flush=True)
+
+
+def is_silent(arguments: argparse.Namespace) -> bool:
+    """Return whether standard output is to have nothing in it, or JSON alone."""
+    return bool(arguments.quiet or arguments.json)
 
 
 def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fedsim_np.algorithms import ALGORITHMS
+from fedsim_np.commands.arguments import add_examples
 from fedsim_np.datasets.named import NAMED_DATA
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig
@@ -39,6 +40,7 @@ _VALUES: dict[str, Iterable[str]] = {
     "--sampling": SAMPLINGS,
     "--set": [f"{field.name}=" for field in dataclasses.fields(RunConfig)],
 }
+_HELP = " help"
 _BASH = """# Completion of fedsim-np, for bash. To use it: source <(fedsim-np completion bash)
 _fedsim_np() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= files=yes i words
@@ -69,16 +71,23 @@ autoload -U +X compinit && compinit
 autoload -U +X bashcompinit && bashcompinit
 """
 
+_EXAMPLES = """\
+  echo 'source <(fedsim-np completion bash)' >> ~/.bashrc
+      in every bash from now on
+  echo 'source <(fedsim-np completion zsh)' >> ~/.zshrc
+      in every zsh from now on"""
+
 
 def add_parser(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subcommands; `parser` makes the whole parser."""
     completion = commands.add_parser(
         "completion",
         help="what bash or zsh needs to complete this command",
-        description="Print a script that has a shell complete commands, flags and names: put "
-        "'source <(fedsim-np completion bash)' into ~/.bashrc, or the same with zsh into ~/.zshrc.",
+        description="Print a script that has a shell complete commands, flags and names. It knows this version's: it "
+        "is made anew where a shell starts.",
     )
-    completion.add_argument("shell", choices=("bash", "zsh"), help="which shell")
+    completion.add_argument("shell", choices=("bash", "zsh"), help="Which shell.")
+    add_examples(completion, _EXAMPLES)
     completion.set_defaults(run=lambda arguments: _run(arguments, parser()))
 
 
@@ -91,22 +100,28 @@ def script(parser: argparse.ArgumentParser) -> str:
     """Return the function that completes, for bash; zsh takes it too."""
     found = {of.path: of for of in _parsers(parser, "")}
     named = {**_VALUES, **{flag: choices for of in found.values() for flag, choices in of.values.items()}}
+    # What follows "help" are commands, and never files.
+    for path, of in [*found.items()]:
+        if path != _HELP:
+            found[_HELP + path] = _Command(_HELP + path, of.below, [], [], {}, files=False)
     values = "".join(f"        {flag}) words='{' '.join(of)}' ;;\n" for flag, of in named.items())
     paths = "".join(f"                '{path}') command='{path}' ;;\n" for path in found if path)
     flags = "".join(
-        f"        '{path}') words='{' '.join([*of.words, *of.flags])}'{' files=' * bool(of.words)} ;;\n"
+        f"        '{path}') words='{' '.join([*of.words, *of.flags])}'{' files=' * (not of.files)} ;;\n"
         for path, of in found.items()
     )
     return _BASH % {"values": values, "paths": paths, "flags": flags}
 
 
 class _Command(NamedTuple):
-    """The words of a command, and what may follow them: other words, or files where there are none; and flags."""
+    """The words of a command, what may follow them, which of those are commands, flags; and whether files may, too."""
 
     path: str
     words: list[str]
     flags: list[str]
+    below: list[str]
     values: dict[str, list[str]]
+    files: bool
 
 
 def _parsers(parser: argparse.ArgumentParser, path: str) -> Iterator[_Command]:
@@ -125,6 +140,6 @@ def _parsers(parser: argparse.ArgumentParser, path: str) -> Iterator[_Command]:
             words += choices
         elif choices:
             values.update(dict.fromkeys(long, choices))
-    yield _Command(path, words, flags, values)
+    yield _Command(path, words, flags, [*below], values, files=not words)
     for name, of in below.items():
         yield from _parsers(of, f"{path} {name}")

@@ -43,48 +43,52 @@ def add_parsers(actions: Any) -> None:
         "of LEAF's JSON or of an HDF5 file of clients (FILE.h5), dealt out to new clients; or all of those, train and "
         f"test, that a name stands for: {', '.join(NAMED_DATA)}, or PREFIX of a pair of HDF5 files.",
     )
-    deal.add_argument("--scheme", choices=_SCHEMES, required=True, help="the rule")
-    deal.add_argument("--clients", metavar="N", type=positive, required=True, help="how many clients to make")
-    deal.add_argument("--alpha", metavar="A", type=above_zero, help="of dirichlet: small is uneven")
-    deal.add_argument("--beta", metavar="B", type=above_zero, help="of quantity: small is uneven")
+    deal.add_argument("--scheme", choices=_SCHEMES, required=True, help="The rule by which examples are dealt out.")
+    deal.add_argument("--clients", metavar="N", type=positive, required=True, help="How many clients to make.")
+    deal.add_argument("--alpha", metavar="A", type=above_zero, help="The concentration of dirichlet: small is uneven.")
+    deal.add_argument("--beta", metavar="B", type=above_zero, help="The concentration of quantity: small is uneven.")
     deal.add_argument(
         "--population",
         metavar="N",
         type=writers(10**4, "take two minutes and 11 GB of memory"),
-        help=f"of synthetic: simulated writers (default: {_POPULATION})",
+        help=f"How many writers of synthetic are simulated (default: {_POPULATION}).",
     )
-    deal.add_argument("--shards", metavar="S", type=positive, help="of shards: how many a client gets (default: 2)")
+    deal.add_argument("--shards", metavar="S", type=positive, help="How many shards a client gets (default: 2).")
     deal.set_defaults(run=functools.partial(_naming_input, _partition))
     for action in (convert, deal):
         name = "FILE" if action is convert else "FILE|NAME"
-        action.add_argument("input", metavar=name, help="where the examples are")
+        action.add_argument("input", metavar=name, help="Where the examples are.")
         add_output(action)
         action.add_argument(
             "--test-fraction",
             metavar="F",
             type=fraction,
             default=0.1,
-            help="of each client's examples, at least one of two; 0: all of them in PREFIX_train.h5, and no other file "
-            "(default: 0.1)",
+            help="The share of each client's examples that are for tests, at least one of two; 0: all of them in "
+            "PREFIX_train.h5, and no other file (default: 0.1).",
         )
-        action.add_argument("--seed", metavar="S", type=seed, default=0, help="of what is drawn (default: 0)")
-        client = "the column (CSV) or array (NumPy) of clients' ids"
-        action.add_argument("--client", metavar="NAME", help=client + ("" if action is convert else ", to be left out"))
-        action.add_argument("--label", metavar="NAME", help="the column (CSV) or field of labels")
+        action.add_argument("--seed", metavar="S", type=seed, default=0, help="The seed of what is drawn (default: 0).")
+        client = "The column (CSV) or array (NumPy) of clients' ids"
         action.add_argument(
-            "--features", metavar="A,B,...", help="the columns (CSV) of features (default: all that are left)"
+            "--client", metavar="NAME", help=client + ("." if action is convert else ", to be left out.")
         )
-        action.add_argument("--delimiter", metavar="C", type=_delimiter, help="between columns (CSV; default: a comma)")
+        action.add_argument("--label", metavar="NAME", help="The column (CSV) or field of labels.")
+        action.add_argument(
+            "--features", metavar="A,B,...", help="The columns (CSV) of features (default: all that are left)."
+        )
+        action.add_argument(
+            "--delimiter", metavar="C", type=_delimiter, help="What stands between columns (CSV; default: a comma)."
+        )
         action.add_argument(
             "--decimal",
             choices=(".", ","),
             metavar="C",
-            help="what stands before a fraction, a point or a comma (CSV; default: a point)",
+            help="What stands before a fraction, a point or a comma (CSV; default: a point).",
         )
         action.add_argument(
             "--label-names",
             metavar="A,B,...",
-            help="all labels in the order of their numbers (CSV; default: those in the file, sorted)",
+            help="All labels in the order of their numbers (CSV; default: those in the file, sorted).",
         )
 
 

@@ -7,6 +7,7 @@ import importlib.resources
 import os
 from typing import Any
 
+from fedsim_np.commands.arguments import add_examples
 from fedsim_np.errors import CommandError, unknown_name
 from fedsim_np.files import folder_of, write_text
 
@@ -21,6 +22,14 @@ _TUTORIAL = {
 }
 _MINUTES = 60  # of the tutorial, for who reads it all
 
+_EXAMPLES = """\
+  fedsim-np notebook
+      the tutorial, in this folder
+  fedsim-np notebook --list
+      which labs there are, and how long they take
+  fedsim-np notebook 1 --lang es --to class
+      the first lab in Spanish, in the folder class"""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
@@ -30,12 +39,15 @@ def add_parser(commands: Any) -> None:
         description="Write a notebook into a folder of yours: the tutorial, with exercises and their solutions, or a "
         "lab for a class, whose exercises are checked by the notebook itself.",
     )
-    command.add_argument("lab", metavar="LAB", nargs="?", help="a lab's number (default: the tutorial); see --list")
-    command.add_argument("--list", action="store_true", help="say which labs there are, and write nothing")
-    command.add_argument("--solutions", action="store_true", help="the lab with its exercises solved")
-    command.add_argument("--lang", choices=sorted(NAMES), default="en", help="English or Spanish (default: en)")
-    command.add_argument("--to", "--out", metavar="DIR", default=".", help="where to, made if need be (default: here)")
-    command.add_argument("--overwrite", action="store_true", help="replace a notebook of that name")
+    command.add_argument("lab", metavar="LAB", nargs="?", help="A lab's number (default: the tutorial); see --list.")
+    command.add_argument("--list", action="store_true", help="Say which labs there are, and write nothing.")
+    command.add_argument("--solutions", action="store_true", help="Write the lab with its exercises solved.")
+    command.add_argument("--lang", choices=sorted(NAMES), default="en", help="English or Spanish (default: en).")
+    command.add_argument(
+        "--to", "--out", metavar="DIR", default=".", help="The folder to write to, made if need be (default: here)."
+    )
+    command.add_argument("--overwrite", action="store_true", help="Replace a notebook of that name.")
+    add_examples(command, _EXAMPLES)
     command.set_defaults(run=_run)
 
 

@@ -8,9 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedsim_np.commands.arguments import add_examples
 from fedsim_np.errors import CommandError, DataError
 from fedsim_np.runs.study import SWEEP
 from fedsim_np.texts import LANGUAGES
+
+_EXAMPLES = """\
+  fedsim-np report run
+      run/report.html, of what is stored there; the data are not needed
+  fedsim-np report run --lang es
+      the same in Spanish; a tutorial's figures are drawn again from its data
+  fedsim-np report study
+      study/report.html, of a folder of fedsim-np sweep
+  fedsim-np report one another --out both.html
+      a page that compares two runs"""
 
 
 def add_parser(commands: Any) -> None:
@@ -19,17 +30,22 @@ def add_parser(commands: Any) -> None:
         "report",
         help="make the page of a run or a study, or compare runs",
         description="Make report.html in a run's or a study's folder from what is stored there; or, of several runs' "
-        "folders, one page that compares them.",
+        "folders, one page that compares them. A run's page has the figures that are stored with it, or else those "
+        "that need no data: curves, the clients' accuracies, what rounds cost, and the weights of softmax regression "
+        "on characters.",
     )
-    command.add_argument("runs", metavar="RUN", nargs="+", help="a folder of fedsim-np tutorial, train or sweep --out")
-    command.add_argument("--out", metavar="FILE", help="the page of a comparison (default: comparison.html)")
-    command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="The folder of fedsim-np tutorial, train or sweep --out."
+    )
+    command.add_argument("--out", metavar="FILE", help="The page of a comparison (default: comparison.html).")
+    command.add_argument("--overwrite", action="store_true", help="Replace FILE.")
     command.add_argument(
         "--lang",
         choices=LANGUAGES,
-        help="English or Spanish (default: that of the run's figures; of a comparison or a study, en); a run's figures "
-        "in another one are drawn again from the data",
+        help="English or Spanish (default: that of the run's figures; of a comparison or a study, en). Figures of a "
+        "run's data that are stored in the other one are drawn again from the data.",
     )
+    add_examples(command, _EXAMPLES)
     command.set_defaults(run=_run)
 
 

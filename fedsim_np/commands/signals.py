@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -33,15 +34,19 @@ def handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> It
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Have the first Ctrl-C end the run after its round, and the second at once; give what tells whether one came."""
+def interrupts(is_silent: bool = False) -> Iterator[Callable[[], bool]]:
+    """Have the first Ctrl-C end the run after its round, and the second at once; give what tells whether one came.
+
+    A silent command's standard output is left alone.
+    """
     came: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 1:
             raise KeyboardInterrupt
-        print("interrupted: the run ends after this round; again to end it at once", flush=True)
+        stream = sys.stderr if is_silent else sys.stdout
+        print("interrupted: the run ends after this round; again to end it at once", file=stream, flush=True)
 
     with handling(signal.SIGINT, handle):
         yield lambda: bool(came)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from fedsim_np import program
-from fedsim_np.commands.arguments import positive
+from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive
 from fedsim_np.commands.progress import MovingLine
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.signals import INTERRUPTED, interrupts
@@ -30,6 +30,12 @@ from fedsim_np.runs.folder import (
 from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS, read_run
 from fedsim_np.runs.training import train
 from fedsim_np.tables import Table, cell_of
+
+_EXAMPLES = """\
+  fedsim-np evaluate run
+      the metrics of the model in the folder run
+  fedsim-np evaluate run --per-client > clients.csv
+      a row for each client, and for its train and its test examples"""
 
 
 def add_parser(commands: Any) -> None:
@@ -53,10 +59,7 @@ def add_parser(commands: Any) -> None:
     train.add_argument(
         "--out", metavar="DIR", required=True, help=f"The folder for {', '.join(FILES)} and {CHECKPOINTS}."
     )
-    told = train.add_mutually_exclusive_group()
-    told.add_argument("--verbose", action="store_true", help="Print a line a round on a terminal, too.")
-    told.add_argument("--quiet", action="store_true", help="Print nothing but what is wrong.")
-    told.add_argument("--json", action="store_true", help="Print the result alone, as JSON.")
+    add_silence(train, "Print a line a round on a terminal, too.")
     how = train.add_mutually_exclusive_group()
     how.add_argument(
         "--resume",
@@ -76,16 +79,17 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="Print those of each client, on its train and its test examples, as CSV.",
     )
+    add_examples(evaluate, _EXAMPLES)
     evaluate.set_defaults(run=_evaluate)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     folder, stored = check_folder(arguments.out, arguments.resume, arguments.overwrite)
     config = chosen(arguments, stored)
-    is_silent = arguments.quiet or arguments.json
-    is_moving = not is_silent and not arguments.verbose and sys.stdout is not None and sys.stdout.isatty()
+    silent = is_silent(arguments)
+    is_moving = not silent and not arguments.verbose and sys.stdout is not None and sys.stdout.isatty()
     moving = MovingLine(sys.stdout) if is_moving else None
-    console = [] if is_silent else [program.ConsoleLogger(config.rounds, cast(TextIO | None, moving))]
+    console = [] if silent else [program.ConsoleLogger(config.rounds, cast(TextIO | None, moving))]
     try:
         with _workers(arguments.workers) as executor:
             trained = train(
@@ -96,26 +100,26 @@ def _train(arguments: argparse.Namespace) -> int:
                 executor=executor,
                 tensorboard=arguments.tensorboard,
                 loggers=console,
-                stopping=interrupts(),
+                stopping=interrupts(silent),
                 profiling=arguments.profile,
             )
     finally:
         if moving is not None:
             moving.end()
     if trained.profile is not None:
-        print(trained.profile, file=sys.stderr if is_silent else sys.stdout)
+        print(trained.profile, file=sys.stderr if silent else sys.stdout)
     if not trained.is_whole:
         again = f"stopped after round {trained.reached} of {config.rounds}; to go on: {command_to_resume(arguments)}"
-        print(again, file=sys.stderr if is_silent else sys.stdout)
+        print(again, file=sys.stderr if silent else sys.stdout)
         return INTERRUPTED
     if arguments.json:
         print(as_json({"folder": str(folder), "rounds": config.rounds, **read_run(folder).evaluation}))
     if not trained.is_new:
-        if not is_silent:
+        if not silent:
             print(f"done already: {config.rounds} rounds in {folder}")
         return 0
     remark_on_loss(folder / LOGS[0], trained.experiment)
-    if is_silent:
+    if silent:
         return 0
     if trained.privacy is not None:
         print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.privacy.after(config.rounds)))

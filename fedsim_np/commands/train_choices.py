@@ -9,14 +9,16 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedsim_np.algorithms import ALGORITHMS, algorithm_of, is_dotted
+from fedsim_np.commands.arguments import add_examples
 from fedsim_np.datasets.named import NAMED_DATA, absolute_prefix
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error, did_you_mean
 from fedsim_np.learning.engines import ENGINES
 from fedsim_np.runs.config import MODELS, OPTIMIZERS, RunConfig, read_config_file
+from fedsim_np.runs.effects import NoEffectError, no_effect
 from fedsim_np.runs.folder import CONFIG_KEYS
 from fedsim_np.runs.updates import (
     AGGREGATORS,
@@ -100,7 +102,7 @@ _GROUPS = {
         "engine": f"How a round is computed: {', '.join(ENGINES)}.",
     },
 }
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   fedsim-np train --out run
       ten rounds of ten of the sample's thirty writers
   fedsim-np train --data emnist --clients 100 --rounds 200 --client-lr 0.1 --out run
@@ -115,7 +117,7 @@ _EXAMPLES = """examples:
 
 def add_choices(train: argparse.ArgumentParser) -> None:
     """Add the file and a flag for each choice, in groups."""
-    train.formatter_class, train.epilog = _WithExamples, _EXAMPLES
+    add_examples(train, _EXAMPLES)
     train.usage = "fedsim-np train [-h] [choices] [--resume | --overwrite] --out DIR"
     train.add_argument("--config", metavar="FILE", help="Take choices from JSON or TOML; flags go before it.")
     train.add_argument(
@@ -131,13 +133,6 @@ def add_choices(train: argparse.ArgumentParser) -> None:
                 continue
             said, shown = f"{about} (default: {field.default})", name.split("_")[-1].upper()
             group.add_argument(flag, metavar=shown, type=_TYPES[str(field.type)], default=None, help=said)
-
-
-class _WithExamples(argparse.HelpFormatter):
-    """Leaves the lines of examples as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
 
 
 def _truth(text: str) -> bool:
@@ -186,45 +181,32 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
     given = _read_config(arguments)
     there = {} if stored is None else stored["choices"]
     typed = _set(arguments.set)
+    as_typed = {name: f"--set {name}" for name in typed}
     for field in dataclasses.fields(RunConfig):
-        if getattr(arguments, field.name) is not None:
-            typed[field.name] = getattr(arguments, field.name)
+        if (value := getattr(arguments, field.name)) is not None:
+            typed[field.name] = value
+            as_typed[field.name] = f"--{'no-' * (value is False)}{field.name.replace('_', '-')}"
     given.update(typed)
     arguments.algorithm = typed.get("algorithm")
     if isinstance(given.get("data"), str):
         given["data"] = absolute_prefix(given["data"])  # the run is gone on with from anywhere
     try:
         config = RunConfig(**{**there, **given})
+    except NoEffectError as error:
+        raise CommandError(no_effect(as_typed.get(error.name, repr(error.name)), error.where)) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
+    algorithm = None
     if is_dotted(config.algorithm):
         if "algorithm" not in typed:  # no file runs code
             raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
-    _check_effect(typed, config)
-    return config
-
-
-def _check_effect(typed: Mapping[str, Any], config: RunConfig) -> None:
-    """Refuse what was typed and changes nothing: of runs that began before it was looked at, files may have it."""
-    made_up = config.data in ("synthetic", "fedprox-synthetic")
-    straggling = "stragglers of 0"
-    without = {
-        "population": "" if made_up else f"the data '{config.data}'",
-        "min_epochs": "" if config.stragglers else straggling,
-        "drop_stragglers": "" if config.stragglers else straggling,
-        "evaluation_clients": "the sampling 'first', whose clients are evaluated," * (config.sampling == "first"),
-    }
-    if not is_dotted(config.algorithm):
         algorithm = algorithm_of(config.algorithm)
-        without.update(dict.fromkeys(algorithm.ignores, f"the algorithm {config.algorithm}"))
-        if algorithm.takes_no_steps:
-            names = ("client_optimizer", "client_lr", "client_momentum")
-            without.update(dict.fromkeys(names, f"the algorithm {config.algorithm}"))
-    for name, where in without.items():
-        if where and typed.get(name) not in (None, getattr(RunConfig, name)):
-            raise CommandError(f"--{name.replace('_', '-')} changes nothing with {where}: leave it out.")
+    for name, where in config.without_effect(algorithm).items():
+        if name in typed:  # with whatever value
+            raise CommandError(no_effect(as_typed[name], where))
+    return config
 
 
 def command_to_resume(arguments: argparse.Namespace) -> str:

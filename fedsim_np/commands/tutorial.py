@@ -6,18 +6,20 @@ import argparse
 import contextlib
 import os
 import shlex
+import sys
 import tempfile
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fedsim_np import published, tutorial
-from fedsim_np.commands.arguments import positive
+from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive, telling
 from fedsim_np.commands.signals import INTERRUPTED, interrupts
 from fedsim_np.datasets import emnist
 from fedsim_np.datasets.sample import sample_paths
 from fedsim_np.errors import CommandError
+from fedsim_np.files import as_json
 from fedsim_np.program.training import TRAINING_TIME_KEY
 from fedsim_np.report import write_pages
 from fedsim_np.runs.config import RunConfig
@@ -26,6 +28,16 @@ from fedsim_np.runs.folder import FILES, check_folder
 from fedsim_np.runs.stored import FIGURES, PAGE, read_run
 from fedsim_np.runs.training import train
 from fedsim_np.texts import LANGUAGES
+
+_EXAMPLES = """\
+  fedsim-np tutorial
+      ten rounds of ten writers of the sample; nothing is written
+  fedsim-np tutorial --out run
+      the same, with its model, its metrics and run/report.html
+  fedsim-np tutorial --emnist
+      the published tutorial, of the real EMNIST, figure by figure
+  fedsim-np train --resume --rounds 50 --out run
+      the run that was kept, to more rounds: it is one of train's"""
 
 
 def add_parser(commands: Any) -> None:
@@ -37,25 +49,30 @@ def add_parser(commands: Any) -> None:
         "train and test examples: the tutorial, as one command. Without files it uses the sample of simulated "
         "handwriting that comes with the package.",
     )
-    command.add_argument("--train", metavar="FILE", help="HDF5 file with the clients' train examples")
-    command.add_argument("--test", metavar="FILE", help="HDF5 file with the same clients' test examples")
+    command.add_argument("--train", metavar="FILE", help="The HDF5 file with the clients' train examples.")
+    command.add_argument("--test", metavar="FILE", help="The HDF5 file with the same clients' test examples.")
     command.add_argument(
-        "--emnist", action="store_true", help="the real files, downloaded if need be (see fedsim-np data download)"
+        "--emnist", action="store_true", help="Use the real files, downloaded if need be (see fedsim-np data download)."
     )
-    command.add_argument("--clients", metavar="N", type=positive, default=10, help="clients a round (default: 10)")
-    command.add_argument("--rounds", metavar="N", type=positive, default=10, help="rounds (default: 10)")
-    command.add_argument("--out", metavar="DIR", help=f"folder for {', '.join((*FILES, PAGE))} and {FIGURES}")
+    command.add_argument(
+        "--clients", metavar="N", type=positive, default=10, help="How many clients take part (default: 10)."
+    )
+    command.add_argument(
+        "--rounds", metavar="N", type=positive, default=10, help="How many rounds there are (default: 10)."
+    )
+    command.add_argument("--out", metavar="DIR", help=f"The folder for {', '.join((*FILES, PAGE))} and {FIGURES}.")
     drawn = command.add_mutually_exclusive_group()
-    drawn.add_argument("--svg", action="store_true", help="the figures in DIR as SVG too")
-    drawn.add_argument("--no-figures", action="store_true", help="none, since drawing takes longer than training")
+    drawn.add_argument("--svg", action="store_true", help="Store the figures in DIR as SVG too.")
+    drawn.add_argument("--no-figures", action="store_true", help="Draw no figures: that takes longer than training.")
     command.add_argument(
         "--lang",
         choices=LANGUAGES,
         default="en",
-        help="of the report and its figures: English or Spanish (default: en)",
+        help="The language of the report and its figures: English or Spanish (default: en).",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a run that is already in DIR")
-    command.add_argument("--verbose", action="store_true", help="print every round's metrics as the tutorial does")
+    command.add_argument("--overwrite", action="store_true", help="Replace a run that is already in DIR.")
+    add_silence(command, "Print every round's metrics as the tutorial does.")
+    add_examples(command, _EXAMPLES)
     command.set_defaults(run=run)
 
 
@@ -84,15 +101,15 @@ def run(arguments: argparse.Namespace) -> int:
             raise CommandError(f"--out '{name}' already holds a run ({FIGURES}): use --overwrite to replace it.")
         experiment = Experiment(config)
         _ = experiment.evaluation_cohort  # or an error
-        _print_facts(arguments, experiment)
-        print(experiment.training_process().initialize.type_signature.formatted_representation(), flush=True)
-        lines = _Rounds(arguments.verbose)
+        silent, tell = is_silent(arguments), telling(arguments)
+        _tell_facts(arguments, experiment, tell)
+        tell(experiment.training_process().initialize.type_signature.formatted_representation())
         trained = train(
             config,
             folder,
             overwrite=arguments.overwrite,
-            loggers=[lines],
-            stopping=interrupts(),
+            loggers=[] if silent else [_Rounds(arguments.verbose)],
+            stopping=interrupts(silent),
             experiment=experiment,
             about={
                 "command": "tutorial",
@@ -102,21 +119,26 @@ def run(arguments: argparse.Namespace) -> int:
         )
         if not trained.is_whole:
             again = f"; to go on: fedsim-np train --resume --out {name}" if arguments.out else ""
-            print(f"stopped after round {trained.reached} of {config.rounds}{again}")
+            stopped = f"stopped after round {trained.reached} of {config.rounds}{again}"
+            print(stopped, file=sys.stderr if silent else sys.stdout)
             return INTERRUPTED
         result = read_run(folder)
         for split, metrics in result.evaluation.items():
             if arguments.verbose:
-                print(f"evaluation on {split}, metrics={metrics}")
+                tell(f"evaluation on {split}, metrics={metrics}")
                 continue
             loss, accuracy, examples = (metrics[n] for n in ("loss", "sparse_categorical_accuracy", "num_examples"))
-            print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
+            tell(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if arguments.out:
-            write_pages(folder, experiment, figures=not arguments.no_figures, svg=arguments.svg, lang=arguments.lang)
-            print(f"written to {folder}: {', '.join((*FILES, PAGE, *[FIGURES] * (not arguments.no_figures)))}")
+            how = {"figures": not arguments.no_figures, "svg": arguments.svg, "lang": arguments.lang}
+            write_pages(folder, experiment, **how, tell=tell)
+            tell(f"written to {folder}: {', '.join((*FILES, PAGE, *[FIGURES] * (not arguments.no_figures)))}")
+        if arguments.json:
+            where = str(folder) if arguments.out else None
+            print(as_json({"folder": where, "rounds": config.rounds, **result.evaluation}))
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
         keras = tutorial.Result(result.history, result.seconds, result.evaluation, result.weights, [], "keras")
-        return _compare_with_published(arguments, experiment, keras) if real else 0
+        return _compare_with_published(arguments, experiment, keras, tell) if real else 0
 
 
 def _command_line(arguments: argparse.Namespace) -> str:
@@ -159,38 +181,46 @@ class _Rounds:
         )
 
 
-def _print_facts(arguments: argparse.Namespace, experiment: Experiment) -> None:
+def _tell_facts(arguments: argparse.Namespace, experiment: Experiment, tell: Callable[[str], object]) -> None:
     train, test = experiment.train, experiment.test
-    print(f"train: {len(train.client_ids)} clients in {arguments.train}")
-    print(f"test:  {len(test.client_ids)} clients in {arguments.test}")
+    tell(f"train: {len(train.client_ids)} clients in {arguments.train}")
+    tell(f"test:  {len(test.client_ids)} clients in {arguments.test}")
     fields = train.element_type_structure.items()
     structure = ", ".join(f"{name} {spec.dtype.name}{list(spec.shape)}" for name, spec in fields)
-    print(f"an example: {structure}")
+    tell(f"an example: {structure}")
     cohort = [train.create_dataset_for_client(client_id) for client_id in train.client_ids[: arguments.clients]]
     sizes = [dataset.num_examples for dataset in cohort]
     labels = [str(label) for label in cohort[0].to_arrays()["label"]]
     shown = " ".join(labels[:10]) + (" ..." if len(labels) > 10 else "")
-    print(f"client {cohort[0].client_id}: {sizes[0]} examples, labels {shown}")
+    tell(f"client {cohort[0].client_id}: {sizes[0]} examples, labels {shown}")
     empty = f", {sizes.count(0)} of them without any" if 0 in sizes else ""
-    print(
+    tell(
         f"a round: {len(cohort)} clients with {sum(sizes)} examples{empty}; "
         f"{tutorial.NUM_EPOCHS} epochs in batches of {tutorial.BATCH_SIZE}"
     )
 
 
-def _compare_with_published(arguments: argparse.Namespace, experiment: Experiment, keras: tutorial.Result) -> int:
-    """Print figure by figure whether the published tutorial's numbers came out; status 1 if one did not."""
+def _compare_with_published(
+    arguments: argparse.Namespace, experiment: Experiment, keras: tutorial.Result, tell: Callable[[str], object]
+) -> int:
+    """Tell figure by figure whether the published tutorial's numbers came out; status 1 if one did not.
+
+    A silent command says on standard error which did not.
+    """
     if (arguments.clients, arguments.rounds) != (published.NUM_CLIENTS, published.NUM_ROUNDS):
-        print("these are the real EMNIST files; the published figures are for --clients 10 --rounds 10")
+        tell("these are the real EMNIST files; the published figures are for --clients 10 --rounds 10")
         return 0
     custom = tutorial.run(experiment.train, experiment.test, loss="tutorial")
     figures = list(published.compare(experiment.train, keras, custom))
     for figure in figures:
         verdict = "agrees" if figure.agrees else "DIFFERS"
         source = "published" if figure.on_page else "published of the other model"
-        print(f"{verdict:7}  {figure.name}: {source} {figure.published}, here {figure.here}")
+        line = f"{verdict:7}  {figure.name}: {source} {figure.published}, here {figure.here}"
+        tell(line)
+        if is_silent(arguments) and not figure.agrees:
+            print(line, file=sys.stderr)
     on_page, others = ([f.agrees for f in figures if f.on_page is wanted] for wanted in (True, False))
-    print(
+    tell(
         f"{sum(on_page)} of the tutorial's {len(on_page)} published figures came out, and {sum(others)} of "
         f"{len(others)} that it prints of one of its two models and that must be the same of the other"
     )

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Pa
         With ``config.json`` and ``metrics.csv``; and, as far as they are there, ``timings.csv``, ``evaluation.json``,
         ``clients.csv`` and ``figures``.
     draw : bool
-        Draw the learning curves if none are stored.
+        Draw that for which no data are needed, if no learning curves are stored.
     lang : {"en", "es"}, optional
         The language of the page; by default that of the stored figures, or English. Figures in another one are left out
         (see `redraw`).
@@ -47,13 +47,21 @@ def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Pa
     say = Texts(lang or language_of(pictures))
     pictures = [picture for picture in pictures if picture.lang == say.lang]
     if draw and not any(picture.name == "learning_curves" for picture in pictures):
-        pictures += _curves(run, say)
+        from fedsim_np.report.run_pictures import stored_pictures
+
+        pictures += stored_pictures(run, say.lang, [picture.name for picture in pictures])
     write_text(folder / PAGE, _page(run, pictures, say))
     return folder / PAGE
 
 
 def write_pages(
-    folder: Path, experiment: Experiment, *, figures: bool = True, svg: bool = False, lang: str = "en"
+    folder: Path,
+    experiment: Experiment,
+    *,
+    figures: bool = True,
+    svg: bool = False,
+    lang: str = "en",
+    tell: Callable[[str], object] = print,
 ) -> Path:
     """Draw a finished run's figures, unless they are not wanted, and make its page; return the page's path."""
     (folder / PAGE).unlink(missing_ok=True)  # old figures beside new numbers would tell of no run at all
@@ -62,7 +70,7 @@ def write_pages(
         # Here, and not at the top: matplotlib takes longer to import than a run without figures.
         from fedsim_np.report.run_pictures import run_pictures
 
-        print("drawing the figures", flush=True)
+        tell("drawing the figures")
         save_pictures(folder, run_pictures(experiment, read_run(folder), lang), svg=svg)
     return write_report(folder, draw=False, lang=lang)
 
@@ -118,22 +126,12 @@ def _page(run: Run, pictures: Sequence[Picture], say: Texts) -> str:
     return page.page(say("page_title"), lead, parts, say.lang)
 
 
-def _curves(run: Run, say: Texts) -> list[Picture]:
-    """Return the learning curves of a run that has no figures of its own."""
-    try:
-        return [
-            Picture.of_curves({run.name: run.history}, say("alt_stored_curves", rounds=say("rounds", run.rounds)), say)
-        ]
-    except ValueError:  # nothing finite to draw
-        return []
-
-
 def _shown(pictures: Iterable[Picture], section: str) -> list[str]:
     return [page.picture(p.png, p.alt, p.caption, p.width) for p in pictures if p.section == section]
 
 
 def _data(run: Run, say: Texts) -> Iterator[str]:
-    yield page.paragraph(say("who_writers" if _is_handwriting(run) else "who_anybody"))
+    yield page.paragraph(say("who_writers" if run.is_handwriting else "who_anybody"))
     data = run.config.get("data")
     if isinstance(data, dict):
         rows = []
@@ -144,11 +142,6 @@ def _data(run: Run, say: Texts) -> Iterator[str]:
         if rows:  # what is drawn from a seed has no files
             yield page.table(say, [say("head_split"), say("head_file"), say("head_clients"), "SHA-256"], rows)
     yield from map(page.paragraph, _cohorts(run, say))
-
-
-def _is_handwriting(run: Run) -> bool:
-    is_known = run.choices.get("data", "sample") in ("sample", "synthetic", "emnist")
-    return is_known or run.config.get("command") == "tutorial"
 
 
 def _cohorts(run: Run, say: Texts) -> Iterator[str]:
@@ -174,10 +167,10 @@ def _cohorts(run: Run, say: Texts) -> Iterator[str]:
     if not isinstance(epochs, int) or epochs < 2 or run.choices.get("algorithm") == "fedsgd":
         return
     if len(set(totals.values())) == 1 and total % epochs == 0:
-        what = say("images" if _is_handwriting(run) else "examples", total // epochs)
+        what = say("images" if run.is_handwriting else "examples", total // epochs)
         yield say("repetitions", epochs, total=total, images=what)
     else:
-        yield say("repetitions_vary", epochs, what=say("own_images" if _is_handwriting(run) else "own_examples"))
+        yield say("repetitions_vary", epochs, what=say("own_images" if run.is_handwriting else "own_examples"))
 
 
 def _from_to(counts: Sequence[int], say: Texts) -> str:

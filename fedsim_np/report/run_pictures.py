@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from fedsim_np import plots
 from fedsim_np.datasets import ClientData, InMemoryClientData, describe
+from fedsim_np.errors import data_error
 from fedsim_np.learning import client_updates, confusion_counts
 from fedsim_np.learning.client import Attendance
 from fedsim_np.learning.models import SoftmaxRegression
 from fedsim_np.report.pictures import Picture
-from fedsim_np.runs.config import MODELS
+from fedsim_np.runs.config import MODELS, RunConfig
 from fedsim_np.runs.experiment import Experiment
-from fedsim_np.runs.stored import Run
+from fedsim_np.runs.stored import CLIENTS, WEIGHTS, Run
 from fedsim_np.texts import Texts
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ Drawing = tuple[partial[Figure], str | Callable[[Figure], str], str]
 """What draws a picture, which is called after it; what it shows, and what to see in it."""
 
 _DRAWN = 30  # clients in pictures that have a place for each
+_MOST_CLASSES = 100  # whose weights are drawn
 
 
 def run_pictures(experiment: Experiment, run: Run, lang: str = "en") -> Iterator[Picture]:
@@ -43,22 +47,44 @@ def run_pictures(experiment: Experiment, run: Run, lang: str = "en") -> Iterator
     say = Texts(lang)
     client_ids = experiment.sample(1)
     fields = experiment.train.element_type_structure
-    is_handwriting = "pixels" in fields and fields["pixels"].shape == (28, 28)
-    sections: dict[str, Iterable[Drawing]] = {
-        "data": _data(experiment.train, client_ids, say) if is_handwriting else (),
-        "rounds": _rounds(experiment, client_ids, run, say),
+    are_images = "pixels" in fields and fields["pixels"].shape == (28, 28)
+    sections = {
+        "data": _data(experiment.train, client_ids, say) if are_images else (),
+        "rounds": (*_curves(run, say), *_accuracy(run, say), *_drift(experiment, client_ids, say), *_costs(run, say)),
         "evaluation": _evaluation(experiment, run, say) if MODELS[experiment.config.model].classifies else (),
-        "model": _model(run, say) if is_handwriting and isinstance(experiment.model_fn(), SoftmaxRegression) else (),
+        "model": _model(run, say),
     }
+    return _drawn(sections, lang)
+
+
+def stored_pictures(run: Run, lang: str = "en", but: Collection[str] = ()) -> Iterator[Picture]:
+    """Yield the pictures for which what is stored of a run suffices, without its data.
+
+    Parameters
+    ----------
+    run : Run
+    lang : {"en", "es"}
+        The language of the pictures and of what is said of them.
+    but : collection of str
+        The names of those that are there already.
+    """
+    say = Texts(lang)
+    rounds = (*_curves(run, say), *_accuracy(run, say), *_costs(run, say))
+    return _drawn({"rounds": rounds, "model": _model(run, say)}, lang, but)
+
+
+def _drawn(sections: Mapping[str, Iterable[Drawing]], lang: str, but: Collection[str] = ()) -> Iterator[Picture]:
     for section, drawings in sections.items():
         for draw, alt, caption in drawings:
+            name = draw.func.__name__
+            if name in but:
+                continue
             try:
                 figure = draw(lang=lang)
             except ValueError as error:  # of a run that has nothing to draw: no clients with examples, no finite loss
                 _LOGGER.info("A figure is left out: %s", error)
                 continue
-            said = alt if isinstance(alt, str) else alt(figure)
-            yield Picture.of(figure, draw.func.__name__, section, said, caption, lang)
+            yield Picture.of(figure, name, section, alt if isinstance(alt, str) else alt(figure), caption, lang)
 
 
 def _said_of_the_first(client_ids: Sequence[str], say: Texts) -> str:
@@ -110,71 +136,85 @@ def _data(train: ClientData, client_ids: Sequence[str], say: Texts) -> Iterator[
     )
 
 
-def _rounds(experiment: Experiment, client_ids: Sequence[str], run: Run, say: Texts) -> Iterator[Drawing]:
-    history = run.history
+def _curves(run: Run, say: Texts) -> Iterator[Drawing]:
+    history, rounds = run.history, say("rounds", run.rounds)
     moves = []
     for what in ("loss", "sparse_categorical_accuracy"):
         values = [value for value in history.get(f"client_work/train/{what}", ()) if np.isfinite(value)]
-        if values:
+        if len(values) > 1:
             name = say.name("metric", "accuracy" if "accuracy" in what else what)
             moves.append(say("goes_from", what=name, first=values[0], last=values[-1]))
-    yield (
-        partial(plots.learning_curves, {say("this_run"): history}),
-        say("alt_curves", rounds=say("rounds", run.rounds), moves=", ".join(moves)),
-        say("caption_run_curves"),
-    )
+    alt = say("alt_curves", rounds=rounds, moves=", ".join(moves)) if moves else say("alt_stored_curves", rounds=rounds)
+    yield partial(plots.learning_curves, {say("this_run"): history}), alt, say("caption_run_curves")
+
+
+def _accuracy(run: Run, say: Texts) -> Iterator[Drawing]:
     accuracies = _accuracies(run)
-    if accuracies:
-        last = [share for share in accuracies[-1].tolist() if np.isfinite(share)]
-        spread = say("last_spread", least=min(last), greatest=max(last)) if last else say("nobody")
-        yield (
-            partial(plots.client_accuracy, accuracies),
-            say("alt_accuracy", spread=spread),
-            say("caption_accuracy", spread=spread),
-        )
+    if not accuracies:
+        return
+    last = accuracies[-1][np.isfinite(accuracies[-1])]
+    spread = say("last_spread", least=float(last.min()), greatest=float(last.max())) if last.size else say("nobody")
+    yield (
+        partial(plots.client_accuracy, accuracies),
+        say("alt_accuracy", spread=spread),
+        say("caption_accuracy", spread=spread),
+    )
+
+
+def _drift(experiment: Experiment, client_ids: Sequence[str], say: Texts) -> Iterator[Drawing]:
     process, cohort = experiment.training_process("serial"), experiment.cohort(1)
     state = process.initialize()
-    if client_ids and not any(isinstance(client, Attendance) for client in cohort):
-        datasets = cohort[:_DRAWN]
-        updates = client_updates(process, state, datasets)
-        after, _ = process.next(state, cohort)
-        old, new = (process.get_model_weights(s).trainable for s in (state, after))
-        step = [before - now for before, now in zip(old, new, strict=True)]
-        first_ones = _said_of_the_first(client_ids, say)
-        yield (
-            partial(plots.client_drift, updates, step, client_ids[:_DRAWN]),
-            lambda figure: say("alt_drift", len(datasets), title=_title(figure), first=first_ones),
-            say("caption_drift", first=first_ones),
-        )
+    if not client_ids or any(isinstance(client, Attendance) for client in cohort):
+        return
+    datasets = cohort[:_DRAWN]
+    updates = client_updates(process, state, datasets)
+    after, _ = process.next(state, cohort)
+    old, new = (process.get_model_weights(s).trainable for s in (state, after))
+    step = [before - now for before, now in zip(old, new, strict=True)]
+    first_ones = _said_of_the_first(client_ids, say)
+    yield (
+        partial(plots.client_drift, updates, step, client_ids[:_DRAWN]),
+        lambda figure: say("alt_drift", len(datasets), title=_title(figure), first=first_ones),
+        say("caption_drift", first=first_ones),
+    )
+
+
+def _costs(run: Run, say: Texts) -> Iterator[Drawing]:
+    columns = (run.history.get(f"communication/bytes_{way}", ()) for way in ("down", "up"))
     bytes_ = [
         plots.RoundBytes(int(down), int(up))
-        for down, up in zip(
-            history.get("communication/bytes_down", ()), history.get("communication/bytes_up", ()), strict=True
-        )
-        if np.isfinite(down)
+        for down, up in zip(*columns, strict=False)
+        if np.isfinite(down) and np.isfinite(up)
     ]
-    if run.seconds and len(bytes_) == len(run.seconds):
-        down, up = (sum(of) for of in zip(*bytes_, strict=True))
-        yield (
-            partial(plots.round_costs, run.seconds, bytes_),
-            # Not the seconds: all but the picture and the page is the same in every run.
-            say("alt_costs", amount=say.amount(down + up)),
-            say("caption_costs", down=say.amount(down), up=say.amount(up)),
-        )
+    if not run.seconds or len(bytes_) != len(run.seconds):
+        return
+    down, up = (sum(of) for of in zip(*bytes_, strict=True))
+    yield (
+        partial(plots.round_costs, run.seconds, bytes_),
+        # Not the seconds: all but the picture and the page is the same in every run.
+        say("alt_costs", amount=say.amount(down + up)),
+        say("caption_costs", down=say.amount(down), up=say.amount(up)),
+    )
 
 
 def _title(figure: Figure) -> str:
     return figure.axes[0].get_title().replace("\n", " ")
 
 
-def _accuracies(run: Run) -> list[Any]:
+def _accuracies(run: Run) -> list[npt.NDArray[np.float64]]:
     """Return each round's clients' accuracies; NaN of those that were left out."""
-    clients = run.clients
-    if "sparse_categorical_accuracy" not in clients:
+    clients, name = run.clients, "sparse_categorical_accuracy"
+    if not {name, "round_num", "status"} <= set(clients):
         return []
-    rounds, shares = np.array(clients["round_num"]), np.array(clients["sparse_categorical_accuracy"], np.float64)
-    counts = np.array([status in ("ok", "partial") for status in clients["status"]])
-    return [np.where(counts, shares, np.nan)[rounds == number] for number in range(1, run.rounds + 1)]
+    try:
+        rounds, shares = (np.array(clients[column], np.float64) for column in ("round_num", name))
+    except (TypeError, ValueError) as error:
+        rule = f"columns 'round_num' and '{name}' must hold numbers"
+        raise data_error(rule, error, path=run.folder / CLIENTS) from error
+    shares[[status not in ("ok", "partial") for status in clients["status"]]] = np.nan
+    order = np.argsort(rounds, kind="stable")
+    starts = np.searchsorted(rounds[order], np.arange(1, run.rounds + 2))
+    return [shares[order[start:end]] for start, end in itertools.pairwise(starts)]
 
 
 def _evaluation(experiment: Experiment, run: Run, say: Texts) -> Iterator[Drawing]:
@@ -192,4 +232,14 @@ def _evaluation(experiment: Experiment, run: Run, say: Texts) -> Iterator[Drawin
 
 
 def _model(run: Run, say: Texts) -> Iterator[Drawing]:
-    yield partial(plots.class_weights, run.weights), say("alt_weights"), say("caption_weights")
+    if not run.is_handwriting or not (run.folder / WEIGHTS).is_file():
+        return
+    chosen = run.choices
+    entry, kernel = MODELS.get(str(chosen.get("model", "softmax"))), next(iter(run.weights.trainable), np.empty(0))
+    if entry is None or kernel.ndim != 2 or not kernel.size or kernel.shape[1] > _MOST_CLASSES:
+        return
+    num_features, num_classes = kernel.shape
+    if isinstance(entry.make(num_features, num_classes, RunConfig()), SoftmaxRegression):
+        # Where the model was given 1 - x, brightness counts the other way round.
+        shown = -kernel if chosen.get("invert", False) is True else kernel
+        yield partial(plots.class_weights, shown), say("alt_weights"), say("caption_weights")

@@ -25,7 +25,8 @@ from fedsim_np.learning.engines import ENGINES
 from fedsim_np.learning.losses import LossName
 from fedsim_np.learning.models import MLP, LinearRegression, Model, SoftmaxRegression
 from fedsim_np.program import Participation
-from fedsim_np.runs.updates import NONE, check_choices, is_on_data
+from fedsim_np.runs.effects import NoEffectError, also_without_effect, without_effect
+from fedsim_np.runs.updates import NONE, check_choices
 
 OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "sgdm": optimizers.build_sgdm,
@@ -264,44 +265,31 @@ class RunConfig:
                 raise unknown_name(name, allowed, getattr(self, name))
 
     def _check_what_belongs_together(self) -> None:
-        weighted = None
-        if not is_dotted(self.algorithm):  # whose module is not imported by who reads what a stranger has chosen
-            algorithm = algorithm_of(self.algorithm)
-            self._check_algorithm(algorithm)
-            weighted = algorithm.weighted
-        check_choices(dataclasses.asdict(self), weighted is not False, MODELS[self.model].classifies)
-        self._check_unused(("attackers",) * (self.attack == NONE), "a run without an attack")
-        self._check_unused(("delta",) * (not self.noise_multiplier), "a run without noise")
+        # A module of one's own is not imported by who reads what a stranger has chosen.
+        algorithm = None if is_dotted(self.algorithm) else algorithm_of(self.algorithm)
+        self._check_algorithm(algorithm)
+        weighted = algorithm is None or algorithm.weighted is not False
+        check_choices(dataclasses.asdict(self), weighted, MODELS[self.model].classifies)
         _ = self.participation  # or an error
-        for who in ("client", "server"):
-            name, momentum = f"{who}_momentum", getattr(self, f"{who}_momentum")
-            if momentum and getattr(self, f"{who}_optimizer") != "sgdm":
-                raise argument_error(name, "0 unless the optimizer is sgdm", momentum)
         units = self.hidden.split(",")
         if len(units) > _MOST_LAYERS or not all(u.strip().isdecimal() and len(u) < 20 and int(u) for u in units):
             rule = f"integers above 0 with commas between them, at most {_MOST_LAYERS}"
             raise argument_error("hidden", rule, self.hidden)
-        self._check_unused(MODELS[self.model].unused, f"the model {self.model}")
 
-    def _check_algorithm(self, algorithm: Algorithm) -> None:
-        self._check_unused(algorithm.unused, f"the algorithm {self.algorithm}")
+    def _check_algorithm(self, algorithm: Algorithm | None) -> None:
+        unused = without_effect(dataclasses.asdict(self), algorithm, MODELS[self.model].unused)
+        for name, where in unused.items():
+            if getattr(self, name) != getattr(type(self), name):
+                raise NoEffectError(name, where)
+        if algorithm is None:
+            return
         if algorithm.plain_steps and (self.client_optimizer, self.client_momentum) != ("sgdm", 0.0):
             found = f"{self.client_optimizer}, momentum {self.client_momentum}"
             raise argument_error("client_optimizer", f"sgdm without momentum for {self.algorithm}", found)
-        if algorithm.weighted is None:
-            of_attack = () if is_on_data(self.attack) else ("attack",)
-            of_rule = ("aggregator", "bucket_size", "clip", "noise_multiplier", "compress", *of_attack)
-            self._check_unused(of_rule, f"the algorithm {self.algorithm}")
         if self.noise_multiplier and not algorithm.private:
             able = ", ".join(name for name, of in ALGORITHMS.items() if of.private)
             rule = f"0 with {self.algorithm}: noise is for clients that count alike and send nothing else, as in {able}"
             raise argument_error("noise_multiplier", rule, self.noise_multiplier)
-
-    def _check_unused(self, names: tuple[str, ...], taker: str) -> None:
-        for name in names:
-            default = getattr(type(self), name)
-            if getattr(self, name) != default:
-                raise argument_error(name, f"left at {default}: {taker} does not take it", getattr(self, name))
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -325,6 +313,14 @@ class RunConfig:
         """The choices that the model or the algorithm does not take."""
         parameters = () if is_dotted(self.algorithm) else algorithm_of(self.algorithm).unused
         return (*MODELS[self.model].unused, *parameters)
+
+    def without_effect(self, algorithm: Algorithm | None = None) -> dict[str, str]:
+        """Return the choices that change nothing beside the others -> beside what; of one's own algorithm if given."""
+        if algorithm is None and not is_dotted(self.algorithm):
+            algorithm = algorithm_of(self.algorithm)
+        choices, model = dataclasses.asdict(self), MODELS[self.model]
+        more = also_without_effect(choices, algorithm, model.classifies)
+        return {**without_effect(choices, algorithm, model.unused), **more}
 
     def imported(self) -> Algorithm:
         """Return the algorithm: one of one's own is imported, which runs its module's code.

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim_np.datasets.named import absolute_prefix
-from fedsim_np.errors import check_float, check_int, data_error, did_you_mean
+from fedsim_np.errors import DataError, check_float, check_int, data_error, did_you_mean
 from fedsim_np.forking import cached_property
 from fedsim_np.runs.config import RunConfig
+from fedsim_np.runs.effects import no_effect
 
 _NAMES = tuple(field.name for field in dataclasses.fields(RunConfig))
 _MOST_RUNS = 10_000
@@ -123,6 +124,26 @@ class Grid:
         axes = (of_cases,) * bool(of_cases) + tuple((key,) for key in lists)
         return cls(dict(mapping), runs, (*of_cases, *lists), axes, targets)
 
+    def check_effect(self, source: str | None = None) -> None:
+        """Refuse a key that changes nothing in any run that it is given for.
+
+        That is not looked at where a grid is read back: earlier versions let such keys pass.
+
+        Raises
+        ------
+        DataError
+            It names the file, the key and beside what it changes nothing.
+        """
+        given = {_key(key): value for key, value in self.mapping.items()}
+        cases = [{_key(key) for key in case} for case in given.get("cases") or ()]
+        of_case = len(self.runs) // max(1, len(cases))
+        effects = [run.config.without_effect() for run in self.runs]
+        for name in (*given, *map(_key, given.get("grid") or ())):
+            _check_effect(name, effects, source)
+        for number, case in enumerate(cases):
+            for name in case:
+                _check_effect(name, effects[number * of_case : (number + 1) * of_case], source)
+
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """Those of the keys that have more than one value, or are not set in all cases."""
@@ -152,6 +173,13 @@ def _check_keys(table: Mapping[str, Any], name: str, source: str | None) -> None
             raise data_error(rule, repr(key)[:50], path=source, hint=did_you_mean(key, (*_NAMES, *more)))
         if key == "seed" and not more:
             raise data_error(f"keys of {name} must be none of the seeds'", "'seed': use 'seeds'", path=source)
+
+
+def _check_effect(name: str, effects: list[dict[str, str]], source: str | None) -> None:
+    beside = [where[name] for where in effects if name in where]
+    if len(beside) == len(effects):
+        place = "" if source is None else f"file '{source}': "
+        raise DataError(place + no_effect(repr(name), " or ".join(sorted(set(beside))[:3])))
 
 
 def _targets(given: Any, source: str | None) -> tuple[float, ...]:

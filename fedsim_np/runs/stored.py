@@ -85,6 +85,12 @@ class Run:
         return load_weights(self.folder / WEIGHTS)
 
     @property
+    def is_handwriting(self) -> bool:
+        """Whether its examples are known to be characters on paper; data of one's own may be anything."""
+        is_named = self.choices.get("data", "sample") in ("sample", "synthetic", "emnist")
+        return is_named or self.config.get("command") == "tutorial"
+
+    @property
     def rounds(self) -> int:
         """How many rounds were trained; an evaluation before the first is none."""
         return sum(number >= 1 for number in self.history["round_num"])

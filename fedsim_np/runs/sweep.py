@@ -98,7 +98,7 @@ def sweep(
     Raises
     ------
     DataError
-        If a choice is none or out of its range: nothing was run then.
+        If a choice is none, out of its range, or changes nothing in any run that it is given for: nothing was run then.
     CommandError
         If there is something else in the folder, or runs with other choices, or another process is at work there.
 
@@ -111,7 +111,9 @@ def sweep(
     [(0.02, 'done', 0), (0.1, 'done', 0)]
     """
     given = {**choices, "grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
-    return run_grid(Grid.of(_plain(given)), Path(check_path("out", out)), executor, tell or (lambda line: None))
+    planned = Grid.of(_plain(given))
+    planned.check_effect()
+    return run_grid(planned, Path(check_path("out", out)), executor, tell or (lambda line: None))
 
 
 def _plain(value: Any) -> Any:
