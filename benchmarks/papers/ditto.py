@@ -52,7 +52,7 @@ def errors(seed, tau, adversaries, d):
     w, examples = draws(seed, tau, adversaries, d)
     own, benign = examples.astype(np.float64).mean(axis=1), K - adversaries
     models = ((strength * own.mean(axis=0) + own) / (1 + strength) for strength in LAMBDAS)
-    return [float(np.square(model - w)[:benign].mean()) for model in models]
+    return [float(f"{np.square(model - w)[:benign].mean():.5g}") for model in models]
 
 
 def measure(quick):
