@@ -107,7 +107,7 @@ def main(doc, measure, draw):
 
 
 def table():
-    """Return the table of all stored results, in Markdown."""
+    """Return the table of all stored results, in Markdown, and which scripts have none."""
     rows = [
         "| paper | claim | the paper's figure | ours | verdict | seconds |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -121,6 +121,9 @@ def table():
                 seconds = str(result["seconds"]) if number == 0 else ""
                 verdict = one["verdict"] if one["verdict"].startswith("came out") else f"**{one['verdict']}**"
                 rows.append(f"| {paper} | {one['claim']} | {one['paper']} | {one['ours']} | {verdict} | {seconds} |")
+    missing = [f"[{name}.py]({name}.py)" for name in ORDER if not (RESULTS / f"{name}.json").exists()]
+    if missing:
+        rows += ["", f"**Run with --quick alone so far, so that nothing is known of them:** {', '.join(missing)}."]
     return "\n".join(rows) + "\n"
 
 

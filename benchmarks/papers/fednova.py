@@ -1,0 +1,143 @@
+"""FedNova, Wang et al. 2020: the objective that averaging minimises where clients do different numbers of steps.
+
+usage: fednova.py [--json FILE] [--figure FILE] [--quick]
+
+https://arxiv.org/abs/2007.07481. Quadratics F_i = |x - e_i|^2 / 2, tau_i steps of gradient descent at eta = 0.1, in
+float64: FedAvg settles at sum p_i (1 - (1 - eta)^tau_i) e_i / sum p_i (1 - (1 - eta)^tau_i); FedNova at that of
+(1 - (1 - eta)^tau_i) / tau_i, nearer sum p_i e_i. Then Synthetic(1,1), all of 30 clients, E_i = 5 for all, or 1 to 5
+drawn anew each round, SGD at 0.02 in batches of 20; p_i by the clients' own examples, whatever E_i is.
+"""
+
+from dataclasses import dataclass
+
+import _paper
+import fixed_points
+import numpy as np
+
+import fedsim_np as fed
+from fedsim_np.datasets import Dataset, fedprox_synthetic
+from fedsim_np.learning import aggregators, models, optimizers
+from fedsim_np.learning.client import ClientResult
+from fedsim_np.learning.fed_avg import FedAvgTraining
+
+SEEDS, ROUNDS, ETA, STEPS = (0, 1, 2), 100, 0.1, (1, 2, 5, 20, 60)
+
+
+@dataclass(frozen=True)
+class OwnExamples(FedAvgTraining):
+    """FedAvg whose clients count for their own examples, as often as they may read them."""
+
+    def end(self, client, local, trained):
+        """Send the update."""
+        return ClientResult(trained.update, client.num_own_examples)
+
+
+def fed_avg(model, rate):
+    """Return the process of FedAvg with p_i by own examples."""
+    return fed.learning.compose_learning_process(
+        model, OwnExamples(optimizers.build_sgdm(rate)), aggregators.MeanFactory(), optimizers.build_sgdm(1.0)
+    )
+
+
+def quadratics(seed):
+    """Return algorithm -> error against the closed form, and distance to sum p_i e_i."""
+    rng = np.random.default_rng(seed)
+    e, n = rng.standard_normal((len(STEPS), 4)), rng.integers(1, 5, len(STEPS))
+    clients = []
+    for i, tau in enumerate(STEPS):
+        arrays = {"x": np.zeros((n[i], 1), np.float32), "y": np.tile(e[i].astype(np.float32), (n[i], 1))}
+        clients.append(Dataset.from_arrays(arrays, str(i)).repeat(tau).batch(int(n[i])))
+    e, p, tau = e.astype(np.float32).astype(np.float64), n / n.sum(), np.array(STEPS)
+    done = 1 - (1 - float(np.float32(ETA))) ** tau
+    model, found = fixed_points.Linear(1, 4), {}
+    for name, process, shares in (
+        ("FedAvg", fed_avg(model, ETA), p * done),
+        ("FedNova", fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA)), p * done / tau),
+    ):
+        weights, _ = fixed_points.settle(process, clients, 2000)
+        settled, expected = weights.trainable[1], shares @ e / shares.sum()
+        found[name] = [float(np.abs(settled - expected).max()), float(np.linalg.norm(settled - p @ e))]
+    return found
+
+
+def synthetic(seed, rounds, num_clients):
+    """Return (algorithm, epochs) -> the training loss over rounds."""
+    train, _ = fedprox_synthetic.load_data(1.0, 1.0, num_clients=num_clients, seed=seed)
+    kept, found = {c: train.create_dataset_for_client(c) for c in train.client_ids}, {}
+    model = models.SoftmaxRegression(60, 10, "stable")
+    of_all = _paper.accuracy_and_loss(model, [data.batch(10_000) for data in kept.values()])
+    for name in ("E_i = 5", "E_i in 1..5"):
+        for algorithm in ("FedAvg", "FedNova"):
+            nova = fed.learning.build_fed_nova(model, optimizers.build_sgdm(0.02))
+            process = nova if algorithm == "FedNova" else fed_avg(model, 0.02)
+
+            def cohort(round_num, varies=name != "E_i = 5"):
+                epochs = (
+                    np.random.default_rng([seed, round_num]).integers(1, 6, len(kept)) if varies else [5] * len(kept)
+                )
+                return [
+                    data.repeat(int(e)).shuffle(10_000, seed=seed).batch(20)
+                    for e, data in zip(epochs, kept.values(), strict=True)
+                ]
+
+            _, way = _paper.run(process, cohort, rounds, of_all, every=2)
+            found[f"{algorithm}, {name}"] = [round(loss, 4) for _, loss in way]
+    return found
+
+
+def measure(quick):
+    """Return the result."""
+    seeds, rounds, k = (SEEDS[:1], 4, 5) if quick else (SEEDS, ROUNDS, 30)
+    exact, found = [quadratics(seed) for seed in seeds], [synthetic(seed, rounds, k) for seed in seeds]
+    worst = max(of[name][0] for of in exact for name in of)
+    claims = [
+        _paper.claim(
+            "quadratics: FedAvg and FedNova settle at their closed forms (largest error)",
+            "closed form, to 1e-12",
+            f"{worst:.0e}",
+            worst < 1e-12,
+        ),
+        _paper.claim(
+            "quadratics: FedNova's point is nearer to the optimum (distances, FedAvg; FedNova)",
+            "nearer",
+            "; ".join(_paper.spread([of[name][1] for of in exact]) for name in ("FedAvg", "FedNova")),
+            [of["FedNova"][1] < of["FedAvg"][1] for of in exact],
+        ),
+    ]
+    for name in ("E_i = 5", "E_i in 1..5"):
+        floors = [
+            [float(np.mean(of[f"{algorithm}, {name}"][-10:])) for of in found] for algorithm in ("FedAvg", "FedNova")
+        ]
+        claims.append(
+            _paper.claim(
+                f"Synthetic(1,1), {name}: FedAvg's loss ends above FedNova's (FedAvg; FedNova, last 20 rounds)",
+                "above",
+                "; ".join(_paper.spread(floor) for floor in floors),
+                [a > b for a, b in zip(*floors, strict=True)],
+            )
+        )
+    return {
+        "paper": "FedNova: Wang et al. 2020",
+        "seeds": seeds,
+        "rounds": rounds,
+        "claims": claims,
+        "quadratics: error, distance": exact,
+        "training loss, every 2 rounds": found,
+    }
+
+
+def draw(result):
+    """Draw the training loss over rounds, as the paper's figure 5: the mean of the seeds."""
+    figure, (panels,) = _paper.figure(1, 2)
+    ways = result["training loss, every 2 rounds"]
+    for panel, name in zip(panels, ("E_i = 5", "E_i in 1..5"), strict=True):
+        for algorithm in ("FedAvg", "FedNova"):
+            mean = np.mean([of[f"{algorithm}, {name}"] for of in ways], axis=0)
+            panel.plot(2 * np.arange(len(mean)), mean, label=algorithm)
+        panel.set(xlabel="communication rounds", ylabel="training loss", title=f"Synthetic(1,1), {name}", yscale="log")
+        panel.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    _paper.main(__doc__, measure, draw)
