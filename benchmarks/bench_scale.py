@@ -1,9 +1,10 @@
 """Time and memory against the size of the cohort, of the population, and the number of workers.
 
-usage: bench_scale.py [--json FILE] [--plot FILE] [--quick]
+usage: bench_scale.py [--json FILE] [--plot FILE] [--quick | --draw-from FILE]
 
 Every measurement of memory is a process of its own, which reports its peak. Cohorts come from HDF5 (written first) or
-are drawn by simulated writers; each is trained for the stated epochs, batches of 20, by `engine="auto"`.
+are drawn by simulated writers; each is trained for the stated epochs, batches of 20, by `engine="auto"`. With
+--draw-from nothing is measured: --plot is made of a stored result.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
+import numpy as np
 from bench_round import preprocess
 
 import fedsim_np as fed
@@ -75,31 +77,38 @@ def workers(cohort_size, counts, repeats):
 
 
 def plot(result, path):
-    """Draw seconds and memory against the sizes of cohort and population."""
+    """Draw seconds and memory against the sizes of cohort and population, all of it on logarithmic axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    by_cohort, by_population, memory = figure.subplots(1, 3)
-    for axes, name in ((by_cohort, COHORT), (by_population, POPULATION)):
-        rows = result[name]
-        sizes = [int(size) for size in rows]
-        for threads, style in (("1 thread", "o"), ("2 threads", "s")):
-            for which, line in (("first round, s", "-"), ("next round, s", "--")):
-                seconds = [row[threads][which] for row in rows.values()]
-                label = f"{threads}, {which.removesuffix(', s')}"
-                axes.loglog(sizes, seconds, style + line, color="C0" if threads == "1 thread" else "C1", label=label)
-        axes.set(ylabel="seconds a round")
-        axes.grid(alpha=0.3)
-    first = min(map(int, result[COHORT]))
-    unit = result[COHORT][str(first)]["1 thread"]["first round, s"] / first
-    by_cohort.loglog(sizes := [int(k) for k in result[COHORT]], [unit * k for k in sizes], "k:", label="linear")
-    by_cohort.set(xlabel="clients in the round", title="From HDF5, 5 epochs")
-    by_cohort.legend(fontsize=7)
-    by_population.set(xlabel="simulated writers", title=f"{result['cohort']} of them a round", ylim=(0.01, None))
-    memory.semilogx(sizes, [row["2 threads"]["peak MB"] for row in result[COHORT].values()], "s-", color="C1")
-    memory.set(xlabel="clients in the round", ylabel="peak memory, MB", title="Memory, 2 threads", ylim=(0, None))
-    memory.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    from fedsim_np.plots.style import GREY, SMALL, dress, line_style
+
+    figure = Figure(figsize=(8.0, 6.4), layout="constrained")
+    texts = {
+        COHORT: ("clients in a round", "by cohort, from HDF5"),
+        POPULATION: ("population", f"by population, cohorts of {result['cohort']:,}"),
+    }
+    for row, (name, (xlabel, title)) in zip(figure.subplots(2, 2, sharey="col"), texts.items(), strict=True):
+        sizes = np.array([int(size) for size in result[name]])
+        seconds, memory = row
+        for number, threads in enumerate(("1 thread", "2 threads")):
+            of = [measured[threads] for measured in result[name].values()]
+            for which, filled in (("first round", "full"), ("next round", "none")):
+                look = {**line_style(number), "fillstyle": filled, "markersize": 6}
+                seconds.plot(sizes, [of_one[f"{which}, s"] for of_one in of], label=f"{which}, {threads}", **look)
+            memory.plot(sizes, [of_one["peak MB"] for of_one in of], label=threads, **line_style(number))
+        if name == COHORT:
+            for axes, column in ((seconds, "first round, s"), (memory, "peak MB")):
+                greatest = result[name][str(sizes[-1])]["1 thread"][column]
+                axes.plot(sizes, greatest * sizes / sizes[-1], ":", color=GREY, label="in proportion to clients")
+        dress(seconds, f"Time {title}", xlabel, "seconds a round")
+        dress(memory, f"Memory {title}", xlabel, "peak of the process, MB")
+        for axes in row:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+    for above, below in zip(figure.axes[:2], figure.axes[2:], strict=True):  # where there is room
+        below.legend(*above.get_legend_handles_labels(), fontsize=SMALL, framealpha=0.9, loc="lower right")
+    figure.axes[1].set_ylim(10, None)  # Python, NumPy and h5py are in it, about 70 MB before the first client
+    figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
 COHORT = "cohort, from HDF5, 5 epochs"
@@ -115,7 +124,11 @@ def main():
     parser.add_argument("--json", help="where to store the result")
     parser.add_argument("--plot", help="where to store the picture")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--draw-from", type=Path, metavar="FILE", help="a stored result to draw, and nothing else")
     arguments = parser.parse_args()
+    if arguments.draw_from:
+        plot(json.loads(arguments.draw_from.read_text(encoding="utf-8")), arguments.plot)
+        return
     quick = arguments.quick
     sizes = [10, 30] if quick else [10, 30, 100, 300, 1000, 3383]
     populations, cohort = ([100, 10_000], 20) if quick else ([10**3, 3383, 10**4, 10**5, 10**6], 1000)

@@ -20,6 +20,31 @@ RATES, SEEDS = (0.005, 0.02), (1, 2, 3)
 COHORT = 10
 
 
+def handwriting(writers=10):
+    """Draw one image of each digit by each of a few simulated writers, a row a writer."""
+    from matplotlib.figure import Figure
+
+    data = fed.datasets.SyntheticClientData(writers)
+    rows = []
+    for client_id in data.client_ids:
+        arrays = data.create_dataset_for_client(client_id).to_arrays()
+        first = [np.flatnonzero(arrays["label"] == digit)[0] for digit in range(10)]
+        rows.append(np.concatenate(arrays["pixels"][first], axis=1))
+    figure = Figure(figsize=(5.4, 5.1), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.concatenate(rows), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    middle = 28 * np.arange(10) + 13.5
+    axes.set_xticks(middle, range(10), fontsize=9)
+    axes.set_yticks(28 * np.arange(writers) + 13.5, data.client_ids, fontsize=9)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("digit", fontsize=10)
+    axes.set_ylabel("writer", fontsize=10)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def cohort_of(client_data, client_ids):
     """Return the clients' datasets as the tutorial preprocesses them."""
     return tutorial.make_federated_data(client_data, client_ids)
@@ -79,6 +104,7 @@ def main():
     arguments = parser.parse_args()
     train, test = fed.datasets.load_sample()
     figures = {
+        "handwriting": handwriting(),
         "client_digits": fed.plots.client_images(train.create_dataset_for_client(train.client_ids[0])),
         "label_counts": fed.plots.label_counts(train),
         "label_distribution": fed.plots.label_distribution(fed.datasets.describe(train)),
@@ -91,7 +117,7 @@ def main():
         for name, figure in figures.items():
             path = folder / f"{name}.png"
             # Without the version of matplotlib in the file, the same picture is the same bytes.
-            figure.savefig(path, dpi=110, metadata={"Software": None})
+            figure.savefig(path, dpi=200, metadata={"Software": None})
             print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 

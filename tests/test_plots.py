@@ -1,5 +1,6 @@
 """What is in the figures: axes, texts, and the data in the artists. That they read well was seen, not tested."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def test_label_counts_of_chosen_clients():
     assert texts(figure.axes[0]) == ["no examples"]
     many = plots.label_counts(clients(ann=range(62)))
     assert heights(many.axes[0]) == [1] * 62
-    assert tick_texts(many.axes[0].xaxis)[:3] == ["0", "7", "14"]
+    assert tick_texts(many.axes[0].xaxis)[:3] == ["0", "6", "12"]
 
 
 def test_mean_images():
@@ -186,9 +187,10 @@ def test_label_distribution():
     shares = axes.images[0].get_array()
     np.testing.assert_allclose(shares[:2], [[2 / 3, 0, 1 / 3], [0, 1, 0]])
     assert shares.mask.tolist() == [[False] * 3, [False] * 3, [True] * 3]
-    assert axes.get_title() == "Labels of 3 clients (1 blank: no examples)"
+    assert axes.get_title() == "Labels of 3 clients (1 hatched: no examples)"
     assert (tick_texts(axes.xaxis), tick_texts(axes.yaxis)) == (["0", "1", "2"], ["ann", "bob", "cid"])
-    assert bar.get_ylabel() == "share of the client's examples"
+    assert bar.get_ylabel().replace("\n", " ") == "share of the client's examples"
+    assert axes.images[0].norm(0.25) == 0.5  # from none to all, by the root: the same in all figures
     long = {"a-client-with-a-very-long-id": [0], **{f"c{i}": [i] for i in range(1, 40)}}
     axes, _ = plots.label_distribution(describe(clients(**long))).axes
     assert tick_texts(axes.yaxis)[:2] == ["a-clien…ong-id", "c2"]
@@ -227,9 +229,9 @@ def history(shift=0.0):
 def test_learning_curves():
     figure = plots.learning_curves({"tutorial": history()})
     assert [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes] == [
-        ("Training, before each step", "loss (nats)"),
-        ("Training, before each step", "accuracy (share correct)"),
-        ("Evaluation, after the round", "loss (nats)"),
+        ("Training loss, before each step", "loss (nats)"),
+        ("Training accuracy, before each step", "accuracy (share correct)"),
+        ("Evaluation loss, after a round", "loss (nats)"),
     ]
     drawn = [(axes.lines[0].get_xdata().tolist(), axes.lines[0].get_ydata().tolist()) for axes in figure.axes]
     assert drawn == [([1, 2, 3], [2.2, 2.0, 1.5]), ([1, 2, 3], [0.25, 0.5, 0.75]), ([0, 2], [2.5, 2.0])]
@@ -250,8 +252,9 @@ def test_mean_and_spread_over_seeds(band, low, high):
     at_2 = [y for x, y in area.get_paths()[0].vertices if x == 2]
     np.testing.assert_allclose([min(at_2), max(at_2)], [low, high])
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["a (mean of 3 runs)", "b"]
-    assert "bands" in legend.get_title().get_text()
+    assert [text.get_text() for text in legend.get_texts()] == ["a (3 runs)", "b"]
+    shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
+    assert legend.get_title().get_text() == f"means; bands: {shown} of the runs"
     looks = {(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in axes.lines}
     assert len({look[0] for look in looks}) == len({look[1] for look in looks}) == len({look[2] for look in looks}) == 2
 
@@ -291,8 +294,75 @@ def test_round_costs():
     assert heights(right) == [204, 204, 180, 180]
     assert (right.get_title(), right.get_ylabel()) == ("Bytes: 768 bytes in all", "bytes of the round")
     _, right = plots.round_costs([0.5, 0.25], [plots.RoundBytes(2_000_000, 0), plots.RoundBytes(0, 1_000_000)]).axes
-    assert (right.get_title(), heights(right)) == ("Bytes: 3 MB in all", [2, 0, 0, 1])
+    assert (right.get_title(), heights(right)) == ("Bytes: 3.000 MB in all", [2, 0, 0, 1])
     assert len(plots.round_costs([0.5], rounds=[7]).axes) == 1
+
+
+def test_a_late_first_round_does_not_flatten_the_others():
+    left = plots.round_costs([10.0, 0.2, 0.25], rounds=[4, 5, 6]).axes[0]
+    assert left.lines[0].get_xydata().tolist() == [[5, 200], [6, 250]]
+    assert 250 < left.get_ylim()[1] < 500
+    assert [text.get_text() for text in left.get_legend().get_texts()][1] == "round 4: 10,000 ms, off the scale"
+    left = plots.round_costs([0.3, 0.2, 0.25]).axes[0]
+    assert left.lines[0].get_ydata().tolist() == [300, 200, 250]
+    assert len(left.get_legend().get_texts()) == 1
+    assert plots.round_costs([0.001, 0.001, 5.0, 0.001]).axes[0].get_yscale() == "log"
+    assert plots.round_costs([0.0, 0.0, 5.0]).axes[0].get_yscale() == "linear"
+
+
+def test_a_loss_that_explodes_does_not_flatten_the_others():
+    runs = {"a": {"round_num": [1, 2, 3], "loss": [2.0, 1.0, 0.5]}}
+    assert plots.learning_curves(runs).axes[0].get_yscale() == "linear"
+    runs["b"] = {"round_num": [1, 2, 3], "loss": [2.0, 1.5, 1e5]}
+    assert plots.learning_curves(runs).axes[0].get_yscale() == "log"
+
+
+def test_a_legend_of_many_lines_takes_less_than_half():
+    names = [f"algorithm={name}, client_lr={rate}" for name in ("fedavg", "scaffold") for rate in (0.1, 0.2, 0.3, 0.4)]
+    for many, size in (
+        (names, None),
+        (names[:6], (3.15, 5)),
+        ([f"{name}, and more of it" * 2 for name in names], None),
+    ):
+        own = Figure(size, layout="constrained") if size else None
+        figure = plots.learning_curves({name: [history()] * 3 for name in many}, [LOSS], figure=own)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert box.height < 0.5 * figure.bbox.height
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert (
+            legend.get_title().get_text().replace("\n", " ") == "means of 3 runs; bands: least to greatest of the runs"
+        )
+        assert [text.get_text().replace("\n", " ") for text in legend.get_texts()] == many
+
+
+@pytest.mark.parametrize("inches", [3.15, 6.3])
+def test_texts_stay_in_a_narrow_figure_and_names_do_not_touch(inches):
+    def boxes(texts):
+        return [text.get_window_extent() for text in texts if text.get_text()]
+
+    described = describe(clients(**{f"a-client-with-a-long-id-{i:02d}": range(26) for i in range(40)}))
+    counts = np.full((26, 26), 1000)
+    figures = [Figure((inches, 4), layout="constrained") for _ in range(5)]
+    plots.label_distribution(described, axes=figures[0].subplots())
+    plots.confusion_matrix(counts, [f"class {i}" for i in range(26)], axes=figures[1].subplots())
+    plots.learning_curves({"a": history()}, figure=figures[2])
+    plots.round_costs([9.0, 0.2, 0.3], plots.RoundBytes(3000, 1000), figure=figures[3])
+    plots.class_weights(np.ones((8, 10)), (4, 2), figure=figures[4])
+    for figure in figures:
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            (title,) = boxes([axes.title]) or [axes.bbox]
+            assert figure.bbox.x0 - 1 <= title.x0
+            assert title.x1 <= figure.bbox.x1 + 1
+            for axis, side in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+                if axes.get_label() != "<colorbar>":
+                    edges = sorted(
+                        (getattr(box, side + "0"), getattr(box, side + "1")) for box in boxes(axis.get_ticklabels())
+                    )
+                    assert all(before[1] <= after[0] for before, after in itertools.pairwise(edges))
 
 
 # --- one round
@@ -347,9 +417,9 @@ def test_client_drift():
     np.testing.assert_allclose(np.linalg.norm(clients_at, axis=1), [5, 5])
     np.testing.assert_allclose(np.linalg.norm(server_at), 3)
     assert start.tolist() == [[0, 0]]
-    assert axes.get_title() == "Client drift: 2 clients, mean cosine with the global step 0.60"
-    assert "64% of the squared length" in axes.get_xlabel()
-    assert "36%" in axes.get_ylabel()
+    assert axes.get_title() == "Client drift: 2 clients, mean cosine with the global step 0.6000"
+    assert "64.00% of the squared length" in axes.get_xlabel()
+    assert "36.00%" in axes.get_ylabel()
     assert sorted(texts(axes)) == ["ann", "bob"]
 
 
@@ -387,6 +457,11 @@ def test_class_weights():
             assert axes.images[0].get_clim() == (-12, 12)
         assert bar.get_ylabel() == "weight (logit per brightness)"
     assert len(plots.class_weights(np.ones((1, 22)), (1, 1)).axes) == 23
+    picture = plots.class_weights(np.linspace(-1, 3, 8)[:, np.newaxis], (4, 2)).axes[0].images[0]
+    assert picture.cmap(picture.norm(0.0))[:3] == (1, 1, 1)
+    assert picture.get_clim() == (-3, 3)
+    *frames, bar = plots.class_weights(np.zeros((8, 2)), (4, 2)).axes
+    assert tick_texts(bar.yaxis) == ["0"]
 
 
 def test_confusion_counts():
@@ -434,13 +509,14 @@ def test_confusion_matrix():
     np.testing.assert_allclose(shares[[0, 2]], [[0.75, 0.25, 0], [0.25, 0, 0.75]])
     assert shares.mask[1].all()
     assert texts(axes) == ["3", "1", "2", "6"]
-    assert axes.get_title() == "9 of 12 examples correct (75.0%)"
+    assert axes.get_title() == "9 of 12 examples correct (75.00%)"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert tick_texts(axes.yaxis) == ["cat", "dog", "owl"]
     assert bar.get_ylabel() == "share of the true class's examples"
     axes, _ = plots.confusion_matrix(np.eye(62, dtype=int)).axes
     assert not axes.texts
-    assert len(tick_texts(axes.xaxis)) == 31
+    assert tick_texts(axes.xaxis)[:3] == ["0", "4", "8"]
+    assert axes.images[0].cmap(axes.images[0].norm(0.0))[:3] == (1, 1, 1)  # none is white
     assert plots.confusion_matrix(np.zeros((2, 2))).axes[0].get_title() == "0 of 0 examples correct"
 
 
@@ -649,7 +725,7 @@ def test_a_single_round_is_seen():
 
 def test_large_counts_are_written_out_or_short():
     figure = plots.confusion_matrix([[8_888_889, 10_500], [11, 0]])
-    assert figure.axes[0].get_title() == "8,888,889 of 8,899,400 examples correct (99.9%)"
+    assert figure.axes[0].get_title().replace("\n", " ") == "8,888,889 of 8,899,400 examples correct (99.88%)"
     assert texts(figure.axes[0]) == ["8.89M", "10.5k", "11"]
     nearly = plots.confusion_matrix([[999_999, 999_999_999], [9_999, 12_345]])
     assert texts(nearly.axes[0]) == ["1M", "1G", "9999", "12.3k"]

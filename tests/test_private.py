@@ -9,7 +9,7 @@ import pytest
 from conftest import random_cohort, sgd, toy_model
 
 import fedsim_np as fed
-from fedsim_np.learning import aggregators
+from fedsim_np.learning import Cohort, aggregators
 
 DP = aggregators.DifferentiallyPrivateFactory
 
@@ -136,7 +136,10 @@ def test_no_client_moves_the_sum_by_more_than_the_clip(size, clip):
     rule = DP.gaussian_fixed(0.0, 1, clip)
     updates = (np.float32([[size] * 50, [1e-3] * 50]),)
     state = rule.initialize(tuple(u[0] for u in updates))
-    (both,), (other,) = (rule.next(state, tuple(u[first:] for u in updates), np.ones(2 - first))[1] for first in (0, 1))
+    (both,), (other,) = (
+        rule.next_of_cohort(state, tuple(u[first:] for u in updates), Cohort.of_weights(np.ones(2 - first)))[1]
+        for first in (0, 1)
+    )
     moved = np.linalg.norm(both.astype(np.float64) - other)
     assert moved <= clip * (1 + 1e-6) + 1e-6 * np.linalg.norm(other.astype(np.float64))
 

@@ -202,9 +202,9 @@ def test_what_paper_does_is_as_measured():
 def test_the_training_commands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     lines = [line for block in blocks("bash") if "fedsim-np train" in block for line in block.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
-        words = [{"1000": "30", "50": "3", "200": "4"}.get(word, word) for word in line.split()[1:]]
+        words = [{"1000": "30", "50": "3", "200": "4", "300": "6"}.get(word, word) for word in line.split()[1:]]
         assert main(words) == 0
     out = capsys.readouterr().out
     assert "done: 4 rounds in run" in out

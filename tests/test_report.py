@@ -83,12 +83,15 @@ def test_the_page_tells_the_run(runs):
     for i in range(3):
         accuracy = run.history["client_work/train/sparse_categorical_accuracy"][i]
         loss = run.history["client_work/train/loss"][i]
-        assert any(row[:3] == (str(i + 1), f"{accuracy:.6g}", f"{loss:.6g}") for row in rows)
+        assert any(row[:3] == (str(i + 1), f"{accuracy:#.4g}", f"{loss:#.4g}") for row in rows)
     for split, metrics in run.evaluation.items():
-        assert any(row[0] == split and f"{metrics['loss']:.6g}" in row for row in rows)
+        assert any(row[0] == split and f"{metrics['loss']:#.4g}" in row for row in rows)
     assert ("numpy", np.__version__) in rows
     text = " ".join(page.texts)
     assert "Clients left out of a round's average: 3 empty" in text
+    assert "4 clients took part, the same in every round, with 140 examples a round, 0 to 60 a client." in text
+    assert "The 140 examples a round are repetitions of 28 images: a client reads each of its own 5 times" in text
+    assert "counted 5 times, once an epoch, as in training" in text
     assert "fedsim-np tutorial --clients 4 --rounds 3 --train train.h5 --test test.h5" in text
     assert '写手 <b>&\\"bold\\"' in text  # as a text, in config.json
     assert '"sha256": "' + run.config["data"]["train"]["sha256"] in text
@@ -158,6 +161,21 @@ def test_a_training_run_has_a_page_too(folder, capsys):
     assert "2 clients a round trained one model together in 2 rounds" in text
     assert "(adam, learning rate 0.01)" in text
     assert len(page.images) == 1
+    # Told as the tutorial is, of what it was: other clients in every round, an evaluation that counts once.
+    sizes = read_run(folder / "run").clients["num_examples"]
+    totals = sorted(sum(sizes[i : i + 2]) for i in (0, 2))
+    assert f"with {totals[0]:,} to {totals[1]:,} examples a round, {min(sizes)} to {max(sizes)} a client." in text
+    assert "a client reads each of its own images 5 times, once an epoch, and each time counts." in text
+    assert "at most 100 clients, and on examples of theirs that nobody trained on, each counted once." in text
+    assert "fedsim-np train --config config.json --out again" in text
+
+
+def test_a_round_and_a_client_are_told_in_the_singular(folder, capsys):
+    assert main(["tutorial", "--rounds", "1", "--clients", "1", "--no-figures", "--out", str(folder / "run")]) == 0
+    text = " ".join(Page((folder / "run" / "report.html").read_text(encoding="utf-8")).texts)
+    assert not re.findall(r"\b1 (?:rounds|clients|examples|images)\b", text)
+    assert "1 client took part, with 535 examples a round, 535 a client." in text
+    assert capsys.readouterr().out.endswith("weights.npz, report.html\n")  # and no figures
 
 
 def test_runs_are_compared(runs, folder, capsys):
@@ -168,9 +186,9 @@ def test_runs_are_compared(runs, folder, capsys):
     assert ("choice", "a", "b") in rows
     assert ("rounds", "3", "2") in rows
     a, b = read_run(runs / "a"), read_run(runs / "b")
-    losses = [f"{run.history['client_work/train/loss'][-1]:.6g}" for run in (a, b)]
+    losses = [f"{run.history['client_work/train/loss'][-1]:#.4g}" for run in (a, b)]
     assert ("train loss", *losses) in rows
-    assert ("test: loss", *(f"{run.evaluation['test']['loss']:.6g}" for run in (a, b))) in rows
+    assert ("test: loss", *(f"{run.evaluation['test']['loss']:#.4g}" for run in (a, b))) in rows
     assert len(page.images) == 1
     assert "a: " in page.images[0]["alt"]
     capsys.readouterr()
@@ -290,9 +308,9 @@ def test_a_failed_drawing_leaves_no_old_figures_beside_new_numbers(runs, folder,
     assert main(["report", str(target)]) == 0
     page = Page((target / "report.html").read_text(encoding="utf-8"))
     assert [image["alt"][:45] for image in page.images] == [
-        "Curves of the metrics over 1 rounds; the tabl"
+        "Curves of the metrics over 1 round; the table"
     ]  # drawn anew
-    assert "2 clients trained one model together in 1 rounds" in " ".join(page.texts)
+    assert "2 clients a round trained one model together in 1 round," in " ".join(page.texts)
 
 
 def test_runs_with_nothing_to_draw_are_told_all_the_same(folder, capsys):
@@ -352,7 +370,7 @@ def test_what_rounds_do_not_say_is_not_counted(folder, capsys):
     path.write_text("\n".join(map(",".join, [header, *lines])) + "\n", encoding="utf-8")
     assert main(["report", str(folder / "old")]) == 0
     page = " ".join(Page((folder / "old" / "report.html").read_text(encoding="utf-8")).texts)
-    assert "In 3 of the 4 rounds (it is not stored of others) the clients would have sent 188 kB" in page
+    assert "In 3 of the 4 rounds (it is not stored of others) the clients would have sent 188.4 kB" in page
     assert main(["report", str(folder / "noise")]) == 0
     page = " ".join(Page((folder / "noise" / "report.html").read_text(encoding="utf-8")).texts)
     assert "About 2 clients a round trained one model together in 2 rounds" in page

@@ -94,7 +94,7 @@ def test_names_fit_every_system_and_are_none_twice(texts, more):
 def test_long_names_are_cut_and_differ():
     found = names(
         {
-            "cases": [{"compress": "top_k:0.1", "network": NETWORK, "clip": 0.25 + i} for i in range(2)] * 1,
+            "cases": [{"compress": "top_k:0.1", "network": NETWORK, "clip": 0.25 + i} for i in range(2)],
             "grid": {"hidden": ["1,2", "12,1"], "model": ["mlp"], "data": ["/some/where/" + 30 * "x"]},
         }
     )

@@ -38,7 +38,7 @@ def remark_on_loss(log: Path, experiment: Experiment) -> None:
         return
     config = experiment.config
     rates = [f"--server-lr (here {config.server_lr:g})"]
-    if config.algorithm != "fedsgd":  # whose clients take no steps
+    if not config.imported().takes_no_steps:
         rates.insert(0, f"--client-lr (here {config.client_lr:g})")
     help_with = [f"a smaller {' or '.join(rates)}"]
     if config.noise_multiplier:

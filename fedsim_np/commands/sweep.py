@@ -11,6 +11,7 @@ from typing import Any
 
 from fedsim_np.algorithms import is_dotted
 from fedsim_np.commands.arguments import positive
+from fedsim_np.commands.signals import INTERRUPTED
 from fedsim_np.errors import CommandError
 from fedsim_np.learning.engines.host import cores
 from fedsim_np.runs.config import read_config_file
@@ -18,7 +19,6 @@ from fedsim_np.runs.grid import Grid
 from fedsim_np.runs.study import RESULTS
 from fedsim_np.runs.sweep import run_grid
 
-_INTERRUPTED = 130
 _ABOUT = f"""\
 Train every run of a grid, each in a folder of its own below DIR. The same
 command goes on with what was interrupted or killed, and with a grid that has
@@ -84,7 +84,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         study = run_grid(grid, Path(arguments.out), workers, functools.partial(print, flush=True))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with the study")
-        return _INTERRUPTED
+        return INTERRUPTED
     for name, reason in study.broken.items():
         print(f"fedsim-np: broken: {name}: {reason}", file=sys.stderr)
     left = f", {len(study.broken)} of them broken: the same command tries those again" * bool(study.broken)

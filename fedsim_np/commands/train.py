@@ -70,9 +70,11 @@ def add_parser(commands: Any) -> None:
         help="evaluate the model of a run",
         description="Print the metrics of a run's model on its clients' test examples, as JSON.",
     )
-    evaluate.add_argument("folder", metavar="DIR", help="of fedsim-np train --out")
+    evaluate.add_argument("folder", metavar="DIR", help="The folder of fedsim-np train --out.")
     evaluate.add_argument(
-        "--per-client", action="store_true", help="of each client, on its train and its test examples, as CSV"
+        "--per-client",
+        action="store_true",
+        help="Print those of each client, on its train and its test examples, as CSV.",
     )
     evaluate.set_defaults(run=_evaluate)
 

@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"evaluation on {split:5}  loss {loss:.6f}  accuracy {accuracy:.4f}  examples {examples}")
         if arguments.out:
             write_pages(folder, experiment, figures=not arguments.no_figures, svg=arguments.svg)
-            print(f"written to {folder}: {', '.join((*FILES, PAGE))}, {FIGURES}")
+            print(f"written to {folder}: {', '.join((*FILES, PAGE, *[FIGURES] * (not arguments.no_figures)))}")
         real = published.is_published("train", arguments.train) and published.is_published("test", arguments.test)
         keras = tutorial.Result(result.history, result.seconds, result.evaluation, result.weights, [], "keras")
         return _compare_with_published(arguments, experiment, keras) if real else 0

@@ -2,14 +2,16 @@
 
 Every function takes data and, optionally, where to draw: ``axes`` (one picture) or ``figure`` (several; a part of a
 figure, such as ``figure.subfigures(1, 2)[0]``, will do). Without it a figure is made. Every function returns the whole
-figure and shows nothing: ``figure.savefig("drift.png", dpi=150)`` keeps it, and a notebook shows it as a cell's value,
+figure and shows nothing: ``figure.savefig("drift.png", dpi=200)`` keeps it, and a notebook shows it as a cell's value,
 or by ``display(figure)`` where it is not the last one.
 
 ``matplotlib.pyplot`` is never imported, so nothing here knows of a current figure, needs a display, or chooses a
 backend; and no ``rcParams`` are changed, since colours and sizes are handed to the artists themselves (`style`).
 
-Colours are told apart by the colour-blind, and have a marker and a line style beside them for a print in grey; the
-scales of pictures run evenly from dark to light. No text is smaller than 9 points.
+Colours are told apart by the colour-blind, and have a marker, a line style or an outline beside them for a print in
+grey; the scale of shares runs evenly from white, for none, to dark. No text is smaller than 9 points: a figure that is
+printed 8 cm wide is made 8 cm wide, ``figure=Figure(figsize=(3.15, 4), layout="constrained")``, and panels that do not
+fit side by side go below each other.
 
 ==============================  ==================================================================================
 the data                        `image`, `client_images`, `label_counts`, `mean_images`, `label_distribution`,

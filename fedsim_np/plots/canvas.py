@@ -69,6 +69,11 @@ def panels(figure: Canvas, count: int, columns: int, **shared: Any) -> list[Axes
     return axes[:count]
 
 
+def columns_that_fit(figure: Canvas, most: int, width: float) -> int:
+    """Return how many panels of that many inches, or wider, go side by side: one at least, `most` at most."""
+    return max(1, min(most, int(figure.bbox.width / figure.dpi / width)))
+
+
 def whole(part: Axes | Canvas) -> Figure:
     """Return the figure that axes or a part of a figure belong to."""
     while not isinstance(part, Figure):

@@ -7,13 +7,24 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import SMALL, draw_shares, dress, room_for, shares_of_rows
+from fedsim_np.plots.style import (
+    SHARES,
+    SHARES_SCALE,
+    SMALL,
+    TITLE,
+    draw_shares,
+    dress,
+    fold,
+    inches,
+    room_for,
+    shares_of_rows,
+)
+from fedsim_np.texts.numbers import column, percent, written
 
 MOST_NUMBERS = 15
 """Classes up to which the counts are written into the cells."""
@@ -22,9 +33,9 @@ MOST_NUMBERS = 15
 def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, *, axes: Axes | None = None) -> Figure:
     """Draw a confusion matrix: a row a true class, a column a predicted one.
 
-    The colour is the share of the *row*: classes with few examples compare with those with many. Its scale goes with
-    the square root, without which the rare confusions of a good model could not be seen. Up to 15 classes the cells
-    have the counts in them. A class without examples is a blank row.
+    The colour is the share of the *row*: classes with few examples compare with those with many. None is light. The
+    scale, the same in all figures, goes with the square root, without which the rare confusions of a good model could
+    not be seen. Up to 15 classes the cells have the counts in them. A class without examples is a hatched row.
 
     Parameters
     ----------
@@ -47,7 +58,7 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
     --------
     >>> figure = confusion_matrix([[3, 1], [0, 4]])
     >>> figure.axes[0].images[0].get_array().tolist(), figure.axes[0].get_title()
-    ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.5%)')
+    ([[0.75, 0.25], [0.0, 1.0]], '7 of 8 examples correct (87.50%)')
     """
     table = finite_array("counts", counts, 2, "(c, c)")
     c = len(table)
@@ -55,29 +66,24 @@ def confusion_matrix(counts: npt.ArrayLike, names: Iterable[str] | None = None, 
         raise data_error("'counts' must be numbers >= 0 of shape (c, c)", f"{table.shape}, from {np.min(table):g} on")
     texts = names_or_numbers(names, c)
     shares = shares_of_rows(table)
-    written = c <= MOST_NUMBERS
-    side = 2.0 + 0.42 * c if written else 6.2
+    has_counts = c <= MOST_NUMBERS
+    side = max(2.6, 0.42 * c) if has_counts else 4.8
     room = room_for(texts, 2)
-    axes = axes_or_new(axes, max(4.4, side + 1.0), max(3.4, side) + room)
+    axes = axes_or_new(axes, side + 1.9 + room, side + 0.9 + room)
     examples = float(table.sum())
     correct = float(np.trace(table))
-    share = f" ({correct / examples:.1%})" if examples else ""
-    title = f"{_written(correct)} of {_written(examples)} examples correct{share}"
+    share = f" ({percent(correct / examples)})" if examples else ""
+    told, of_all = (written(value) for value in column([correct, examples]))
+    title = f"{told} of {of_all} examples correct{share}"
+    title = fold(title, 0.8 * inches(axes)[0], TITLE)  # narrower by the colour bar
     dress(axes, title, "predicted class", "true class", grid=None)
-    scale = PowerNorm(0.5, vmin=0, vmax=1)
-    bar = draw_shares(axes, shares, texts, texts, room > 0, norm=scale)
-    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
-    bar.ax.set_yticklabels(["0", "1%", "5%", "10%", "25%", "50%", "75%", "100%"], fontsize=SMALL)
-    if written:
-        for row, column in np.argwhere(table > 0):
-            light = scale(shares[row, column]) > 0.55
-            colour = "black" if light else "white"
-            axes.text(column, row, _short(table[row, column]), ha="center", va="center", fontsize=SMALL, color=colour)
+    draw_shares(axes, shares, texts, texts, room > 0)
+    if has_counts:
+        for i, j in np.argwhere(table > 0):
+            is_dark = sum(SHARES(SHARES_SCALE(shares[i, j]))[:3]) < 1.4
+            colour = "white" if is_dark else "black"
+            axes.text(j, i, _short(table[i, j]), ha="center", va="center", fontsize=SMALL, color=colour)
     return whole(axes)
-
-
-def _written(count: float) -> str:
-    return f"{count:,.0f}" if count.is_integer() else f"{count:g}"
 
 
 def _short(count: float) -> str:

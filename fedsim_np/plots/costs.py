@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from fedsim_np.errors import argument_error, check_int, check_type, data_error
 from fedsim_np.files import unit_of_bytes
 from fedsim_np.learning.models import ModelWeights
-from fedsim_np.plots.canvas import Canvas, figure_or_new, whole
+from fedsim_np.plots.canvas import Canvas, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import checked_rounds, finite_array
-from fedsim_np.plots.style import BLUE, ORANGE, SMALL, dress, foreground, whole_numbers
+from fedsim_np.plots.style import BLUE, ORANGE, SMALL, VERMILION, dress, foreground, inches, whole_numbers
+from fedsim_np.texts.numbers import amount, written
 
 _MOST_BARS = 60  # that have gaps between them
+_MANY_MEDIANS = 20  # beyond them a scale is logarithmic
 
 
 class RoundBytes(NamedTuple):
@@ -91,7 +93,9 @@ def round_costs(
     Returns
     -------
     Figure
-        With one or two axes: time in ms, bytes in kB, MB or GB (powers of 1,000).
+        With one or two axes: time in ms, bytes in kB, MB or GB (powers of 1,000). A first round of twice the time of
+        every other, which reads the data and starts what there is to start, is told at the upper edge, and the scale is
+        that of the others. If one of these takes 20 times as long as the median, it is logarithmic.
 
     Raises
     ------
@@ -118,9 +122,9 @@ def round_costs(
             rule = f"a RoundBytes, or one for each of the {len(times)} rounds"
             raise argument_error("bytes_per_round", rule, bytes_per_round)
         _at_least_zero("bytes_per_round", moved)
-    panels = 1 if moved is None else 2
-    drawn = figure_or_new(figure, 4.6 * panels + 0.2, 3.4)
-    grid = drawn.subplots(1, panels, squeeze=False)[0]
+    count = 1 if moved is None else 2
+    drawn = figure_or_new(figure, 3.9 * count + 0.1, 3.1)
+    grid = panels(drawn, count, columns_that_fit(drawn, count, 2.8))
     _draw_times(grid[0], numbers, times)
     if moved is not None:
         _draw_bytes(grid[1], numbers, moved)
@@ -138,20 +142,34 @@ def _at_least_zero(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np
 
 
 def _draw_times(axes: Axes, rounds: Sequence[int], times: npt.NDArray[np.float64]) -> None:
+    median, first = float(np.median(times)), float(times[0])
+    is_late = first > 2 * float(np.max(times[1:], initial=0.0)) > 0
+    shown = times[1:] if is_late else times
     line = {"linewidth": 1.2, "markersize": 5, "markevery": max(1, len(rounds) // 50)}
-    axes.plot(rounds, times, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
-    median = float(np.median(times))
-    shown = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
-    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=(0, (4, 2)), label=f"median {shown} ms")
+    axes.plot(rounds[-len(shown) :], shown, color=BLUE, marker="o", **line)  # type: ignore[arg-type]
+    dashes = (0, (4, 2))
+    axes.axhline(median, color=foreground(), linewidth=1.4, linestyle=dashes, label=f"median {written(median)} ms")
     dress(axes, "Time", "round", "time of the round (ms)")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=SMALL, framealpha=0.9)
+    if np.min(shown) > 0 and np.max(shown) > _MANY_MEDIANS * median:
+        axes.set_yscale("log")
+    else:
+        _scale(axes, float(np.max(shown)), 1 + is_late)
+    if is_late:
+        mark = {"color": VERMILION, "marker": "^", "markersize": 8, "linestyle": "none", "clip_on": False}
+        text = f"round {rounds[0]}: {written(first)} ms, off the scale"
+        axes.plot([rounds[0]], [1], transform=axes.get_xaxis_transform(), label=text, **mark)  # type: ignore[arg-type]
+    axes.legend(fontsize=SMALL, framealpha=0.9, loc="best" if axes.get_yscale() == "log" else "upper right")
+
+
+def _scale(axes: Axes, most: float, lines: int) -> None:
+    """Let the axes reach from 0 to above the data, where there is room for a legend of so many lines."""
+    taken = (0.2 + 0.19 * lines) / inches(axes)[1]
+    axes.set_ylim(0, most / (1 - min(taken, 0.6)) or 1.0)
 
 
 def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64]) -> None:
     sums = moved.sum(axis=1)
     unit, size = unit_of_bytes(float(np.max(sums)))
-    in_all, of_all = unit_of_bytes(float(sums.sum()))
     down, up = moved.T / size
     # Of many rounds the bars touch: gaps, hatches and edges would be wider than they are.
     few = len(rounds) <= _MOST_BARS
@@ -159,6 +177,6 @@ def _draw_bytes(axes: Axes, rounds: Sequence[int], moved: npt.NDArray[np.float64
     width = 0.8 if few else 1.0
     axes.bar(rounds, down, color=BLUE, width=width, linewidth=0, label="down: weights to the clients")
     axes.bar(rounds, up, bottom=down, color=ORANGE, width=width, label="up: updates", **look)
-    dress(axes, f"Bytes: {sums.sum() / of_all:.3g} {in_all} in all", "round", f"{unit} of the round", grid="y")
-    axes.set_ylim(0, 1.35 * max(float(np.max(down + up)), 1e-9))  # room for the legend
+    dress(axes, f"Bytes: {amount(float(sums.sum()))} in all", "round", f"{unit} of the round", grid="y")
+    _scale(axes, float(np.max(down + up)), 2)
     axes.legend(fontsize=SMALL, framealpha=0.9, loc="upper right")

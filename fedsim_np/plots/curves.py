@@ -11,27 +11,34 @@ from __future__ import annotations
 
 import math
 import numbers
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from fedsim_np.errors import argument_error, argument_type_error, data_error, did_you_mean
-from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
+from fedsim_np.plots.canvas import Canvas, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import as_list
 from fedsim_np.plots.legends import History
-from fedsim_np.plots.style import SMALL, dress, fill_band, line_style, literal, whole_numbers
+from fedsim_np.plots.style import LINE, SMALL, dress, fill_band, fold, letters_in, line_style, literal, whole_numbers
 
 _ROUND = "round_num"
+_BYTES = "communication/bytes_up", "communication/bytes_down"
+_HANDLE = 7  # letters as wide as a line's look in the legend
 _COSTS = {
     _ROUND: "round",
     "communication/bytes_up": "bytes that clients have sent",
     "communication/bytes_down": "bytes that clients were sent",
     "network/seconds": "seconds, simulated",
 }
+
+Curve = tuple[dict[str, Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Style, rounds (r,) and values (runs, r)."""
 
 
 def learning_curves(
@@ -64,7 +71,7 @@ def learning_curves(
     -------
     Figure
         One legend, below the curves, says how many runs a line is the mean of. Losses share a scale, accuracies do, and
-        so do the rounds.
+        so do the rounds. That of losses is logarithmic if one is more than 100 times as large as their median.
 
     Raises
     ------
@@ -78,6 +85,49 @@ def learning_curves(
     >>> figure.axes[0].lines[0].get_ydata().tolist(), figure.axes[0].get_ylabel()
     ([1.5, 1.5], 'loss (nats)')
     """
+    runs, columns = _checked(histories, metrics, band)
+    curves = {metric: _curves(runs, metric, over) for metric in columns}
+    ends = [rounds.max() for of in curves.values() for _, rounds, values in of.values() if rounds.any()]
+    is_wide = over != _ROUND and bool(ends) and max(ends) >= 10 * min(ends)
+    wide = min(2, len(columns))
+    rows = math.ceil(len(columns) / wide)
+    drawn = figure_or_new(figure, 8.0 if wide > 1 else 5.0, 2.7 * rows)
+    legend = _Legend.of({text: len(of) for text, of in runs.items()}, band, drawn.bbox.width / drawn.dpi)
+    if figure is None and isinstance(drawn, Figure):
+        drawn.set_figheight(max(2.7 * rows, 1.2 * legend.height) + legend.height)
+    wide = columns_that_fit(drawn, wide, 2.8)
+    is_regression = any(str(name).endswith(_SQUARES) for of in runs.values() for run in of for name in run)
+    far_apart = _far_apart(curves, is_regression)
+    same_scale: dict[str, Axes] = {}
+    handles: dict[str, Any] = {}
+    for metric, axes in zip(columns, panels(drawn, len(columns), wide), strict=True):
+        quantity = _quantity(metric, is_regression)
+        # Before anything is drawn: scales that are shared later are the first axes' own.
+        for shared, share in (("round", axes.sharex), (quantity, axes.sharey)):
+            if shared in same_scale:
+                share(same_scale[shared])
+            same_scale.setdefault(shared, axes)
+        for text, (style, rounds, values) in curves[metric].items():
+            every = max(1, len(rounds) // 12)  # of hundreds of points, a dozen have markers
+            (line,) = axes.plot(rounds, values.mean(axis=0), **style, label=literal(text), markevery=every)
+            handles.setdefault(text, line)
+            if len(values) > 1:
+                fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
+        dress(axes, literal(_title(metric)), literal(_COSTS.get(over, over)), literal(quantity))
+        if quantity in far_apart:
+            axes.set_yscale("log", nonpositive="mask")
+        if is_wide:
+            axes.set_xscale("log", nonpositive="mask")
+        if over in _BYTES:
+            axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+        elif over == _ROUND:
+            whole_numbers(axes.xaxis)
+    legend.draw(drawn, handles)
+    return whole(drawn)
+
+
+def _checked(histories: Any, metrics: Any, band: str) -> tuple[dict[str, list[History]], list[str]]:
+    """Return runs by text, and columns."""
     if not isinstance(histories, Mapping) or not histories:
         raise argument_type_error("histories", "a mapping of legend texts to histories", histories)
     if not isinstance(band, str) or band not in ("range", "sd"):
@@ -88,55 +138,77 @@ def learning_curves(
     columns = _default_metrics(runs) if metrics is None else as_list("metrics", metrics, "columns' names")
     if not columns or not all(isinstance(column, str) for column in columns):
         raise argument_error("metrics", "columns of the histories, at least one", columns)
-    curves = {metric: _curves(runs, metric, over) for metric in columns}
-    ends = [rounds.max() for of in curves.values() for _, rounds, values in of.values() if rounds.any()]
-    is_wide = over != _ROUND and bool(ends) and max(ends) >= 10 * min(ends)
-    wide = min(2, len(columns))
-    rows = math.ceil(len(columns) / wide)
-    drawn = figure_or_new(figure, 4.6 * wide + 0.4, 3.0 * rows + 0.3 * math.ceil(len(runs) / wide) + 0.2)
-    is_regression = any(str(name).endswith(_SQUARES) for of in runs.values() for run in of for name in run)
-    same_scale: dict[str, Axes] = {}
-    handles: dict[str, Any] = {}
-    for metric, axes in zip(columns, panels(drawn, len(columns), wide), strict=True):
-        title, quantity = _texts(metric, is_regression)
-        # Before anything is drawn: scales that are shared later are the first axes' own.
-        for shared, share in (("round", axes.sharex), (quantity, axes.sharey)):
-            if shared in same_scale:
-                share(same_scale[shared])
-            same_scale.setdefault(shared, axes)
-        for text, (style, rounds, values) in curves[metric].items():
-            count = len(values)
-            of = f" (mean of {count} runs)" if count > 1 else ""
-            label, every = literal(text) + of, max(1, len(rounds) // 12)  # of hundreds of points, a dozen have markers
-            (line,) = axes.plot(rounds, values.mean(axis=0), **style, label=label, markevery=every)
-            handles.setdefault(label, line)
-            if count > 1:
-                fill_band(axes, rounds.tolist(), *_edges(values, band), color=style["color"], alpha=0.2)
-        dress(axes, literal(title), literal(_COSTS.get(over, over)), literal(quantity))
-        if is_wide:
-            axes.set_xscale("log", nonpositive="mask")
-        elif over == _ROUND:
-            whole_numbers(axes.xaxis)
-    if len(handles) > 1 or any(len(of) > 1 for of in runs.values()):
-        shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
-        caption = f"bands: {shown} of the runs" if any(len(of) > 1 for of in runs.values()) else None
-        _legend(drawn, handles, wide, caption)
-    return whole(drawn)
+    return runs, columns
 
 
-def _legend(drawn: Canvas, handles: Mapping[str, Any], wide: int, caption: str | None) -> None:
-    legend = drawn.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center" if drawn.get_layout_engine() is not None else "lower center",
-        ncols=wide if max(map(len, handles)) < 50 else 1,
-        fontsize=SMALL,
-        frameon=False,
-        handlelength=3.6,
-        title=caption,
-        title_fontsize=SMALL,
-    )
-    legend.set_in_layout(True)
+def _far_apart(curves: Mapping[str, Mapping[str, Curve]], is_regression: bool) -> set[str]:
+    """Return the quantities, but for accuracies, of which some value would flatten all others."""
+    found: dict[str, list[Any]] = {}
+    for metric, of in curves.items():
+        found.setdefault(_quantity(metric, is_regression), []).extend(
+            values.reshape(-1) for _, _, values in of.values()
+        )
+    far = set()
+    for quantity, parts in found.items():
+        values = np.concatenate(parts)
+        values = values[np.isfinite(values)]
+        if "accuracy" not in quantity and values.min() > 0 and values.max() > 100 * np.median(values):
+            far.add(quantity)
+    return far
+
+
+class _Legend(NamedTuple):
+    """A legend below the curves: texts that are wrapped to the figure's width, in as many columns as go into it."""
+
+    texts: dict[str, str]
+    columns: int
+    caption: str | None
+    is_drawn: bool
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int], band: str, width: float) -> _Legend:
+        """Make the legend of lines that are means of so many runs, for so many inches."""
+        caption, are_alike = None, len(set(counts.values())) == 1
+        if max(counts.values()) > 1:
+            shown = {"range": "least to greatest", "sd": "one standard deviation"}[band]
+            means = f"means of {next(iter(counts.values()))} runs" if are_alike else "means"
+            caption = f"{means}; bands: {shown} of the runs"
+            caption = fold(caption, width, SMALL)
+        room = letters_in(width, SMALL)
+        texts = {}
+        for text, count in counts.items():
+            of = f" ({count} runs)" if count > 1 and not are_alike else ""
+            texts[text] = "\n".join(textwrap.wrap(text + of, max(10, room - _HANDLE))) or text
+        lengths = [max(map(len, text.split("\n"))) + _HANDLE for text in texts.values()]
+        fitting = (n for n in range(len(lengths), 1, -1) if sum(map(max, np.array_split(lengths, n))) <= room)
+        columns = next(fitting, 1)
+        return cls(texts, columns, caption, len(counts) > 1 or caption is not None)
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        lines = sum(text.count("\n") + 1 for text in self.texts.values()) / self.columns
+        return LINE * (math.ceil(lines) + (self.caption or "").count("\n") + 2) * self.is_drawn
+
+    def draw(self, drawn: Canvas, handles: Mapping[str, Any]) -> None:
+        """Draw it, of those texts that have a line."""
+        if not self.is_drawn:
+            return
+        legend = drawn.legend(
+            list(handles.values()),
+            [literal(self.texts[text]) for text in handles],
+            loc="outside lower center" if drawn.get_layout_engine() is not None else "lower center",
+            ncols=self.columns,
+            fontsize=SMALL,
+            frameon=False,
+            handlelength=2.8,
+            handletextpad=0.6,
+            columnspacing=1.0,
+            labelspacing=0.3,
+            title=self.caption,
+            title_fontsize=SMALL,
+        )
+        legend.set_in_layout(True)
 
 
 def _as_runs(value: History | Sequence[History]) -> list[History]:
@@ -154,7 +226,7 @@ def _as_runs(value: History | Sequence[History]) -> list[History]:
 def _default_metrics(runs: Mapping[str, Sequence[History]]) -> list[str]:
     """Return the columns of losses and accuracies, training first, a loss and its accuracy side by side."""
     names = dict.fromkeys(name for of in runs.values() for run in of for name in run if isinstance(name, str))
-    wanted = [n for n in names if _texts(n)[1] != _leaf(n) and "total_rounds_metrics" not in n]
+    wanted = [n for n in names if _is_judged(n) and "total_rounds_metrics" not in n]
     groups = list(dict.fromkeys(n.rpartition("/")[0] for n in wanted))
     groups.sort(key=lambda group: f"{group}/".startswith("evaluation/"))
     return sorted(wanted, key=lambda n: (groups.index(n.rpartition("/")[0]), _leaf(n) != "loss"))
@@ -163,25 +235,33 @@ def _default_metrics(runs: Mapping[str, Sequence[History]]) -> list[str]:
 _SQUARES = "mean_squared_error"  # where it is, the loss is regression's
 
 
+def _is_judged(metric: str) -> bool:
+    """Return whether a metric is a loss or an accuracy."""
+    leaf = _leaf(metric)
+    return leaf in ("loss", _SQUARES) or "accuracy" in leaf
+
+
 def _leaf(metric: str) -> str:
     return metric.rpartition("/")[2]
 
 
-def _texts(metric: str, is_regression: bool = False) -> tuple[str, str]:
-    """Return a title and the quantity's name with its unit."""
+def _quantity(metric: str, is_regression: bool = False) -> str:
+    """Return the quantity's name with its unit."""
+    leaf = _leaf(metric)
+    if leaf == "loss":
+        return "loss" if is_regression else "loss (nats)"
+    return "accuracy (share correct)" if "accuracy" in leaf else leaf.replace("_", " ")
+
+
+def _title(metric: str) -> str:
+    """Return what is measured, of what, and when."""
     leaf, group = _leaf(metric), metric.rpartition("/")[0]
-    loss = "loss" if is_regression else "loss (nats)"
-    quantity = loss if leaf == "loss" else "accuracy (share correct)" if "accuracy" in leaf else leaf
-    quantity = _SQUARES.replace("_", " ") if leaf == _SQUARES else quantity
+    what = "accuracy" if "accuracy" in leaf else leaf.replace("_", " ")
     if group == "client_work/train":
-        return "Training, before each step", quantity
+        return f"Training {what}, before each step"
     if metric.startswith("evaluation/"):
-        return "Evaluation, after the round", quantity
-    return group or leaf.replace("_", " ").capitalize(), quantity
-
-
-Curve = tuple[dict[str, Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]
-"""Style, rounds (r,) and values (runs, r)."""
+        return f"Evaluation {what}, after a round"
+    return f"{group}: {what}" if group else what.capitalize()
 
 
 def _curves(runs: Mapping[str, Sequence[History]], metric: str, over: str) -> dict[str, Curve]:

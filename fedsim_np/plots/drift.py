@@ -20,6 +20,7 @@ from fedsim_np.errors import data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list, finite_array, names_or_numbers
 from fedsim_np.plots.style import BLUE, GREY, SMALL, VERMILION, dress, foreground, shortened
+from fedsim_np.texts.numbers import percent, written
 
 Matrix = npt.NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def client_drift(
     >>> old, new = (process.get_model_weights(s).trainable for s in (state, new_state))
     >>> figure = client_drift(updates, [w0 - w for w0, w in zip(old, new)])
     >>> figure.axes[0].get_title()
-    'Client drift: 2 clients, mean cosine with the global step 0.68'
+    'Client drift: 2 clients, mean cosine with the global step 0.6830'
     """
     moves = -_flat(updates, "updates")
     step = -_flat(global_update, "global_update", clients=False)[0]
@@ -77,7 +78,7 @@ def client_drift(
     texts = None if names is None else names_or_numbers(names, k)
     plane, shares = _plane(moves, step)
     ends, end = moves @ plane.T, step @ plane.T
-    axes = axes_or_new(axes, 6.4, 4.8)
+    axes = axes_or_new(axes, 7.0, 4.8)
     paths = np.stack([np.zeros_like(ends), ends])
     axes.plot(paths[..., 0], paths[..., 1], color=BLUE, linewidth=1.0, alpha=0.6)
     dot: dict[str, Any] = {"s": 36, "color": BLUE, "edgecolors": "white", "linewidths": 0.6}
@@ -92,12 +93,12 @@ def client_drift(
         _write_names(axes, texts, ends)
     many = f"{k} client{'s' * (k != 1)}"
     cosine = _mean_cosine(moves, step)
-    agreement = "no movement" if np.isnan(cosine) else f"mean cosine with the global step {cosine:.2f}"
+    agreement = "no movement" if np.isnan(cosine) else f"mean cosine with the global step {written(cosine)}"
     dress(
         axes,
         f"Client drift: {many}, {agreement}",
-        f"axis 1: change of the weights ({shares[0]:.0%} of the squared length)",
-        f"axis 2: change of the weights ({shares[1]:.0%})",
+        f"axis 1: change of the weights ({percent(float(shares[0]))} of the squared length)",
+        f"axis 2: change of the weights ({percent(float(shares[1]))})",
     )
     axes.legend(fontsize=SMALL, loc="best", framealpha=0.9)
     return whole(axes)

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from fedsim_np.errors import argument_error, check_bool, check_type, data_error
 from fedsim_np.plots.canvas import axes_or_new, whole
 from fedsim_np.plots.checks import as_list
-from fedsim_np.plots.style import GREY, LABEL, PIXELS, SEQUENTIAL, SMALL, dress, literal, shortened
+from fedsim_np.plots.style import GREY, LABEL, PIXELS, SMALL, dress, literal, shortened
 
 _MOST_LETTERS = 40  # of a name
 _MOST_NUMBERS = 12  # columns up to which cells have their numbers in them
@@ -80,7 +80,7 @@ def heat_map(
     axes = axes_or_new(axes, max(4.0, width), max(2.4, 1.3 + 0.55 * min(shape[0], 16)))
     dress(axes, None, literal(names[1]), literal(names[0]), grid=None)
     finite = np.isfinite(table)
-    colours = matplotlib.colormaps[f"{SEQUENTIAL}{'_r' * lower_is_better}"].with_extremes(bad="none")
+    colours = matplotlib.colormaps[f"viridis{'_r' * lower_is_better}"].with_extremes(bad="none")
     picture = axes.imshow(np.ma.masked_array(table, ~finite), cmap=colours, aspect="auto", **PIXELS)
     for axis, texts in ((axes.yaxis, row_texts), (axes.xaxis, column_texts)):
         axis.set_ticks(range(len(texts)), [shortened(text, _MOST_LETTERS) for text in texts], fontsize=SMALL)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fedsim_np.datasets import ClientData, Description
 from fedsim_np.errors import data_error
-from fedsim_np.plots.canvas import Canvas, axes_or_new, figure_or_new, panels, whole
+from fedsim_np.plots.canvas import Canvas, axes_or_new, columns_that_fit, figure_or_new, panels, whole
 from fedsim_np.plots.checks import checked_description, chosen_clients, flat_labels, read_fields
 from fedsim_np.plots.style import (
     BLUE,
@@ -30,6 +30,7 @@ from fedsim_np.plots.style import (
     shortened,
     whole_numbers,
 )
+from fedsim_np.texts.numbers import written
 
 
 def label_counts(
@@ -39,7 +40,7 @@ def label_counts(
     label: str = "label",
     figure: Canvas | None = None,
 ) -> Figure:
-    """Draw how many examples of each label a few clients have, three clients in a row.
+    """Draw how many examples of each label a few clients have, three clients in a row if there is room.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def label_counts(
     columns = min(3, len(ids))
     names = [str(value) for value in labels]
     room = room_for(names, 3)
-    drawn = figure_or_new(figure, max(4.0, 2.9 * columns), 2.2 * math.ceil(len(ids) / columns) + 0.3 + room)
+    drawn = figure_or_new(figure, max(4.0, 2.5 * columns), 2.0 * math.ceil(len(ids) / columns) + 0.3 + room)
+    columns = columns_that_fit(drawn, columns, 1.5)
     shown = panels(drawn, len(ids), columns, sharex=True, sharey=True)
     for number, axes in enumerate(shown):
         below = number + columns >= len(ids)
@@ -81,9 +83,7 @@ def label_counts(
         axes.tick_params(labelbottom=below)
         if not any(heights):
             say(axes, "no examples")
-        if room:
-            axes.tick_params(axis="x", rotation=90)
-    name_ticks(shown[0].xaxis, names, 10)  # they are shared
+    name_ticks(shown[0].xaxis, names, room > 0)  # they are shared
     whole_numbers(shown[0].yaxis)
     return whole(drawn)
 
@@ -92,7 +92,8 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
     """Draw the clients' label distributions: a row a client, a column a label.
 
     The colour is the share of the *client's* examples, so that clients of all sizes compare; rows of one colour would
-    be i.i.d. data with even labels. A client without examples is a blank row.
+    be i.i.d. data with even labels. Its scale is the same in all figures, from none to all, by the square root. A
+    client without examples is a hatched row.
 
     Parameters
     ----------
@@ -123,12 +124,12 @@ def label_distribution(description: Description, *, axes: Axes | None = None) ->
         raise data_error("there must be labels to draw their distribution", "none")
     names = [str(value) for value in description.labels.tolist()]
     room = room_for(names, 3)
-    axes = axes_or_new(axes, min(9.0, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(3.2, 1.6 + 0.19 * k)) + room)
+    axes = axes_or_new(axes, min(7.6, max(4.6, 3.2 + 0.34 * c)), min(7.0, max(2.4, 1.4 + 0.19 * k)) + room)
     empty = int((description.counts.sum(axis=1) == 0).sum())
-    blank = f" ({empty} blank: no examples)" if empty else ""
+    blank = f" ({empty} hatched: no examples)" if empty else ""
     dress(axes, f"Labels of {k} client{'s' * (k != 1)}{blank}", "label", "client", grid=None)
     shares = shares_of_rows(description.counts)
-    draw_shares(axes, shares, description.client_ids, names, room > 0, vmin=0, aspect="auto")
+    draw_shares(axes, shares, description.client_ids, names, room > 0, aspect="auto")
     return whole(axes)
 
 
@@ -160,8 +161,8 @@ def client_sizes(description: Description, *, axes: Axes | None = None) -> Figur
     axes = axes_or_new(axes, 5.6, 3.4)
     axes.hist(sizes, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
     median, mean = float(np.median(sizes)), float(sizes.mean())
-    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {median:g}")
-    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {mean:.1f}")
+    axes.axvline(median, color=foreground(), linewidth=1.8, label=f"median {written(median)}")
+    axes.axvline(mean, color=VERMILION, linewidth=1.8, linestyle=(0, (4, 2)), label=f"mean {written(mean)}")
     k = len(sizes)
     title = f"Sizes of {k:,} client{'s' * (k != 1)}, {int(sizes.sum()):,} examples"
     dress(axes, title, "examples of a client", "clients", grid="y")

@@ -6,6 +6,7 @@ The colours are Okabe and Ito's, without their yellow, which is lost on white. T
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from fedsim_np.plots.canvas import whole
@@ -28,10 +30,30 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (
 PIXELS: Mapping[str, Any] = {"interpolation": "nearest", "origin": "upper"}
 """How `imshow` shows a table of numbers: a square for each, as they are written."""
 
-SEQUENTIAL = "viridis"
-DIVERGING = "cividis"  # from blue over grey to yellow, and from dark to light: a print in grey keeps the signs
+SHARES = LinearSegmentedColormap.from_list(
+    "white, green, blue",
+    [
+        (0, "#ffffff"),
+        (0.1, "#e8f6bb"),
+        (0.22, "#b4e0b6"),
+        (0.35, "#62bfc1"),
+        (0.5, "#2a8cbe"),
+        (0.7, "#23539f"),
+        (1, "#081d58"),
+    ],
+)
+"""Of shares: none is white, all is dark."""
+SHARES_SCALE = PowerNorm(0.5, vmin=0, vmax=1)
+"""From none to all, in every figure; by the square root, without which what is rare could not be seen."""
+_SHARES_TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
+DIVERGING = LinearSegmentedColormap.from_list(
+    "blue, white, orange", ["#00264d", BLUE, "#a6d3ee", "#ffffff", "#fbdca6", ORANGE, "#d98200"], N=257
+)
+"""Of signed numbers: 0 is white."""
 
 _MOST_LETTERS = 14  # of a name
+LETTER, LINE = 0.085, 0.17
+"""Inches: how wide a letter of a small text is at most, and how far apart lines are."""
 TITLE, LABEL, SMALL = 11, 10, 9
 """Font sizes in points: of titles, of axes' names, and of everything else."""
 
@@ -49,10 +71,11 @@ def line_style(number: int) -> dict[str, Any]:
 
 def dress(axes: Axes, title: str | None, xlabel: str, ylabel: str, grid: str | None = "both") -> None:
     """Give axes their texts, a light grid behind the data, and no box around them."""
+    width, height = inches(axes)
     if title is not None:
-        axes.set_title(title, fontsize=TITLE, loc="center")
-    axes.set_xlabel(xlabel, fontsize=LABEL)
-    axes.set_ylabel(ylabel, fontsize=LABEL)
+        axes.set_title(fold(title, width, TITLE), fontsize=TITLE, loc="center")
+    axes.set_xlabel(fold(xlabel, 1.2 * width, LABEL), fontsize=LABEL)
+    axes.set_ylabel(fold(ylabel, 1.2 * height, LABEL), fontsize=LABEL)
     axes.tick_params(labelsize=SMALL)
     if grid is None:
         axes.grid(False)
@@ -60,6 +83,26 @@ def dress(axes: Axes, title: str | None, xlabel: str, ylabel: str, grid: str | N
         axes.grid(True, axis=grid, color=GREY, alpha=0.3, linewidth=0.8)  # type: ignore[arg-type]
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+
+
+def inches(axes: Axes) -> tuple[float, float]:
+    """Return the width and height of axes, before a layout has made room for what is around them."""
+    dpi = whole(axes).dpi
+    return axes.bbox.width / dpi, axes.bbox.height / dpi
+
+
+def letters_in(width: float, size: float) -> int:
+    """Return how many letters of so many points go into so many inches, on average."""
+    return max(10, int(width / (0.0072 * size)))
+
+
+def fold(text: str, width: float, size: float) -> str:
+    """Return a text in lines of at most so many inches, all about as long."""
+    letters = letters_in(width, size)
+    lines = math.ceil(len(text) / letters)
+    widths = range(math.ceil(len(text) / lines), letters) if lines else ()
+    folded = [textwrap.wrap(text, most, break_long_words=False) for most in (*widths, letters)]
+    return "\n".join(next((found for found in folded if len(found) <= lines), folded[-1]))
 
 
 def fill_band(axes: Axes, rounds: Sequence[float], low: Any, high: Any, **look: Any) -> None:
@@ -77,13 +120,26 @@ def whole_numbers(axis: Axis) -> None:
 def room_for(texts: Sequence[str], letters: int) -> float:
     """Return the inches that texts below an axis take when they are turned; 0 if all have so few letters as to stay."""
     longest = max(map(len, texts), default=0)
-    return 0.085 * min(longest, _MOST_LETTERS) if longest > letters else 0.0
+    return LETTER * min(longest, _MOST_LETTERS) if longest > letters else 0.0
 
 
-def name_ticks(axis: Axis, texts: Sequence[str], most: int) -> None:
-    """Name the positions 0, 1, ...: all of them, or every second, third, ... so that at most `most` are named."""
-    step = max(1, math.ceil(len(texts) / most))
-    axis.set_ticks(range(0, len(texts), step), [shortened(text) for text in texts[::step]], fontsize=SMALL)
+def name_ticks(axis: Axis, texts: Sequence[str], turned: bool = False, taken: float = 0.0) -> None:
+    """Name the positions 0, 1, ...: all of them, or every second, third, ... where the names would touch.
+
+    Those of a horizontal axis may be `turned`, so that each takes a line; so many inches of the axes are `taken`.
+    """
+    texts = [shortened(text) for text in texts]
+    is_row = axis is axis.axes.xaxis
+    one = LETTER * (max(map(len, texts)) + 1) if is_row and not turned else LINE
+    width, height = inches(axis.axes)
+    length = width - taken if is_row else height
+    if axis.axes.get_aspect() == 1:  # cells are squares
+        length = min(width - taken, height)
+    fit = int(length / one)
+    step = max(1, math.ceil(len(texts) / max(1, fit)))
+    axis.set_ticks(range(0, len(texts), step), texts[::step], fontsize=SMALL)
+    if turned:
+        axis.set_tick_params(rotation=90)
 
 
 def literal(text: str) -> str:
@@ -137,14 +193,13 @@ def shares_of_rows(counts: npt.NDArray[Any]) -> np.ma.MaskedArray[Any, Any]:
 def draw_shares(
     axes: Axes, shares: npt.NDArray[Any], rows: Sequence[str], columns: Sequence[str], turned: bool, **look: Any
 ) -> Colorbar:
-    """Draw shares with the names of rows and columns, masked ones blank, and return their colour bar."""
-    colours = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad="none")
-    picture = axes.imshow(shares, cmap=colours, **PIXELS, **look)
-    name_ticks(axes.yaxis, rows, 31)
-    name_ticks(axes.xaxis, columns, 31)
-    if turned:
-        axes.tick_params(axis="x", rotation=90)
+    """Draw shares with the names of rows and columns, masked ones hatched, and return their colour bar."""
+    axes.patch.set(facecolor="white", edgecolor="#cccccc", hatch="///", linewidth=0)
+    picture = axes.imshow(shares, cmap=SHARES.with_extremes(bad="none"), norm=SHARES_SCALE, **PIXELS, **look)
+    taken = 0.3 + LETTER * min(max(map(len, rows)), _MOST_LETTERS)  # by the rows' names and the colour bar
+    name_ticks(axes.yaxis, rows, taken=taken)
+    name_ticks(axes.xaxis, columns, turned, taken)
     bar = whole(axes).colorbar(picture, ax=axes)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label(f"share of the {axes.get_ylabel()}'s examples", fontsize=LABEL)
+    bar.set_ticks(_SHARES_TICKS, labels=[f"{tick:.0%}" for tick in _SHARES_TICKS], fontsize=SMALL)
+    bar.set_label(fold(f"share of the {axes.get_ylabel()}'s examples", inches(axes)[1], LABEL), fontsize=LABEL)
     return bar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ from fedsim_np.errors import argument_error, check_int, data_error
 from fedsim_np.learning.models import ModelWeights
 from fedsim_np.plots.canvas import Canvas, figure_or_new, panels, whole
 from fedsim_np.plots.checks import finite_array, names_or_numbers
-from fedsim_np.plots.style import DIVERGING, GREY, LABEL, PIXELS, SMALL, literal
+from fedsim_np.plots.style import DIVERGING, GREY, LABEL, PIXELS, SMALL, fold, shortened
+
+_OUTLINE: dict[str, Any] = {"colors": "black", "linewidths": 0.6, "linestyles": "solid"}
 
 
 def class_weights(
@@ -23,10 +26,11 @@ def class_weights(
     *,
     figure: Canvas | None = None,
 ) -> Figure:
-    """Draw the weights of each class as an image, all on one scale around 0.
+    """Draw the weights of each class as an image, all on one scale around 0, which is white.
 
-    A weight multiplies a pixel's brightness, 1 for paper and 0 for ink. So where it is negative (dark, blue) ink speaks
-    for the class, and where it is positive (light, yellow) ink speaks against it.
+    A weight multiplies a pixel's brightness, 1 for paper and 0 for ink. So where it is negative (blue) ink speaks for
+    the class, and where it is positive (orange) ink speaks against it. Beyond a quarter of the scale what is negative
+    has an outline, so that a print in grey keeps the signs.
 
     Parameters
     ----------
@@ -65,23 +69,34 @@ def class_weights(
     titles = names_or_numbers(names, c)
     columns = min(c, 5 if c <= 20 else 10)
     rows = math.ceil(c / columns)
-    cell = 1.15 if c <= 20 else 0.8
+    cell = 1.15 if c <= 20 else 0.66
     tall = cell * min(4.0, max(0.25, height / width))
     drawn = figure_or_new(figure, max(5.0, columns * cell + 1.3), max(3.0, rows * (tall + 0.1) + 0.6))
-    greatest = float(np.abs(kernel).max()) or 1.0
+    greatest = float(np.abs(kernel).max())
+    reach = greatest or 1.0
+    outline = -reach / 4
+    letters = 14 if c > 1 else 40
     shown = panels(drawn, c, columns)
     for number, axes in enumerate(shown):
         image = kernel[:, number].reshape(height, width)
-        picture = axes.imshow(image, cmap=DIVERGING, vmin=-greatest, vmax=greatest, **PIXELS)
+        picture = axes.imshow(image, cmap=DIVERGING, vmin=-reach, vmax=reach, **PIXELS)
+        if np.min(image) < outline and min(height, width) > 1:
+            axes.contour(image, levels=[outline], **_OUTLINE)
         axes.grid(False)
-        axes.set_title(literal(titles[number]), loc="center", fontsize=LABEL if c <= 20 else SMALL, pad=2)
+        text = shortened(titles[number], letters if c <= 20 else 7)
+        axes.set_title(text, loc="center", fontsize=LABEL if c <= 20 else SMALL, pad=2)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_color(GREY)
     bar = drawn.colorbar(picture, ax=shown, fraction=0.05, aspect=30)
-    bar.set_label("weight (logit per brightness)", fontsize=LABEL)
+    wide, high = drawn.bbox.width / drawn.dpi, drawn.bbox.height / drawn.dpi
+    bar.set_label(fold("weight (logit per brightness)", 0.8 * high, LABEL), fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
-    drawn.supxlabel("ink speaks for the class where dark, against it where light", fontsize=SMALL)
+    if not greatest:
+        bar.set_ticks([0])
+    bar.ax.axhline(outline, color=_OUTLINE["colors"], linewidth=_OUTLINE["linewidths"])
+    legend = "ink speaks for the class where blue and outlined, against it where orange"
+    drawn.supxlabel(fold(legend, 0.9 * wide, SMALL), fontsize=SMALL)
     return whole(drawn)
 
 

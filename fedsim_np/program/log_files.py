@@ -23,7 +23,7 @@ import numpy as np
 from fedsim_np.errors import argument_error, check_int, check_path, data_error
 from fedsim_np.files import HeldFile, as_json, check_own, naming_file, sync_file, sync_folder, write_text
 from fedsim_np.program.loggers import flatten
-from fedsim_np.tables import ClientsTable, cell_of, csv_lines
+from fedsim_np.tables import ClientsTable, cell_of, csv_lines, values_of
 
 _LOGGER = logging.getLogger(__name__)
 ROUND = "round_num"
@@ -43,38 +43,21 @@ def _clean(text: str) -> str:
 
 
 class _FileLogger(abc.ABC):
-    """What both kinds of file have in common: lines that belong to rounds, after a header or none."""
+    """What all files have in common: lines that belong to rounds, after a header or none."""
 
     _form: str
     """What a file must be, for an error's text."""
     _one_row_a_round = True
 
-    def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
-        self._path, self._select = Path(check_path("path", path)).absolute(), select
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(check_path("path", path)).absolute()
         self._opened = self._is_named = False
         self._last: int | None = None
         self._held: HeldFile | None = None  # what was written
 
     @abc.abstractmethod
-    def _line(self, row: Mapping[str, Any]) -> str:
-        """Return the line of a row."""
-
-    @abc.abstractmethod
     def _rounds_of(self, lines: list[str]) -> list[int]:
         """Return the rounds of lines, or raise if they are no such file's."""
-
-    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
-        """Write a round's metrics."""
-        number = check_int("round_num", round_num)
-        if self._last is not None and number <= self._last:
-            raise argument_error("round_num", f"after {self._last}", round_num)
-        row: dict[str, Any] = {ROUND: number}
-        for name, value in flatten(metrics).items():
-            if self._select is None or self._select(name):
-                row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
-        self._open()
-        self.restore()
-        self._append(self._line(row), number)
 
     def restore(self) -> None:
         """Write the file again, whole, if since the last row it was removed, or another put in its place.
@@ -197,7 +180,32 @@ def syncs_anywhere(logger: Any) -> bool:
     return type(logger) in (CSVLogger, JSONLinesLogger) and "sync" not in vars(logger)
 
 
-class CSVLogger(_FileLogger):
+class _MetricsLogger(_FileLogger):
+    """A file of metrics: a line a round."""
+
+    def __init__(self, path: str | os.PathLike[str], select: Select | None = None) -> None:
+        super().__init__(path)
+        self._select = select
+
+    @abc.abstractmethod
+    def _line(self, row: Mapping[str, Any]) -> str:
+        """Return the line of a row."""
+
+    def release(self, metrics: Mapping[str, Any], round_num: int) -> None:
+        """Write a round's metrics."""
+        number = check_int("round_num", round_num)
+        if self._last is not None and number <= self._last:
+            raise argument_error("round_num", f"after {self._last}", round_num)
+        row: dict[str, Any] = {ROUND: number}
+        for name, value in flatten(metrics).items():
+            if self._select is None or self._select(name):
+                row[_clean(name) if name != ROUND else f"metric/{ROUND}"] = _plain(value)
+        self._open()
+        self.restore()
+        self._append(self._line(row), number)
+
+
+class CSVLogger(_MetricsLogger):
     r"""Writes a row a round to a CSV file.
 
     A metric that is first reported in a later round gets a column then: the file is written again, whole or not at all,
@@ -233,10 +241,10 @@ class CSVLogger(_FileLogger):
             lines = [f"{line}{',' * len(new)}\n" for line in self._lines()[1:]]
             columns = self._columns + new
             self._held = None
-            write_text(self._path, "".join([_csv_line(columns), *lines]), durable=True)
+            write_text(self._path, "".join([csv_lines([columns]), *lines]), durable=True)
             self._hold()
             self._columns = columns
-        return _csv_line([row.get(name, "") for name in self._columns])
+        return csv_lines([[row.get(name, "") for name in self._columns]])
 
     def resume(self, round_num: int) -> None:
         """Go on after a round: drop the rows of later ones."""
@@ -247,7 +255,7 @@ class CSVLogger(_FileLogger):
         """Return the file's rows, numbers as numbers, without what a round has no value of."""
         header, *lines = list(csv.reader(self._read()[0], strict=True)) or [[]]
         rows = [dict(zip(header, line, strict=True)) for line in lines]
-        return [{name: _value(text) for name, text in row.items() if text} for row in rows]
+        return [{name: values_of([text])[0] for name, text in row.items() if text} for row in rows]
 
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rows = list(csv.reader(lines, strict=True))
@@ -257,17 +265,6 @@ class CSVLogger(_FileLogger):
         if rows and (rows[0][0] != ROUND or len(rows) != len(lines) or len({len(row) for row in rows}) > 1):
             raise ValueError("something else")
         return rounds
-
-
-def _csv_line(cells: list[Any]) -> str:
-    return csv_lines([cells])
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
 
 
 class ClientsLogger(_FileLogger):
@@ -319,9 +316,6 @@ class ClientsLogger(_FileLogger):
         super().resume(round_num)
         self._has_header = bool(self._lines())
 
-    def _line(self, row: Mapping[str, Any]) -> str:
-        raise NotImplementedError  # rows are written together
-
     def _rounds_of(self, lines: list[str]) -> list[int]:
         rows = list(csv.reader(lines, strict=True))
         if rows and (rows[0][:2] != [ROUND, "client_id"] or len(rows) != len(lines) or len({len(r) for r in rows}) > 1):
@@ -333,7 +327,7 @@ def _list(column: Any) -> list[Any]:
     return column.tolist() if isinstance(column, np.ndarray) else [_plain(value) for value in column]
 
 
-class JSONLinesLogger(_FileLogger):
+class JSONLinesLogger(_MetricsLogger):
     r"""Writes a JSON object a round, a line each; what is not finite is null.
 
     Parameters

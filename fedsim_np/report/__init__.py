@@ -1,9 +1,9 @@
 """A run told as a page: one HTML file with everything in it, to be read, passed on and printed.
 
 Everything a page shows is stored with the run: figures of the data and the model as pictures with their texts
-(`pictures`), everything else as numbers (`stored`). So a page can be made again without the data (`run_page`), and runs
-can be compared (`comparison`), and those of a grid
-told as a study (`study`). Nothing is loaded from elsewhere: no script, no font, no style sheet (`page`).
+(`pictures`), everything else as numbers (`stored`). So a page can be made again without the data (`run_page`), runs can
+be compared (`comparison`), and those of a grid told as a study (`study`). Nothing is loaded from elsewhere: no script,
+no font, no style sheet (`page`).
 """
 
 from fedsim_np.report.comparison import write_comparison

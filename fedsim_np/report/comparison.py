@@ -12,6 +12,7 @@ from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.stored import Run, read_run
+from fedsim_np.texts.numbers import column, written
 
 if TYPE_CHECKING:
     from fedsim_np.plots.legends import History
@@ -129,7 +130,7 @@ def _is_told_by(histories: Sequence[History], column: str) -> bool:
 
 def _last(run: Run) -> str:
     shown = [name for name in run.history if name.endswith(("/loss", "accuracy", "_error"))]
-    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_last_value(run.history[name])}" for name in shown[:2])
+    return ", ".join(f"{name.rsplit('/')[-1].replace('_', ' ')} {_written(run.history[name])}" for name in shown[:2])
 
 
 def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -141,8 +142,13 @@ def _ends(runs: Sequence[Run], names: Sequence[str]) -> str:
     return page.table(["metric", *names], rows, "Metrics of the last round that has them")
 
 
-def _last_value(column: Sequence[float]) -> float | str:
-    return next((value for value in reversed(column) if not math.isnan(value)), "-")
+def _last_value(values: Sequence[float]) -> float | str:
+    return next((value for value in reversed(column(list(values))) if not math.isnan(value)), "-")
+
+
+def _written(values: Sequence[float]) -> str:
+    last = _last_value(values)
+    return last if isinstance(last, str) else written(last)
 
 
 def _evaluations(runs: Sequence[Run], names: Sequence[str]) -> str:

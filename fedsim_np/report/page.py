@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from fedsim_np.texts.numbers import written
+
 _BROAD = 560  # CSS pixels from which a figure is too broad for a phone
 _STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --soft: #595959; --line: #d0d0d0; --shade: #f4f4f2; --mark: #0072b2; }
@@ -106,7 +108,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "
     Examples
     --------
     >>> html = table(["what", "how much"], [["a < b", 0.5]])
-    >>> '<th scope="row">a &lt; b</th><td class="number">0.5</td>' in html
+    >>> '<th scope="row">a &lt; b</th><td class="number">0.5000</td>' in html
     True
     """
     rows = [list(row) for row in rows]
@@ -134,4 +136,4 @@ def _number_class(number: bool) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "not finite"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return written(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -18,7 +18,7 @@ from fedsim_np.runs.stored import FIGURES, FIGURES_INDEX, clear_pictures, is_pic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DPI = 150
+_DPI = 200
 _MOST_PIXELS = 20_000  # of a figure's width or height
 _CSS_DPI = 96  # how large an inch is on a screen
 
@@ -66,7 +66,9 @@ class Picture(NamedTuple):
     def width(self) -> int:
         """In CSS pixels, so that a point is a point."""
         pixels: int = struct.unpack(">I", self.png[16:20])[0]
-        return round(pixels * _CSS_DPI / _DPI)
+        place = self.png.find(b"pHYs", 0, 4096) + 4  # pixels a metre
+        density = struct.unpack(">I", self.png[place : place + 4])[0] * 0.0254 if place > 4 else _DPI
+        return round(pixels * _CSS_DPI / max(density, 1))
 
 
 def save_pictures(folder: Path, pictures: Iterable[Picture], svg: bool = False) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsim_np.files import unit_of_bytes, write_text
+from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture, read_pictures, save_pictures
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.stored import PAGE, Run, check_run_folder, clear_pictures, read_run
+from fedsim_np.texts.numbers import amount, column, written
 
 TRAIN = "client_work/train/"
 _MOST_ROWS = 40  # of rounds that a table shows
@@ -59,17 +60,13 @@ def write_pages(folder: Path, experiment: Experiment, *, figures: bool = True, s
 
 def _page(run: Run, pictures: Sequence[Picture]) -> str:
     config = run.choices
-    lead = (
-        f"A run of {run.rounds} rounds by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
-    )
+    rounds = _counted(run.rounds, "round")
+    lead = f"A run of {rounds} by {config.get('algorithm', 'federated averaging')}, in the folder {run.name}."
     if isinstance(config.get("clients"), int):
-        # Every round had clients of its own, but for the tutorial's.
-        sampled = " a round" * (isinstance(run.config.get("choices"), dict) and config.get("sampling") != "first")
         about = "About " * (config.get("sampling") == "poisson")
         lead = (
-            f"{about}{config['clients']} clients{sampled} trained one model together in {run.rounds} "
-            "rounds, without handing over their data: each trained on its own examples, and sent only what it had "
-            "learned."
+            f"{about}{_counted(config['clients'], 'client')} a round trained one model together in {rounds}, without "
+            "handing over their data: each trained on its own examples, and sent only what it had learned."
         )
     parts = [
         page.heading("The data"),
@@ -90,7 +87,7 @@ def _page(run: Run, pictures: Sequence[Picture]) -> str:
 
 def _curves(run: Run) -> list[Picture]:
     """Return the learning curves of a run that has no figures of its own."""
-    alt = f"Curves of the metrics over {run.rounds} rounds; the table below has their values."
+    alt = f"Curves of the metrics over {_counted(run.rounds, 'round')}; the table below has their values."
     try:
         return [Picture.of_curves({run.name: run.history}, alt)]
     except ValueError:  # nothing finite to draw
@@ -106,7 +103,7 @@ def _data(run: Run) -> Iterator[str]:
         "A client is one writer, and an example is an image of a character that this writer wrote. Writers differ in "
         "how much they wrote, in what, and in how"
     )
-    if run.choices.get("data", "sample") not in ("sample", "synthetic", "emnist"):
+    if not _is_handwriting(run):
         who = "A client is whoever has examples of its own. Clients differ in how many they have, of what, and in how"
     yield page.paragraph(
         f"{who}: their data are not samples of one distribution (not i.i.d.), which is what makes federated "
@@ -120,13 +117,52 @@ def _data(run: Run) -> Iterator[str]:
                 sha = str(about.get("sha256", ""))[:12]
                 rows.append([split, Path(str(about.get("file", ""))).name, about.get("clients", "-"), f"{sha}..."])
         yield page.table(["split", "file", "clients", "SHA-256"], rows)
-    cohort = dict(zip(run.clients.get("client_id", ()), run.clients.get("num_examples", ()), strict=False))
-    sizes = [size for size in cohort.values() if isinstance(size, int)]
-    if sizes:
-        yield page.paragraph(
-            f"{len(sizes)} clients took part, with {sum(sizes):,} examples a round ({min(sizes):,} to "
-            f"{max(sizes):,} each), every image counted once an epoch."
+    yield from map(page.paragraph, _cohorts(run))
+
+
+def _is_handwriting(run: Run) -> bool:
+    is_known = run.choices.get("data", "sample") in ("sample", "synthetic", "emnist")
+    return is_known or run.config.get("command") == "tutorial"
+
+
+def _cohorts(run: Run) -> Iterator[str]:
+    """Yield who took part, how many examples a round counted, and of how many these are repetitions."""
+    table = run.clients
+    ids, sizes = table.get("client_id", []), table.get("num_examples", [])
+    rounds = table.get("round_num", [1] * len(ids))
+    shown = [row for row in zip(rounds, ids, sizes, strict=False) if isinstance(row[2], int) and row[0] != 0]
+    if not shown:
+        return
+    totals = Counter[Any]()
+    for number, _, size in shown:
+        totals[number] += size
+    of_round, of_client = _from_to(list(totals.values())), _from_to([size for *_, size in shown])
+    who = _counted(len({client_id for _, client_id, _ in shown}), "client")
+    same = ", the same in every round" * (run.choices.get("sampling") == "first" and len(totals) > 1)
+    yield f"{who} took part{same}, with {of_round} examples a round, {of_client} a client."
+    epochs, total = run.choices.get("epochs"), next(iter(totals.values()))
+    if not isinstance(epochs, int) or epochs < 2 or run.choices.get("algorithm") == "fedsgd":
+        return
+    what = "image" if _is_handwriting(run) else "example"
+    if len(set(totals.values())) == 1 and total % epochs == 0:
+        yield (
+            f"The {written(total)} examples a round are repetitions of {_counted(total // epochs, what)}: a client "
+            f"reads each of its own {epochs} times, once an epoch, and each time counts."
         )
+    else:
+        yield (
+            f"These counts have repetitions in them: a client reads each of its own {what}s {epochs} times, once an "
+            "epoch, and each time counts."
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{written(count)} {what}{'s' * (count != 1)}"
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    least, greatest = written(min(counts)), written(max(counts))
+    return least if least == greatest else f"{least} to {greatest}"
 
 
 def _training(run: Run) -> Iterator[str]:
@@ -140,7 +176,7 @@ def _training(run: Run) -> Iterator[str]:
         when = "The training metrics are measured at the weights that a round starts from, before its step."
     else:
         what = (
-            f"In each round every client starts from the server's weights and makes {_said(config, 'epochs')} epochs "
+            f"In each round every client starts from the server's weights and makes {_epochs(config)} "
             f"of steps on batches of {_said(config, 'batch_size')} ({_optimizer(config, 'client')}). The server "
             f"averages the clients' updates and makes one step with the average ({server})."
         )
@@ -160,9 +196,9 @@ def _training(run: Run) -> Iterator[str]:
         )
     if run.seconds:
         median, total = 1e3 * statistics.median(run.seconds), sum(run.seconds)
-        yield page.paragraph(f"A round took {median:.1f} ms (median), all of them {total:.2f} s.")
+        yield page.paragraph(f"A round took {written(median)} ms (median), all of them {written(total)} s.")
     if _total(run, "communication/bytes_up"):
-        up, down = (_size(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
+        up, down = (amount(_total(run, f"communication/bytes_{way}")) for way in ("up", "down"))
         yield page.paragraph(
             f"In {_rounds_with(run, 'communication/bytes_up')} the clients would have sent {up} and been sent {down}: "
             "updates as they are encoded, and weights. (A simulation moves none of these bytes.)"
@@ -170,7 +206,7 @@ def _training(run: Run) -> Iterator[str]:
     if _total(run, "network/seconds"):
         yield page.paragraph(
             f"On the clients' lines and machines that were assumed, {_rounds_with(run, 'network/seconds')} would have "
-            f"taken {_total(run, 'network/seconds'):,.1f} s: each as long as its slowest client."
+            f"taken {written(_total(run, 'network/seconds'))} s: each as long as its slowest client."
         )
     left_out = Counter(status for status in run.clients.get("status", ()) if status not in ("ok", "partial", "absent"))
     if left_out:
@@ -188,11 +224,6 @@ def _rounds_with(run: Run, column: str) -> str:
     return "all rounds" if known == run.rounds else f"{known} of the {run.rounds} rounds (it is not stored of others)"
 
 
-def _size(count: float) -> str:
-    unit, size = unit_of_bytes(count)
-    return f"{count / size:.3g} {unit}"
-
-
 def _updates(config: dict[str, Any]) -> Iterator[str]:
     """Yield what became of the updates, if they were not just averaged."""
     if config.get("aggregator", "mean") != "mean":
@@ -206,6 +237,11 @@ def _updates(config: dict[str, Any]) -> Iterator[str]:
         yield f"Updates were compressed: {config['compress']}."
     if config.get("attack", "none") != "none":
         yield f"Some clients were attackers: {config['attack']}, attackers {_said(config, 'attackers')}."
+
+
+def _epochs(config: dict[str, Any]) -> str:
+    epochs = config.get("epochs")
+    return _counted(epochs, "epoch") if isinstance(epochs, int) else "some epochs"
 
 
 def _said(config: dict[str, Any], key: str) -> str:
@@ -233,7 +269,8 @@ def _round_table(run: Run) -> str:
         step = math.ceil(len(numbers) / _MOST_ROWS)
         caption += f"; one row in {step} of {len(numbers)}"
         numbers = [*numbers[:-1:step], numbers[-1]]  # type: ignore[assignment]
-    rows = [[int(run.history["round_num"][i]), *(_number(run.history[name][i]) for name in names)] for i in numbers]
+    columns = [column(run.history[name]) for name in ("round_num", *names)]
+    rows = [["-" if math.isnan(of[i]) else of[i] for of in columns] for i in numbers]
     return page.table(["round", *header], rows, caption)
 
 
@@ -242,19 +279,20 @@ def _is_constant_count(run: Run, name: str) -> bool:
     return name.rpartition("/")[2].startswith("num_") and len({v for v in run.history[name] if not math.isnan(v)}) < 2
 
 
-def _number(value: float) -> int | float | str:
-    if math.isnan(value):
-        return "-"
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
-
-
 def _evaluation(run: Run) -> Iterator[str]:
     columns = list(dict.fromkeys(name for metrics in run.evaluation.values() for name in metrics))
     rows = [[split, *(metrics.get(name) for name in columns)] for split, metrics in run.evaluation.items()]
     header = ["examples of", *(name.replace("_", " ") for name in columns)]
+    config, who = run.choices, "the same clients"
+    is_as_trained = config.get("evaluate_as_trained", run.config.get("command") == "tutorial")
+    counts = (
+        f"counted {config.get('epochs', 5)} times, once an epoch, as in training" if is_as_trained else "counted once"
+    )
+    if isinstance(config.get("evaluation_clients"), int) and not is_as_trained:
+        who = f"at most {_counted(config['evaluation_clients'], 'client')}"
     yield page.paragraph(
-        "The final model on the clients' own train examples, and on examples of the same clients that nobody "
-        "trained on, each counted once an epoch as in training. A gap between the two is overfitting."
+        f"The final model on the train examples of {who}, and on examples of theirs that nobody trained on, each "
+        f"{counts}. A gap between the two is overfitting."
     )
     yield page.table(header, rows)
 
@@ -264,6 +302,9 @@ def _config(run: Run) -> Iterator[str]:
     if isinstance(run.config.get("command_line"), str):
         yield page.paragraph("The command:")
         yield page.code(run.config["command_line"])
+    elif isinstance(run.config.get("choices"), dict):
+        yield page.paragraph("The command, in the run's folder:")
+        yield page.code("fedsim-np train --config config.json --out again")
     if isinstance(versions, dict) and versions:
         yield page.table(["with", "version"], [[name, str(version)] for name, version in versions.items()])
     yield page.paragraph("The whole configuration, config.json:")

@@ -14,10 +14,12 @@ from fedsim_np import plots
 from fedsim_np.datasets import ClientData, InMemoryClientData, describe
 from fedsim_np.learning import client_updates, confusion_counts
 from fedsim_np.learning.client import Attendance
+from fedsim_np.learning.models import SoftmaxRegression
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.config import MODELS
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.stored import Run
+from fedsim_np.texts.numbers import amount, written
 
 _LOGGER = logging.getLogger(__name__)
 Drawing = tuple[partial[Figure], str | Callable[[Figure], str], str]
@@ -43,7 +45,7 @@ def run_pictures(experiment: Experiment, run: Run) -> Iterator[Picture]:
         "data": _data(experiment.train, client_ids) if is_handwriting else (),
         "rounds": _rounds(experiment, client_ids, run),
         "evaluation": _evaluation(experiment, run) if MODELS[experiment.config.model].classifies else (),
-        "model": _model(run) if is_handwriting and experiment.config.model.startswith("softmax") else (),
+        "model": _model(run) if is_handwriting and isinstance(experiment.model_fn(), SoftmaxRegression) else (),
     }
     for section, drawings in sections.items():
         for draw, alt, caption in drawings:
@@ -100,10 +102,10 @@ def _data(train: ClientData, client_ids: Sequence[str]) -> Iterator[Drawing]:
     yield (
         partial(plots.label_distribution, drawn),
         f"A picture of {len(drawn.client_ids)} rows (clients) by {len(drawn.labels)} columns (labels), coloured by the "
-        f"share of the client's examples. A client's labels are {distance:.2f} from the pooled ones on average."
+        f"share of the client's examples. A client's labels are {written(distance)} from the pooled ones on average."
         f"{first_ones}",
         f"Share of each label in each client's examples. Equal rows would be i.i.d. data; here a client's labels are "
-        f"{distance:.2f} from the pooled ones (total variation, mean of all clients).{first_ones}",
+        f"{written(distance)} from the pooled ones (total variation, mean of all clients).{first_ones}",
     )
 
 
@@ -114,19 +116,21 @@ def _rounds(experiment: Experiment, client_ids: Sequence[str], run: Run) -> Iter
     ]
     moved = [[value for value in history[name] if np.isfinite(value)] for name in shown]
     words = [
-        f"the {name} goes from {values[0]:.3f} to {values[-1]:.3f}"
+        f"the {name} goes from {written(values[0])} to {written(values[-1])}"
         for name, values in zip(("loss", "accuracy"), moved, strict=False)
         if values
     ]
     yield (
         partial(plots.learning_curves, {"this run": history}),
-        f"Curves over {run.rounds} rounds: {', '.join(words)}.",
+        f"Curves over {run.rounds} round{'s' * (run.rounds != 1)}: {', '.join(words)}.",
         "Loss and accuracy over the rounds: of training before each local step, of an evaluation after the round.",
     )
     accuracies = _accuracies(run)
     if accuracies:
         last = [share for share in accuracies[-1].tolist() if np.isfinite(share)]
-        spread = f"In the last round from {min(last):.2f} to {max(last):.2f}." if last else "Nobody took part."
+        spread = (
+            f"In the last round from {written(min(last))} to {written(max(last))}." if last else "Nobody took part."
+        )
         yield (
             partial(plots.client_accuracy, accuracies),
             f"Bands over the rounds: the accuracies of all clients, of the middle half, and their median. {spread}",
@@ -144,7 +148,7 @@ def _rounds(experiment: Experiment, client_ids: Sequence[str], run: Run) -> Iter
         star = f"{len(datasets)} clients, and a star where the server's model ended"
         yield (
             partial(plots.client_drift, updates, step, client_ids[:_DRAWN]),
-            lambda figure: f"Lines from one start, one for each of {star}. {figure.axes[0].get_title()}.{first_ones}",
+            lambda figure: f"Lines from one start, one for each of {star}. {_title(figure)}.{first_ones}",
             "The first round, projected on two axes: where each client's model went from the server's, and where their "
             f"average ended. With i.i.d. data the lines would lie closer together.{first_ones}",
         )
@@ -161,10 +165,14 @@ def _rounds(experiment: Experiment, client_ids: Sequence[str], run: Run) -> Iter
             partial(plots.round_costs, run.seconds, bytes_),
             # Not the seconds: all but the picture and the page is the same in every run.
             "A line over the rounds, the milliseconds of each; and bars, the bytes that each would send, "
-            f"{down + up:,} in all.",
+            f"{amount(down + up)} in all.",
             "What a round costs: time on this machine, and the bytes that a real system would send (in all "
-            f"{down:,} to the clients, {up:,} back).",
+            f"{amount(down)} to the clients, {amount(up)} back).",
         )
+
+
+def _title(figure: Figure) -> str:
+    return figure.axes[0].get_title().replace("\n", " ")
 
 
 def _accuracies(run: Run) -> list[Any]:
@@ -186,7 +194,8 @@ def _evaluation(experiment: Experiment, run: Run) -> Iterator[Drawing]:
     worst = f"The commonest mistake: {row} taken for {column}, {wrong.max()} times." if alone else ""
     yield (
         partial(plots.confusion_matrix, counts),
-        f"True against predicted classes on the clients' {total} test examples; {correct} are right. {worst}",
+        f"True against predicted classes on the clients' {written(total)} test examples; {written(correct)} are right. "
+        f"{worst}",
         f"What was written (rows) and what the model read (columns), on the clients' test examples, each once. {worst}",
     )
 
@@ -194,6 +203,7 @@ def _evaluation(experiment: Experiment, run: Run) -> Iterator[Drawing]:
 def _model(run: Run) -> Iterator[Drawing]:
     yield (
         partial(plots.class_weights, run.weights),
-        "Ten images, one for each class: the model's weights at each pixel, dark where negative, light where positive.",
-        "The weights of each class: dark where ink speaks for it, light where against it.",
+        "An image for each class: the model's weights at each pixel, blue and outlined where negative, orange where "
+        "positive.",
+        "The weights of each class: blue and outlined where ink speaks for it, orange where against it.",
     )

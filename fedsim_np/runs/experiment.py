@@ -118,9 +118,11 @@ class Experiment:
         # What has been read or drawn stays, of so many clients as fit: a client comes again before long.
         most = max(1, _KEPT_BYTES // (self.num_features * 4 * _TYPICAL_EXAMPLES))
         attack = data_attack_of(dataclasses.asdict(config), self.num_outputs, field, label)
-        if config.attack.startswith("invert_pixels") and spec[field].dtype.kind != "f":
-            raise data_error("features must be floats for the attack invert_pixels", spec[field].dtype, field=field)
-        train = attacks.poisoned(self.train, attack, self.attackers, config.seed) if attack else self.train
+        train = self.train
+        if attack is not None:
+            pixels = np.zeros((1, self.num_features), spec[field].dtype)
+            attack({field: pixels, label: np.zeros(1, spec[label].dtype)}, np.random.default_rng(0))  # or an error
+            train = attacks.poisoned(train, attack, self.attackers, config.seed)
         self._train_dataset = functools.lru_cache(most)(train.create_dataset_for_client)
         if config.sampling == "poisson" and population > _MOST_COINS:
             raise data_error(f"clients must be at most {_MOST_COINS} for Poisson sampling, a coin for each", population)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +16,7 @@ from fedsim_np.runs.folder import read_stored
 from fedsim_np.runs.grid import Grid, Planned, shown
 from fedsim_np.runs.stored import CONFIG, LOGS, PROMISE, WEIGHTS, check_run_folder, read_table
 from fedsim_np.runs.updates import NONE
-from fedsim_np.tables import cell_of
+from fedsim_np.tables import cell_of, csv_lines
 
 SWEEP, RESULTS = "sweep.json", "results.csv"
 _MOST_OF_SWEEP = 2**20  # bytes
@@ -102,11 +100,8 @@ class Study:
 
     def write(self) -> None:
         """Write ``results.csv``, whole or not at all."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(map(cell_of, columns(self.grid)))
-        writer.writerows(map(_cell, row.values()) for row in self.rows)
-        write_text(self.folder / RESULTS, stream.getvalue())
+        header = map(cell_of, columns(self.grid))
+        write_text(self.folder / RESULTS, csv_lines([header, *(map(_cell, row.values()) for row in self.rows)]))
 
 
 def _cell(value: Any) -> str:

@@ -24,8 +24,10 @@ from fedsim_np.errors import argument_error, check_float, did_you_mean, unknown_
 from fedsim_np.learning import aggregators, attacks, compression
 from fedsim_np.learning.aggregators.aggregator import Aggregator, aggregate, summing
 from fedsim_np.learning.aggregators.private import DifferentiallyPrivateFactory
+from fedsim_np.learning.aggregators.robust import adaptive_clipping
 from fedsim_np.learning.cohort import Cohort
 from fedsim_np.program import Network
+from fedsim_np.tables import values_of
 
 NONE = "none"
 SAMPLINGS = ("uniform", "poisson", "first")
@@ -69,14 +71,6 @@ def _mean(weighted: bool) -> Aggregator:
     return aggregators.MeanFactory() if weighted else aggregators.UnweightedMeanFactory()
 
 
-def _adaptive_clipping(
-    inner: Aggregator, initial_estimate: float = 1.0, target_quantile: float = 0.8, learning_rate: float = 0.2
-) -> Aggregator:
-    """Put the clipping of `robust_aggregator` in front."""
-    no_noise = aggregators.PrivateQuantileEstimationProcess.no_noise
-    return aggregators.clipping_factory(no_noise(initial_estimate, target_quantile, learning_rate), inner)
-
-
 _WEIGHTED = {"weighted": "weighted"}
 AGGREGATORS = {
     "mean": Part(_mean, "of clients weighted as the algorithm has it", _WEIGHTED),
@@ -114,7 +108,7 @@ CLIPS = {
     "fixed": Part(
         aggregators.clipping_factory, "to that l2 norm, as a number alone says, too", {"inner_agg_factory": "inner"}
     ),
-    "adaptive": Part(_adaptive_clipping, "to a quantile of the norms", {"inner": "inner"}),
+    "adaptive": Part(adaptive_clipping, "to a quantile of the norms", {"inner": "inner"}),
 }
 """Name -> clip, in front of a rule."""
 
@@ -203,10 +197,7 @@ def _value(text: str, annotation: str) -> Any:
         return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
+    return values_of([text])[0]
 
 
 def described(tables: Iterable[Mapping[str, Part]]) -> str:

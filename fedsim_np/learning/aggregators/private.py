@@ -31,19 +31,20 @@ from typing import Any
 import numpy as np
 
 from fedsim_np.errors import argument_error, check_bool, check_float, check_int
-from fedsim_np.learning.aggregators.aggregator import Aggregator, Wrapper
+from fedsim_np.learning.aggregators.aggregator import Aggregator, CohortAggregator, Wrapper
 from fedsim_np.learning.aggregators.mean import in_dtypes_of, weighted_sums
+from fedsim_np.learning.aggregators.quantile import moved
 from fedsim_np.learning.aggregators.robust import adaptive_zeroing, update_norms
+from fedsim_np.learning.cohort import Cohort
 from fedsim_np.learning.metrics import Metrics, as_float32_prints
 from fedsim_np.trees import Array, Arrays
 
 _NOISE = 3_000_001  # the first word of the noise's streams
 _LEAST, _GREATEST = 2.0**-63, float(np.finfo(np.float32).max)  # of a clip; the square of the least one is a float32
-_MOST = 80.0  # of the logarithm of a clip, that a round moves it: exp(89) is beyond float32
 
 
 @dataclass(frozen=True)
-class DifferentiallyPrivateFactory(Aggregator):
+class DifferentiallyPrivateFactory(CohortAggregator):
     """A mean of clipped updates with Gaussian noise: made by `gaussian_fixed` or `gaussian_adaptive`.
 
     The name is TFF's; it is the aggregator itself. All clients are seen, those that do not count as updates of zero.
@@ -194,14 +195,23 @@ class DifferentiallyPrivateFactory(Aggregator):
         return OrderedDict(l2_norm_clip=float(np.float32(self.clip)), round_num=0)
 
     def next(self, state: Any, updates: Arrays, client_weights: Array) -> tuple[Any, Arrays, Metrics]:
-        """Return the mean with noise; the weights do not count."""
+        """Return the mean with noise, as TFF has it: a norm beyond float32 makes all of it NaN."""
+        return self._mean(state, updates, beyond=np.nan)
+
+    def next_of_cohort(self, state: Any, updates: Arrays, cohort: Cohort) -> tuple[Any, Arrays, Metrics]:
+        """Return the mean with noise; the weights do not count.
+
+        Of an update whose norm is beyond float32 nothing is left: a model that stays as it was, as in TFF, would tell
+        that such a client was there.
+        """
+        return self._mean(state, updates, beyond=0.0)
+
+    def _mean(self, state: Any, updates: Arrays, beyond: float) -> tuple[Any, Arrays, Metrics]:
         clip, round_num = np.float32(state["l2_norm_clip"]), int(state["round_num"]) + 1
         rng = np.random.default_rng([_NOISE, round_num, self.seed])
         norms = update_norms(updates)
         with np.errstate(all="ignore"):
-            # Of an update whose norm is beyond float32 nothing is left. (TFF's aggregate is NaN then, and a model that
-            # stays as it was would tell that such a client was there.)
-            shares = np.where(norms <= clip, 1, np.float64(clip) / norms)
+            shares = np.where(norms <= clip, 1, np.where(np.isinf(norms), beyond, np.float64(clip) / norms))
         sums = weighted_sums(updates, shares)
         if self.noise_multiplier:
             spread = self.update_noise_multiplier * float(clip)
@@ -210,9 +220,7 @@ class DifferentiallyPrivateFactory(Aggregator):
         if self.target_unclipped_quantile is not None:
             bits = float(np.where(norms <= clip, 0.5, -0.5).sum()) + rng.normal(scale=self.clipped_count_stddev)
             share = np.clip(bits / self.clients_per_round + 0.5, 0, 1)
-            move = np.clip(-self.learning_rate * (share - self.target_unclipped_quantile), -_MOST, _MOST)
-            with np.errstate(all="ignore"):  # it stays a positive number
-                clip = np.clip(clip * np.float32(math.exp(move)), np.float32(_LEAST), np.float32(_GREATEST))
+            clip = moved(clip, -self.learning_rate * (share - self.target_unclipped_quantile), _LEAST)
         return OrderedDict(l2_norm_clip=float(clip), round_num=round_num), mean, self._metrics(clip)
 
     def initial_metrics(self) -> Metrics:

@@ -36,6 +36,14 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def moved(estimate: np.float32, exponent: float, least: float = float(_FLOAT32.tiny)) -> np.float32:
+    """Return an estimate times the exponential of a number, as a positive float32, whatever the number is."""
+    factor = np.float32(math.exp(min(max(exponent, -_MOST), _MOST)))
+    with np.errstate(all="ignore"):
+        result: np.float32 = np.clip(estimate * factor, np.float32(least), _FLOAT32.max)
+    return result
+
+
 @dataclass(frozen=True)
 class PrivateQuantileEstimationProcess:
     """An estimate of a quantile by bits; made by `no_noise`.
@@ -117,9 +125,8 @@ class PrivateQuantileEstimationProcess:
         estimate, target, rate = map(np.float32, quantile[:3])
         below = np.float32(np.mean(values <= estimate))
         with np.errstate(over="ignore"):
-            move = min(max(-float(rate * (below - target)), -_MOST), _MOST)
-            moved = np.clip(estimate * np.float32(math.exp(move)), _FLOAT32.tiny, _FLOAT32.max)
-        return quantile._replace(current_estimate=float(moved)), ()
+            exponent = -float(rate * (below - target))
+        return quantile._replace(current_estimate=float(moved(estimate, exponent))), ()
 
     def report(self, state: Any) -> float:
         """Return multiplier * C + increment."""

@@ -209,9 +209,11 @@ def adaptive_zeroing(inner: Aggregator) -> Aggregator:
     return zeroing_factory(limit, inner)
 
 
-def adaptive_clipping(inner: Aggregator) -> Aggregator:
-    """Put TFF's clipping in front: of updates whose l2 norm is above its 0.8 quantile."""
-    limit = PrivateQuantileEstimationProcess.no_noise(1.0, target_quantile=0.8, learning_rate=0.2)
+def adaptive_clipping(
+    inner: Aggregator, initial_estimate: float = 1.0, target_quantile: float = 0.8, learning_rate: float = 0.2
+) -> Aggregator:
+    """Put TFF's clipping in front: of updates whose l2 norm is above a quantile of them."""
+    limit = PrivateQuantileEstimationProcess.no_noise(initial_estimate, target_quantile, learning_rate)
     return clipping_factory(limit, inner)
 
 
