@@ -69,7 +69,7 @@ def run(process, cohort, rounds, evaluate=None, every=1, reshuffle=True):
 
 def accuracy_and_loss(model, datasets):
     """Return a function of a state: accuracy and loss over all examples of these datasets."""
-    evaluation = fed.learning.build_fed_eval(model)
+    evaluation = fed.learning.build_fed_eval(model, executor="serial")
 
     def evaluate(state):
         metrics = fed.program.training.evaluate_weights(evaluation, state.global_model_weights, datasets)

@@ -4,18 +4,19 @@ usage: q_ffl.py [--json FILE] [--figure FILE] [--quick]
 
 https://arxiv.org/abs/1905.10497, table 1 (figures by memory): Synthetic(1,1), 100 devices, logistic regression, test
 accuracy of each device: mean, worst 10 %, variance (in points squared). q-FedAvg with q = 0 and 1, 10 devices a round,
-uniformly, one epoch of SGD at 0.1 in batches of 10, L = 1 / 0.1, 500 rounds. Three instances of the data.
+one epoch of SGD at 0.1 in batches of 10, L = 1 / 0.1. The authors' code draws devices by p_k and goes on for 20,000
+rounds; here devices are drawn uniformly, which takes a third of the time, for 1,000. Three instances of the data.
 """
 
 import _paper
+import _shared
 import numpy as np
 
 import fedsim_np as fed
-from fedsim_np.datasets import fedprox_synthetic
 from fedsim_np.learning import models, optimizers
 from fedsim_np.learning.fed_eval import evaluate_clients
 
-SEEDS, ROUNDS, RATE, QS = (0, 1, 2), 500, 0.1, (0.0, 1.0)
+SEEDS, ROUNDS, RATE, QS, DEVICES = (1, 2, 3), 1000, 0.1, (0.0, 1.0), 10
 THEIRS = {
     0.0: {"mean": 80.8, "worst 10 %": 18.8, "variance": 724},
     1.0: {"mean": 79.0, "worst 10 %": 31.1, "variance": 472},
@@ -24,26 +25,20 @@ THEIRS = {
 
 def accuracies(seed, q, rounds, num_clients):
     """Return the devices' test accuracies, in %."""
-    train, test = fedprox_synthetic.load_data(1.0, 1.0, num_clients=num_clients, seed=seed)
+    train, test = _shared.synthetic(num_clients, seed)
     model = models.SoftmaxRegression(60, 10, "stable")
     process = fed.learning.build_q_fed_avg(model, optimizers.build_sgdm(RATE), q, 1 / RATE)
-    sample = fed.program.build_uniform_sampling_fn(train.client_ids, random_seed=seed)
-
-    def cohort(round_num):
-        chosen = sample(round_num, min(10, num_clients))
-        return [train.create_dataset_for_client(c).shuffle(10_000, seed=seed).batch(10) for c in chosen]
-
-    state, _ = _paper.run(process, cohort, rounds)
-    data = [test.create_dataset_for_client(c).batch(1000) for c in test.client_ids]
-    found = evaluate_clients(model, state.global_model_weights, data)
+    sample = fed.program.build_uniform_sampling_fn(list(train), random_seed=seed)
+    reads = {c: data.shuffle(10_000, seed=seed).batch(10) for c, data in train.items()}
+    state, _ = _paper.run(process, lambda r: [reads[c] for c in sample(r, DEVICES)], rounds)
+    found = evaluate_clients(model, state.global_model_weights, [data.batch(1000) for data in test.values()])
     return [round(100 * float(a), 2) for a in found["sparse_categorical_accuracy"]]
 
 
 def summary(values):
     """Return the table's row."""
     ordered, tenth = np.sort(values), max(1, len(values) // 10)
-    worst, best = ordered[:tenth].mean(), ordered[-tenth:].mean()
-    return {"mean": ordered.mean(), "worst 10 %": worst, "best 10 %": best, "variance": ordered.var()}
+    return {"mean": ordered.mean(), "worst 10 %": ordered[:tenth].mean(), "variance": ordered.var()}
 
 
 def measure(quick):
@@ -65,13 +60,8 @@ def measure(quick):
         )
         for text, name, holds in wanted
     ]
-    return {
-        "paper": "q-FFL: Li et al. 2020",
-        "seeds": seeds,
-        "rounds": rounds,
-        "claims": claims,
-        "test accuracies": found,
-    }
+    paper = "q-FFL: Li et al. 2020"
+    return {"paper": paper, "seeds": seeds, "rounds": rounds, "claims": claims, "test accuracies": found}
 
 
 def draw(result):
