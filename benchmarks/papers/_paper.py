@@ -1,12 +1,17 @@
 """What the papers' scripts share: their command line, claims with their verdicts, rounds; and the table of them all.
 
-usage: _paper.py, which writes the table in README.md anew from benchmarks/results/papers
+usage: _paper.py [--all] [--workers N] [--quick]
+
+It writes the table in README.md anew from benchmarks/results/papers; with --all it runs the scripts before, so many at a
+time, and stores their results and figures. With --quick they are tried, and nothing is stored.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -127,8 +132,41 @@ def table():
     return "\n".join(rows) + "\n"
 
 
-if __name__ == "__main__":
+def run_script(name, quick):
+    """Run a paper's script as a process of its own; return its exit status."""
+    stored = ("--json", RESULTS / f"{name}.json", "--figure", FIGURES / f"{name}.png")
+    command = [sys.executable, HERE / f"{name}.py", *(("--quick",) if quick else stored)]
+    started = time.perf_counter()
+    # What it prints is stored, too; what goes wrong is said on stderr.
+    status = subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, check=False).returncode
+    print(f"{name}: {time.perf_counter() - started:.0f} s{f', exit status {status}' if status else ''}", flush=True)
+    return status
+
+
+def write_table():
+    """Write the table in README.md."""
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     readme.write_text(f"{before}{BEGIN}\n{table()}{END}{after}", encoding="utf-8", newline="\n")
+
+
+def main_of_all():
+    """Run what is asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="run all scripts")
+    parser.add_argument("--workers", type=int, default=2, help="how many at a time")
+    parser.add_argument("--quick", action="store_true", help="with --all: few rounds of little data, nothing stored")
+    arguments = parser.parse_args()
+    statuses, started = [], time.perf_counter()
+    if arguments.all:
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            statuses = list(pool.map(run_script, ORDER, [arguments.quick] * len(ORDER)))
+        print(f"all: {time.perf_counter() - started:.0f} s by the clock, {arguments.workers} at a time")
+    if not arguments.quick:
+        write_table()
+    return max(statuses, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of_all())

@@ -10,7 +10,7 @@ dimensions is 2,000 draws of it, anew for each seed; lambdas are on a grid, each
 """
 
 import _paper
-import fixed_points
+import _shared
 import numpy as np
 
 import fedsim_np as fed
@@ -33,9 +33,7 @@ def error_through_rounds(seed, strength, d):
     """Return how far Ditto's personal models, after rounds, are from the closed form, at most."""
     _, examples = draws(seed, 0.5, 0, d)
     sgd = optimizers.build_sgdm(0.2 / (1 + strength))
-    process = fed.learning.build_ditto(
-        fixed_points.Linear(1, d), optimizers.build_sgdm(0.2), sgd, strength, num_clients=K
-    )
+    process = fed.learning.build_ditto(_shared.Linear(1, d), optimizers.build_sgdm(0.2), sgd, strength, num_clients=K)
     x = np.zeros((N, 1), np.float32)
     cohort = [Dataset.from_batches([{"x": x, "y": y}] * 20, str(k)) for k, y in enumerate(examples)]
     state = process.initialize()

@@ -8,35 +8,23 @@ float64: FedAvg settles at sum p_i (1 - (1 - eta)^tau_i) e_i / sum p_i (1 - (1 -
 drawn anew each round, SGD at 0.02 in batches of 20; p_i by the clients' own examples, whatever E_i is.
 """
 
-from dataclasses import dataclass
-
 import _paper
-import fixed_points
+import _shared
 import numpy as np
 
 import fedsim_np as fed
-from fedsim_np.datasets import Dataset, fedprox_synthetic
-from fedsim_np.learning import aggregators, models, optimizers
-from fedsim_np.learning.client import ClientResult
-from fedsim_np.learning.fed_avg import FedAvgTraining
+from fedsim_np.datasets import Dataset
+from fedsim_np.learning import models, optimizers
 
 SEEDS, ROUNDS, ETA, STEPS = (0, 1, 2), 100, 0.1, (1, 2, 5, 20, 60)
+EQUAL, VARIED = KINDS = ("E_i = 5", "E_i in 1..5")
 
 
-@dataclass(frozen=True)
-class OwnExamples(FedAvgTraining):
-    """FedAvg whose clients count for their own examples, as often as they may read them."""
-
-    def end(self, client, local, trained):
-        """Send the update."""
-        return ClientResult(trained.update, client.num_own_examples)
-
-
-def fed_avg(model, rate):
-    """Return the process of FedAvg with p_i by own examples."""
-    return fed.learning.compose_learning_process(
-        model, OwnExamples(optimizers.build_sgdm(rate)), aggregators.MeanFactory(), optimizers.build_sgdm(1.0)
-    )
+def process_of(name, model, rate):
+    """Return an algorithm's process, p_i by own examples."""
+    if name == "FedNova":
+        return fed.learning.build_fed_nova(model, optimizers.build_sgdm(rate))
+    return _shared.by_own_examples(model, rate)
 
 
 def quadratics(seed):
@@ -49,12 +37,9 @@ def quadratics(seed):
         clients.append(Dataset.from_arrays(arrays, str(i)).repeat(tau).batch(int(n[i])))
     e, p, tau = e.astype(np.float32).astype(np.float64), n / n.sum(), np.array(STEPS)
     done = 1 - (1 - float(np.float32(ETA))) ** tau
-    model, found = fixed_points.Linear(1, 4), {}
-    for name, process, shares in (
-        ("FedAvg", fed_avg(model, ETA), p * done),
-        ("FedNova", fed.learning.build_fed_nova(model, optimizers.build_sgdm(ETA)), p * done / tau),
-    ):
-        weights, _ = fixed_points.settle(process, clients, 2000)
+    model, found = _shared.Linear(1, 4), {}
+    for name, shares in (("FedAvg", p * done), ("FedNova", p * done / tau)):
+        weights, _ = _shared.settle(process_of(name, model, ETA), clients, 2000)
         settled, expected = weights.trainable[1], shares @ e / shares.sum()
         found[name] = [float(np.abs(settled - expected).max()), float(np.linalg.norm(settled - p @ e))]
     return found
@@ -62,26 +47,21 @@ def quadratics(seed):
 
 def synthetic(seed, rounds, num_clients):
     """Return (algorithm, epochs) -> the training loss over rounds."""
-    train, _ = fedprox_synthetic.load_data(1.0, 1.0, num_clients=num_clients, seed=seed)
-    kept, found = {c: train.create_dataset_for_client(c) for c in train.client_ids}, {}
-    model = models.SoftmaxRegression(60, 10, "stable")
-    of_all = _paper.accuracy_and_loss(model, [data.batch(10_000) for data in kept.values()])
-    for name in ("E_i = 5", "E_i in 1..5"):
-        for algorithm in ("FedAvg", "FedNova"):
-            nova = fed.learning.build_fed_nova(model, optimizers.build_sgdm(0.02))
-            process = nova if algorithm == "FedNova" else fed_avg(model, 0.02)
+    train, model = _shared.synthetic(num_clients, seed)[0], models.SoftmaxRegression(60, 10, "stable")
+    of_all, found = _paper.accuracy_and_loss(model, [data.batch(10_000) for data in train.values()]), {}
 
-            def cohort(round_num, varies=name != "E_i = 5"):
-                epochs = (
-                    np.random.default_rng([seed, round_num]).integers(1, 6, len(kept)) if varies else [5] * len(kept)
-                )
-                return [
-                    data.repeat(int(e)).shuffle(10_000, seed=seed).batch(20)
-                    for e, data in zip(epochs, kept.values(), strict=True)
-                ]
+    def reads(epochs):
+        each = zip(train.values(), epochs.tolist(), strict=True)
+        return [data.repeat(e).shuffle(10_000, seed=seed).batch(20) for data, e in each]
 
-            _, way = _paper.run(process, cohort, rounds, of_all, every=2)
-            found[f"{algorithm}, {name}"] = [round(loss, 4) for _, loss in way]
+    for kind, fewest in ((EQUAL, 5), (VARIED, 1)):
+        for name in ("FedAvg", "FedNova"):
+
+            def cohort(round_num, fewest=fewest):
+                return reads(np.random.default_rng([seed, round_num]).integers(fewest, 6, len(train)))
+
+            _, way = _paper.run(process_of(name, model, 0.02), cohort, rounds, of_all, every=2)
+            found[f"{name}, {kind}"] = [round(loss, 4) for _, loss in way]
     return found
 
 
@@ -104,7 +84,7 @@ def measure(quick):
             [of["FedNova"][1] < of["FedAvg"][1] for of in exact],
         ),
     ]
-    for name in ("E_i = 5", "E_i in 1..5"):
+    for name in KINDS:
         floors = [
             [float(np.mean(of[f"{algorithm}, {name}"][-10:])) for of in found] for algorithm in ("FedAvg", "FedNova")
         ]
@@ -119,7 +99,6 @@ def measure(quick):
     return {
         "paper": "FedNova: Wang et al. 2020",
         "seeds": seeds,
-        "rounds": rounds,
         "claims": claims,
         "quadratics: error, distance": exact,
         "training loss, every 2 rounds": found,
@@ -130,7 +109,7 @@ def draw(result):
     """Draw the training loss over rounds, as the paper's figure 5: the mean of the seeds."""
     figure, (panels,) = _paper.figure(1, 2)
     ways = result["training loss, every 2 rounds"]
-    for panel, name in zip(panels, ("E_i = 5", "E_i in 1..5"), strict=True):
+    for panel, name in zip(panels, KINDS, strict=True):
         for algorithm in ("FedAvg", "FedNova"):
             mean = np.mean([of[f"{algorithm}, {name}"] for of in ways], axis=0)
             panel.plot(2 * np.arange(len(mean)), mean, label=algorithm)
