@@ -2,8 +2,8 @@
 
 usage: _paper.py [--all] [--workers N] [--quick]
 
-It writes the table in README.md anew from benchmarks/results/papers; with --all it runs the scripts before, so many at a
-time, and stores their results and figures. With --quick they are tried, and nothing is stored.
+It writes the table in README.md anew from benchmarks/results/papers; with --all it runs the scripts before, so many at
+a time, and stores their results and figures. With --quick they are tried, and nothing is stored.
 """
 
 import argparse

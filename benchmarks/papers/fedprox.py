@@ -81,50 +81,27 @@ def gains(runs, name, a, b):
 
 def claims_of(found):
     """Return the claims."""
-    most = found["90 %"]
-    accuracy = 100 * gains(most, "test accuracy", ONE, AVG)
-    by_zero = 100 * gains(most, "test accuracy", ZERO, AVG)
-    many = f"{len(accuracy)} instances"
+    accuracy, by_zero = (100 * gains(found["90 %"], "test accuracy", of, AVG) for of in (ONE, ZERO))
+    many, ours = f"{len(accuracy)} instances", f"{_paper.spread(accuracy, 1)}, median {np.median(accuracy):.1f}"
     ratios = [np.mean(of[ONE]["dissimilarity"]) / np.mean(of[AVG]["dissimilarity"]) for of in found["0 %"].values()]
-    return [
-        _paper.claim(
-            f"90 % stragglers: FedProx with mu = 1 has a better test accuracy than FedAvg (points, {many}; the paper's "
-            "22 are a mean over its data sets)",
-            "+22",
-            f"{_paper.spread(accuracy, 1)}, median {np.median(accuracy):.1f}",
-            accuracy > 0,
-        ),
-        _paper.claim(
-            f"22 points are what an instance of Synthetic(1,1) gives (how many of {many} give 22 or more)",
-            "22",
-            f"{(accuracy >= 22).sum()}",
-            bool(np.mean(accuracy >= 22) >= 0.5),
-        ),
-        _paper.claim(
-            f"90 %: partial work alone (mu = 0) is better than dropping it (points, {len(by_zero)} instances)",
-            "above 0",
-            _paper.spread(by_zero, 1),
-            by_zero > 0,
-        ),
-        *(
-            _paper.claim(
-                f"{share}: the training loss with mu = 1 is below that of {rival} (difference)",
-                "below 0",
-                _paper.spread(losses),
-                losses < 0,
-            )
-            for share, runs in found.items()
-            for rival in (AVG, ZERO)
-            for losses in [gains(runs, "loss", ONE, rival)]
-            if len(losses)
-        ),
-        _paper.claim(
-            "0 %: mu = 1 makes the gradients' dissimilarity smaller (ratio to FedAvg's, over the run)",
-            "below 1",
-            _paper.spread(ratios, 2),
-            np.array(ratios) < 1,
-        ),
+    better = (
+        f"90 % stragglers: FedProx with mu = 1 has a better test accuracy than FedAvg (points, {many}; the paper's 22"
+    )
+    share = f"22 points are what an instance of Synthetic(1,1) gives (how many of {many} give 22 or more)"
+    partial = f"90 %: partial work alone (mu = 0) is better than dropping it (points, {len(by_zero)} instances)"
+    rows = [
+        (f"{better} are a mean over its data sets)", "+22", ours, accuracy > 0),
+        (share, "22", f"{(accuracy >= 22).sum()}", bool(np.mean(accuracy >= 22) >= 0.5)),
+        (partial, "above 0", _paper.spread(by_zero, 1), by_zero > 0),
     ]
+    for stragglers, runs in found.items():
+        for rival in (AVG, ZERO):
+            text = f"{stragglers}: the training loss with mu = 1 is below that of {rival} (difference)"
+            losses = gains(runs, "loss", ONE, rival)
+            rows += [(text, "below 0", _paper.spread(losses), losses < 0)] if len(losses) else []
+    text = "0 %: mu = 1 makes the gradients' dissimilarity smaller (ratio to FedAvg's, over the run)"
+    rows.append((text, "below 1", _paper.spread(ratios, 2), np.array(ratios) < 1))
+    return [_paper.claim(*row) for row in rows]
 
 
 def draw(result):
