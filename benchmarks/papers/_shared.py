@@ -67,6 +67,17 @@ def least_squares(seed, m):
     return clients
 
 
+def logistic(seed, m):
+    """Return data of clients whose inputs and rules differ."""
+    rng, clients = np.random.default_rng(seed), []
+    rule = rng.standard_normal(5)
+    for j in range(m):
+        x = rng.standard_normal((100, 5)) * rng.uniform(0.5, 2) + rng.standard_normal(5)
+        y = (rng.random(100) < 1 / (1 + np.exp(-x @ (rule + rng.standard_normal(5))))).astype(np.int32)
+        clients.append(Dataset.from_arrays({"x": x.astype(np.float32), "y": y[:, np.newaxis]}, f"{j:02}"))
+    return clients
+
+
 def handwriting(writers, unseen):
     """Return images of simulated writers, and a test batch of others'."""
     data = fed.datasets.SyntheticClientData(writers + unseen)

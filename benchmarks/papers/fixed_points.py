@@ -19,7 +19,6 @@ import numpy as np
 
 import fedsim_np as fed
 from fedsim_np import analysis
-from fedsim_np.datasets import Dataset
 
 RATE, MU, STEPS = 0.05, 1.0, (1, 10, 100)
 RATES = tuple(0.1 / 2**i for i in range(6))
@@ -32,20 +31,10 @@ CLAIMS = (
 )
 
 
-def logistic(seed, m):
-    """Return data of clients whose inputs and rules differ."""
-    rng, clients = np.random.default_rng(seed), []
-    rule = rng.standard_normal(5)
-    for j in range(m):
-        x = rng.standard_normal((100, 5)) * rng.uniform(0.5, 2) + rng.standard_normal(5)
-        y = (rng.random(100) < 1 / (1 + np.exp(-x @ (rule + rng.standard_normal(5))))).astype(np.int32)
-        clients.append(Dataset.from_arrays({"x": x.astype(np.float32), "y": y[:, np.newaxis]}, f"{j:02}"))
-    return clients
-
-
 def least_squares_points(seed, m, all_steps, rounds):
     """Return errors against the closed forms, distances to the optimum, and the ways there."""
-    model, data = _shared.Linear(10), _shared.full(_shared.least_squares(seed, m))
+    model, clients = _shared.Linear(10), _shared.least_squares(seed, m)
+    data = _shared.full(clients)
     optimum, sgd = analysis.minimize(model, data, tolerance=1e-11), fed.learning.optimizers.build_sgdm(RATE)
     own = analysis.minimize_each(model, data, tolerance=1e-11)
     shares = analysis.Objective.of(model, data).shares
@@ -55,8 +44,7 @@ def least_squares_points(seed, m, all_steps, rounds):
     found = {"errors": {}, "distances": {}, "ways": {}, "mean of local optima": _shared.apart(mean, optimum.weights)}
     for steps in all_steps:
         for name, mu in (("FedGD", 0.0), ("FedProx", MU)):
-            process = fed.learning.build_weighted_fed_prox(model, mu, sgd)
-            cohort = _shared.full(_shared.least_squares(seed, m), steps)
+            process, cohort = fed.learning.build_weighted_fed_prox(model, mu, sgd), _shared.full(clients, steps)
             # A round of one client's n rows counts e n examples: shares are those of the objective.
             weights, way = _shared.settle(process, cohort, rounds, optimum)
             expected = analysis.fed_prox_fixed_point(model, data, mu, rate, steps)
@@ -65,7 +53,7 @@ def least_squares_points(seed, m, all_steps, rounds):
             found["distances"][key] = analysis.distance_to_optimum(weights, optimum)
             found["ways"][key] = [float(f"{distance:.3g}") for distance in way[:150]]
     scaffold = fed.learning.build_scaffold(model, RATE, num_clients=m)
-    weights, _ = _shared.settle(scaffold, _shared.full(_shared.least_squares(seed, m), 10), 4 * rounds)
+    weights, _ = _shared.settle(scaffold, _shared.full(clients, 10), 4 * rounds)
     plain = analysis.minimize(model, data, tolerance=1e-11, client_weighting=fed.learning.ClientWeighting.UNIFORM)
     found["errors"]["SCAFFOLD, e = 10: the optimum itself"] = analysis.distance_to_optimum(weights, plain)
     return found
@@ -73,7 +61,7 @@ def least_squares_points(seed, m, all_steps, rounds):
 
 def richardson_romberg(seed, rates, rounds):
     """Return rate -> distance to the optimum of w_g and of 2 w_g - w_2g."""
-    model, clients = _shared.Logistic(5, 2, "stable", l2=0.1), logistic(seed, 10)
+    model, clients = _shared.Logistic(5, 2, "stable", l2=0.1), _shared.logistic(seed, 10)
     optimum, points = analysis.minimize(model, _shared.full(clients), tolerance=1e-11), {}
     for rate in (2 * rates[0], *rates):
         process = fed.learning.build_weighted_fed_avg(model, fed.learning.optimizers.build_sgdm(rate))
@@ -127,9 +115,8 @@ def draw(result):
     left.legend(fontsize=7)
     for which, (name, mark) in enumerate((("w_g", "o"), ("2 w_g - w_2g", "s"))):
         for i, of in enumerate(result["richardson-romberg"]):
-            rates = [float(rate) for rate in of]
-            label = name if i == 0 else None
-            right.loglog(rates, [pair[which] for pair in of.values()], f"C{which}{mark}-", label=label, alpha=0.7)
+            distances, label = [pair[which] for pair in of.values()], None if i else name
+            right.loglog([*map(float, of)], distances, f"C{which}{mark}-", label=label, alpha=0.7)
     right.set(xlabel="rate g", ylabel="distance to the optimum", title="logistic regression, e = 10")
     right.legend()
     return figure

@@ -29,9 +29,9 @@ MODEL = models.SoftmaxRegression(60, 10, "stable", l2=0.001)
 WAYS = f"training loss, every {EVERY} rounds"
 
 
-def losses(seed, m, rounds, num_clients):
+def losses(seed, m, rounds):
     """Return rule -> training loss on the way, from round 0 on."""
-    data, _ = _shared.synthetic(num_clients, seed)
+    data, _ = _shared.synthetic(30, seed)
     ids, train = list(data), fed.datasets.ClientData.from_clients_and_fn(list(data), data.get)
     arrays, everything = [d.to_arrays() for d in data.values()], {c: d.batch(10_000) for c, d in data.items()}
     of_all = _paper.accuracy_and_loss(MODEL, [*everything.values()])
@@ -41,8 +41,7 @@ def losses(seed, m, rounds, num_clients):
         if rule == "rand":
             by_size = fed.program.build_size_weighted_sampling_fn(train, replace=True, seed=seed)
             return lambda r, size, state: by_size(r, size)
-        d = min(int(rule.partition("-")[2]), num_clients)
-        choice = fed.program.build_power_of_choice_sampling_fn
+        choice, d = fed.program.build_power_of_choice_sampling_fn, int(rule.partition("-")[2])
         early = choice(train, lambda one: everything[one.client_id], loss_of, d, seed)
         late = sampler(f"pow-{m}") if rule.startswith("adapow") else early
         return lambda r, size, state: (early if r < 400 else late)(r, size, state)
@@ -76,8 +75,8 @@ def first(way, target):
 
 def measure(quick):
     """Return the result."""
-    seeds, rounds, k = (SEEDS[:1], 4, 30) if quick else (SEEDS, ROUNDS, 30)
-    found = {m: {seed: losses(seed, m, rounds, k) for seed in seeds} for m in THEIRS}
+    seeds, rounds = (SEEDS[:1], 4) if quick else (SEEDS, ROUNDS)
+    found = {m: {seed: losses(seed, m, rounds) for seed in seeds} for m in THEIRS}
     claims = [claim for m, of_seeds in found.items() for claim in claims_of(m, list(of_seeds.values()))]
     return {"paper": "Power of Choice: Cho et al. 2022", "seeds": seeds, "claims": claims, WAYS: found}
 
