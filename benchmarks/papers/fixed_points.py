@@ -70,7 +70,7 @@ def richardson_romberg(seed, rates, rounds):
     for rate in rates:
         both = zip(points[rate].trainable, points[2 * rate].trainable, strict=True)
         combined = points[rate]._replace(trainable=tuple(2 * a - b for a, b in both))
-        found[rate] = [analysis.distance_to_optimum(w, optimum) for w in (points[rate], combined)]
+        found[f"{rate:g}"] = [analysis.distance_to_optimum(w, optimum) for w in (points[rate], combined)]
     return found
 
 
@@ -81,29 +81,34 @@ def measure(quick):
         seeds, m, steps, rounds, rates = (0,), 5, STEPS[:2], 300, RATES[:2]
     points = [least_squares_points(seed, m, steps, rounds) for seed in seeds]
     combined = [richardson_romberg(seed, rates, 10 * rounds) for seed in seeds]
+    return {
+        "paper": "Fixed points: Pathak and Wainwright 2020; Mangold et al. 2024",
+        "seeds": seeds,
+        "claims": claims_of(points, combined, steps),
+        "least squares": points,
+        "richardson-romberg": combined,
+    }
+
+
+def claims_of(points, combined, steps):
+    """Return the claims."""
     worst = max(max(of["errors"].values()) for of in points)
     gaps = [[of["distances"][f"FedGD, e = {e}"] for e in steps] for of in points]
     prox = [of["distances"][f"FedProx, e = {steps[-1]}"] for of in points]
     local = [of["mean of local optima"] for of in points]
     rising = [a[0] < 1e-6 and np.diff(a).min() > 0 and a[-1] < mean for a, mean in zip(gaps, local, strict=True)]
-    smallest = np.array([[of[rate] for rate in rates[-2:]] for of in combined])  # (seeds, 2 rates, 2 points)
+    smallest = np.array([[*of.values()][-2:] for of in combined])  # (seeds, 2 rates, 2 points)
     orders = np.log2(smallest[:, 0] / smallest[:, 1]).T
     nearer = _paper.spread(smallest[:, 1, 0] / smallest[:, 1, 1], 0)
     distances = "; ".join(map(_paper.spread, np.transpose(gaps)))
-    found = (
+    ours = (
         (f"{worst:.0e}", worst < 1e-6),
         (f"{distances}; the mean's {_paper.spread(local)}", rising),
         (_paper.spread(prox), np.array(prox) > 1e-3),
         (_paper.spread(orders[0], 2), np.abs(orders[0] - 1) < 0.1),
         (f"{_paper.spread(orders[1], 2)}; {nearer}", np.abs(orders[1] - 2) < 0.2),
     )
-    return {
-        "paper": "Fixed points: Pathak and Wainwright 2020; Mangold et al. 2024",
-        "seeds": seeds,
-        "claims": [_paper.claim(*one, *of) for one, of in zip(CLAIMS, found, strict=True)],
-        "least squares": points,
-        "richardson-romberg": [{f"{rate:g}": pair for rate, pair in of.items()} for of in combined],
-    }
+    return [_paper.claim(*one, *of) for one, of in zip(CLAIMS, ours, strict=True)]
 
 
 def draw(result):
