@@ -46,9 +46,9 @@ def test_every_result_has_a_figure_and_verdicts(path):
     assert all(one["verdict"].startswith(words) for one in result["claims"])
 
 
-def test_all_results_together_take_less_than_twenty_minutes():
+def test_all_results_together_take_less_than_twenty_minutes_two_at_a_time():
     stored = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
-    assert sum(result["seconds"] for result in stored) < 20 * 60
+    assert sum(result["seconds"] for result in stored) < 2 * 20 * 60
 
 
 @pytest.mark.parametrize(
