@@ -44,11 +44,8 @@ def run_of(name, seed, stragglers, rounds):
         on_time = [Attendance(client_id, reads(client_id, E)) for client_id in chosen[:there]]
         return on_time + late.cohort(round_num, chosen[there:], reads, E)
 
-    def evaluate(state):
-        return of_test(state)[0], of_all(state)[1], state
-
     process = _shared.by_own_examples(MODEL, RATE, 1.0 if name == ONE else 0.0)
-    _, way = _paper.run(process, cohort, rounds, evaluate, EVERY)
+    _, way = _paper.run(process, cohort, rounds, lambda s: (of_test(s)[0], of_all(s)[1], s), EVERY)
     return {
         "test accuracy": [round(a, 4) for a, _, _ in way],
         "loss": [round(loss, 4) for _, loss, _ in way],
@@ -66,9 +63,9 @@ def measure(quick):
     """Return the result."""
     rounds, found = 4 if quick else ROUNDS, {}
     for share, (seeds, with_zero) in PLAN.items():
-        for seed in seeds[:1] if quick else seeds:
+        found[share] = {seed: {} for seed in (seeds[:1] if quick else seeds)}
+        for seed, of_seed in found[share].items():
             for name in (AVG, ONE, *((ZERO,) if seed in with_zero else ())):
-                of_seed = found.setdefault(share, {}).setdefault(seed, {})
                 of_seed[name] = run_of(name, seed, int(share[:-2]) / 100, rounds)
     return {"paper": "FedProx: Li et al. 2020", "rounds": rounds, "claims": claims_of(found), "runs": found}
 
