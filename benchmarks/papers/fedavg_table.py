@@ -102,7 +102,7 @@ def draw(result):
     values = np.reshape(list(found.values()), (-1, 2))
     theirs = [THEIRS[c if c == 1 else 0.1, kind] for c, kind in CELLS]
     texts = [[f"{a} ({b or '-'})" for a, b in zip(*both, strict=True)] for both in zip(values, theirs, strict=True)]
-    figure, ((panel,),) = _paper.figure(width=5, height=3)
+    figure, ((panel,),) = _paper.figure(width=6.5, height=3)
     rows = [f"C = {c:g}{' (0.1)' if c < 1 else ''}, {kind}" for c, kind in CELLS]
     _shared.heat(panel, values, texts, ["B = inf", "B = 10"], rows, f"{title}; (the paper's, to 97 % of MNIST)")
     return figure
