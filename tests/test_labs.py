@@ -163,7 +163,7 @@ def test_a_lab_runs_and_its_solutions_are_right(monkeypatch):
     "answer",
     [0.25, "1/4", "25 %", "25%", "0,25", " .25 ", np.float64(0.25), np.float32(0.25), np.array([[0.25]]), [0.25],
      (0.25,), Fraction(1, 4), 0.2504, ["1/4"], Decimal("0.25"), "w = 0.25", "\N{GREEK SMALL LETTER EPSILON}=0,25",
-     "~0.25", "0.5/2", "1 / 4", "1 in 4", "1 de 4", "25 por ciento", "25 percent"],
+     "~0.25", "\N{MULTIPLICATION SIGN} 0.25", "0.5/2", "1 / 4", "1 in 4", "1 de 4", "25 por ciento", "25 percent"],
 )  # fmt: skip
 def test_a_number_in_other_forms(answer):
     kind = Number(rtol=0.01)

@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 _YES = {"yes", "y", "true", "t", "1", "sí", "si", "s", "verdadero", "cierto", "v"}
 _NO = {"no", "n", "false", "f", "0", "falso"}
 _CALLED_A_LETTER = re.compile(r"^\s*(?:answer|option|respuesta|opción)\s+", re.IGNORECASE)
-_BEFORE_A_NUMBER = re.compile(r"^(?:[^\W\d]\w*\s*=|[~\u2248])\s*")  # w = 2.6, about 2.6
+_BEFORE_A_NUMBER = re.compile(r"^(?:[^\W\d]\w*\s*=|[~\u2248\xd7])\s*")  # w = 2.6, about 2.6, times 2.6
 _PERCENT = re.compile(r"\s*(?:%|per ?cent|por ciento)$", re.IGNORECASE)
 
 
@@ -364,7 +364,7 @@ class Function(Kind):
 
     def call(self, arguments: Sequence[Any]) -> str:
         """Return a call as it is written."""
-        return f"{self.name}({', '.join(shown(argument) for argument in arguments)})"
+        return f"{self.name}({', '.join(map(_argument, arguments))})"
 
     def same(self, value: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
         """Return whether two functions returned the same for all inputs."""
@@ -387,6 +387,12 @@ def _within(rtol: float, atol: float) -> Text:
     return Text(
         f"right within {' and '.join(parts)}", f"con un margen del {' más '.join(parts)}".replace("del 0", "de 0")
     )
+
+
+def _argument(argument: Any) -> str:
+    if isinstance(argument, np.ndarray) and argument.size > 20:
+        return f"array of {' x '.join(map(str, argument.shape))}"
+    return shown(argument)
 
 
 def _in_both(code: str) -> Text:
