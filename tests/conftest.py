@@ -101,6 +101,8 @@ def run_command(line, parsed=False):
         cli._parser().parse_args(words[1:])
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]) is not None, line
+    elif words[:1] == ["python"]:
+        assert (Path(__file__).parents[1] / words[1]).is_file(), line
     else:
         assert not words or words[0] in ("cd", "git", "pip", "pre-commit", "python3"), line
 

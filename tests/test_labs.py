@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import types
+from decimal import Decimal
 from fractions import Fraction
 
 import matplotlib
@@ -161,7 +162,8 @@ def test_a_lab_runs_and_its_solutions_are_right(monkeypatch):
 @pytest.mark.parametrize(
     "answer",
     [0.25, "1/4", "25 %", "25%", "0,25", " .25 ", np.float64(0.25), np.float32(0.25), np.array([[0.25]]), [0.25],
-     (0.25,), Fraction(1, 4), 0.2504, ["1/4"]],
+     (0.25,), Fraction(1, 4), 0.2504, ["1/4"], Decimal("0.25"), "w = 0.25", "\N{GREEK SMALL LETTER EPSILON}=0,25",
+     "~0.25", "\N{MULTIPLICATION SIGN} 0.25", "0.5/2", "1 / 4", "1 in 4", "1 de 4", "25 por ciento", "25 percent"],
 )  # fmt: skip
 def test_a_number_in_other_forms(answer):
     kind = Number(rtol=0.01)
@@ -172,6 +174,8 @@ def test_commas_are_read_as_the_language_has_them():
     assert Number().read("1,000", "en") == 1000
     assert Number().read("1,000", "es") == 1
     assert Number().read("1,5", "en") == 1.5
+    assert Number().read("12 000", "en") == 12_000
+    assert Number().read("2 3/5", "en") == 2.6
 
 
 def test_rows_as_texts_and_rows_that_nobody_has_filled():
@@ -182,7 +186,8 @@ def test_rows_as_texts_and_rows_that_nobody_has_filled():
     assert check("1.1", []).is_right is False
 
 
-@pytest.mark.parametrize("answer", ["a quarter", True, np.False_, [1, 2], {"a": 1}, 1j, float("nan"), "1/0", [], min])
+@pytest.mark.parametrize("answer", ["a quarter", True, np.False_, [1, 2], {"a": 1}, 1j, float("nan"), "1/0", [], min,
+                                    "1 2", "2 or 3", "between 2 and 3", "25 \N{PER MILLE SIGN}"])  # fmt: skip
 def test_what_is_no_number_is_told_so(answer):
     verdict = check("1.1", answer)
     assert verdict.is_right is False
@@ -199,6 +204,25 @@ def test_tolerances_are_kept_and_said():
     assert Number(0.0, 0.0).asks == Text("a whole number", "un número entero")
 
 
+def test_units_are_taken_where_they_are_declared():
+    kind = Number(0.0, 0.0, units=("local", "steps?", "pasos?"))
+    for answer in ("10 local steps", "10 pasos", "10", "10 Steps."):
+        assert kind.read(answer, "en") == 10
+    for answer in ("10 rounds", "steps", "10.5 steps", 10.5):
+        with pytest.raises(answers.UnreadableError):
+            kind.read(answer, "en")
+
+
+def test_a_right_answer_with_too_few_digits_is_told_so():
+    exercise = Exercise(Number(), lambda: 4.155, Text("It is {got}.", "Es {got}."), (), Text("No.", "No."))
+    for answer in (4.2, 4, "4,2"):
+        verdict = exercise.judge("9.2", answer, "en")
+        assert verdict.is_right is False
+        assert verdict.explanation == "Near, but rounded too far. It asks for a number (right within 1 %)."
+    assert exercise.judge("9.2", 4.3, "en").explanation == "No."
+    assert exercise.judge("9.2", 4.16, "en").explanation == "It is 4.155."  # not what was answered
+
+
 def test_several_numbers():
     kind = Numbers(2)
     for answer in ([1, 2], (1, "2"), np.array([[1.0], [2.0]])):
@@ -209,15 +233,15 @@ def test_several_numbers():
 
 
 def test_letters_and_words():
-    assert [Choice("ABC").read(answer, "en") for answer in ("b", " B. ", "(b)", ["b"])] == ["B"] * 4
-    for answer in ("D", "AB", "", 1, None, ["A", "B"]):
+    assert [Choice("ABC").read(answer, "en") for answer in ("b", " B. ", "(b)", ["b"], "Option B")] == ["B"] * 5
+    for answer in ("D", "AB", "A and B", "answer", "", 1, None, ["A", "B"]):
         with pytest.raises(answers.UnreadableError):
             Choice("ABC").read(answer, "en")
     for answer in ("yes", "Sí", "si", "TRUE", True, np.True_, 1, "verdadero"):
         assert YesNo().read(answer, "en") is True
-    for answer in ("no", "No.", False, np.False_, 0, "falso"):
+    for answer in ("no", "No.", "No, they cancel.", False, np.False_, 0, "falso"):
         assert YesNo().read(answer, "en") is False
-    for answer in ("maybe", 2, 1.0, [True]):
+    for answer in ("maybe", "not yes", 2, 1.0, [True]):
         with pytest.raises(answers.UnreadableError):
             YesNo().read(answer, "en")
 
@@ -249,13 +273,21 @@ def changed(x):
         (lambda x: x / 2, False, "Half."),
         (lambda x: 3 * x, False, "double(1.0) gives 3, not 2."),
         (lambda x: 2 * x if np.isscalar(x) else 0 * x, False, "double(array([2., 3.])) gives [0, 0], not [4, 6]."),
-        (lambda x: [1, 2], False, "double(1.0) returns [1, 2]: that is not how many numbers were asked for."),
+        (
+            lambda x: [1, 2],
+            False,
+            "double(1.0) returns [1, 2]: that is not how many numbers were asked for (2, not 1).",
+        ),
         (lambda x: "two", False, "It asks for a function, double(x). double(1.0) returned 'two', where numbers are"),
         (lambda x: x / 0, False, "It asks for a function, double(x). double(1.0) raised ZeroDivisionError: "),
         (lambda: 2, False, "It asks for a function, double(x). double(1.0) raised TypeError: "),
         (2.0, False, "It asks for a function, double(x). Got 2.0. Give the function itself"),
         (lambda x: ..., None, 'It asks for a function, double(x), such as check("9.1", double).'),
-        (lambda x: None, None, "It asks for a function"),
+        (
+            lambda x: None,
+            False,
+            "It asks for a function, double(x). double(1.0) returned nothing. Does the function end",
+        ),
     ],
 )
 def test_a_function_is_judged_by_what_it_returns(function, is_right, said):
@@ -270,6 +302,7 @@ def test_nothing_answered_yet():
         assert verdict.is_right is None
         assert repr(verdict) == '1.2: Not answered yet. It asks for a letter: A, B, C or D, such as check("1.2", "A").'
     assert checker(1)("1.2").is_right is None
+    assert checker("1", lang="es")("1.3").explanation == 'Se pide sí o no, por ejemplo check("1.3", "sí").'
 
 
 def test_an_exercise_that_is_not_there():

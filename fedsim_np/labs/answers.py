@@ -12,6 +12,7 @@ import numbers
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -25,6 +26,9 @@ Array = npt.NDArray[np.float64]
 
 _YES = {"yes", "y", "true", "t", "1", "sí", "si", "s", "verdadero", "cierto", "v"}
 _NO = {"no", "n", "false", "f", "0", "falso"}
+_CALLED_A_LETTER = re.compile(r"^\s*(?:answer|option|respuesta|opción)\s+", re.IGNORECASE)
+_BEFORE_A_NUMBER = re.compile(r"^(?:[^\W\d]\w*\s*=|[~\u2248\xd7])\s*")  # w = 2.6, about 2.6, times 2.6
+_PERCENT = re.compile(r"\s*(?:%|per ?cent|por ciento)$", re.IGNORECASE)
 
 
 class UnreadableError(Exception):
@@ -56,7 +60,7 @@ class Kind(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind, as code."""
 
     @abc.abstractmethod
@@ -67,6 +71,10 @@ class Kind(abc.ABC):
     def same(self, value: Any, other: Any) -> bool:
         """Return whether two values that were read are the same answer."""
 
+    def is_rounded(self, value: Any, right: Any) -> bool:
+        """Return whether a value would be the right one, had it not been rounded so far."""
+        return False
+
     def shown(self, value: Any) -> str:
         """Return a value as a text."""
         return str(value)
@@ -74,16 +82,19 @@ class Kind(abc.ABC):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number; also as a text ("1/4", "25 %", "0,25"), a NumPy scalar, or an array of one.
+    """A number; also as a text ("1/4", "25 %", "0,25", "w = 0.25"), a NumPy scalar, or an array of one.
 
     Attributes
     ----------
     rtol, atol : float
         The answer is right within ``rtol |right| + atol``; without both it is a whole number.
+    units : tuple of str
+        Words that may follow the number in a text, in either language.
     """
 
     rtol: float = 0.01
     atol: float = 0.0
+    units: tuple[str, ...] = ()
 
     @property
     def asks(self) -> Text:
@@ -94,9 +105,9 @@ class Number(Kind):
         return Text(f"a number ({within.en})", f"un número ({within.es})")
 
     @property
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind."""
-        return "0.25" if self.rtol or self.atol else "3"
+        return _in_both("0.25" if self.rtol or self.atol else "3")
 
     def read(self, answer: Any, lang: str) -> float:
         """Return the number.
@@ -105,15 +116,34 @@ class Number(Kind):
         --------
         >>> [Number().read(answer, "en") for answer in (0.25, "1/4", "25 %", "0,25", np.float32([[0.25]]), "1,000")]
         [0.25, 0.25, 0.25, 0.25, 0.25, 1000.0]
+        >>> Number(units=("rounds", "rondas")).read("73 rounds", "en")
+        73.0
         """
+        given = answer
+        if isinstance(answer, str) and self.units:
+            answer = re.sub(rf"(?:\s*\b(?:{'|'.join(self.units)})\b)+\W*$", "", answer, flags=re.IGNORECASE)
         found = _numbers(answer, lang)
         if len(found) != 1:
             raise UnreadableError(Text(f"These are {len(found)} numbers.", f"Son {len(found)} números."))
-        return float(found[0])
+        number = float(found[0])
+        if not (self.rtol or self.atol or number.is_integer()):
+            raise UnreadableError(Text(f"Got {shown(given)}.", f"Se ha dado {shown(given)}."))
+        return number
 
     def same(self, value: float, other: float) -> bool:
         """Return whether `value` is near `other`."""
         return abs(value - other) <= self.rtol * abs(other) + self.atol + 1e-12
+
+    def is_rounded(self, value: float, right: float) -> bool:
+        """Return whether `value` is `right` with few digits, and not far from it.
+
+        Examples
+        --------
+        >>> [Number().is_rounded(value, 4.155) for value in (4.2, 4, 4.3)], Number().is_rounded(10, 14)
+        ([True, True, False], False)
+        """
+        is_near = bool(self.rtol or self.atol) and abs(value - right) < 0.11 * abs(right)
+        return is_near and any(value == float(f"{right:.{digits}g}") for digits in (1, 2, 3))
 
     def shown(self, value: float) -> str:
         """Return a number as a text."""
@@ -142,9 +172,9 @@ class Numbers(Kind):
         return Text(f"{self.count} numbers in order ({within.en})", f"una lista de {self.count} números ({within.es})")
 
     @property
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind."""
-        return str([0.25] * self.count)
+        return _in_both(str([0.25] * self.count))
 
     def read(self, answer: Any, lang: str) -> Array:
         """Return the numbers, flat.
@@ -190,21 +220,21 @@ class Choice(Kind):
         return Text(f"a letter: {', '.join(first)} or {last}", f"una letra: {', '.join(first)} o {last}")
 
     @property
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind."""
-        return f'"{self.letters[0]}"'
+        return _in_both(f'"{self.letters[0]}"')
 
     def read(self, answer: Any, lang: str) -> str:
         """Return the letter as a capital.
 
         Examples
         --------
-        >>> [Choice("AB").read(answer, "en") for answer in ("b", " B ", "b)", ["B"])]
-        ['B', 'B', 'B', 'B']
+        >>> [Choice("AB").read(answer, "en") for answer in ("b", " B ", "b)", ["B"], "answer B")]
+        ['B', 'B', 'B', 'B', 'B']
         """
         if isinstance(answer, list | tuple) and len(answer) == 1:
             answer = answer[0]
-        letter = answer.strip(" ().\"'").upper() if isinstance(answer, str) else ""
+        letter = _CALLED_A_LETTER.sub("", answer).strip(" ().\"'").upper() if isinstance(answer, str) else ""
         if len(letter) != 1 or letter not in self.letters:
             raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
         return letter
@@ -224,19 +254,19 @@ class YesNo(Kind):
         return Text("yes or no", "sí o no")
 
     @property
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind."""
-        return '"yes"'
+        return Text('"yes"', '"sí"')
 
     def read(self, answer: Any, lang: str) -> bool:
         """Return True for yes.
 
         Examples
         --------
-        >>> [YesNo().read(answer, "es") for answer in ("Sí", "si", np.True_, "no", 0)]
-        [True, True, True, False, False]
+        >>> [YesNo().read(answer, "es") for answer in ("Sí", "si", np.True_, "no", 0, "No, porque...")]
+        [True, True, True, False, False, False]
         """
-        word = str(answer).strip(" .!¡").lower()
+        word = re.split(r"[,;:.]\s", str(answer), maxsplit=1)[0].strip(" .!¡").lower()
         if not isinstance(answer, str | bool | np.bool_ | numbers.Integral) or word not in _YES | _NO:
             raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
         return word in _YES
@@ -275,8 +305,13 @@ class Function(Kind):
         return Text(f"a function, {self.signature}", f"una función, {self.signature}")
 
     @property
-    def sample(self) -> str:
+    def sample(self) -> Text:
         """Return an answer of this kind."""
+        return _in_both(self.name)
+
+    @property
+    def name(self) -> str:
+        """Return what the function is called."""
         return self.signature.partition("(")[0]
 
     def read(self, answer: Any, lang: str) -> tuple[Array, ...]:
@@ -295,6 +330,14 @@ class Function(Kind):
                 )
             )
         returned = [self._call(answer, arguments) for arguments in self.inputs]
+        if all(value is None for value in returned):
+            call = self.call(self.inputs[0])
+            raise UnreadableError(
+                Text(
+                    f"{call} returned nothing. Does the function end with `return`?",
+                    f"{call} no ha devuelto nada. ¿Termina la función con `return`?",
+                )
+            )
         if all(is_open(value) for value in returned):
             raise UnansweredError
         found = []
@@ -316,12 +359,12 @@ class Function(Kind):
             with np.errstate(all="ignore"):
                 return function(*copy.deepcopy(arguments))
         except Exception as error:
-            said, call = f"{type(error).__name__}: {error}", self.call(arguments)
+            said, call = f"{type(error).__name__}: {error}".rstrip("."), self.call(arguments)
             raise UnreadableError(Text(f"{call} raised {said}.", f"{call} ha fallado con {said}.")) from error
 
     def call(self, arguments: Sequence[Any]) -> str:
         """Return a call as it is written."""
-        return f"{self.sample}({', '.join(shown(argument) for argument in arguments)})"
+        return f"{self.name}({', '.join(map(_argument, arguments))})"
 
     def same(self, value: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
         """Return whether two functions returned the same for all inputs."""
@@ -346,8 +389,18 @@ def _within(rtol: float, atol: float) -> Text:
     )
 
 
+def _argument(argument: Any) -> str:
+    if isinstance(argument, np.ndarray) and argument.size > 20:
+        return f"array of {' x '.join(map(str, argument.shape))}"
+    return shown(argument)
+
+
+def _in_both(code: str) -> Text:
+    return Text(code, code)
+
+
 def _listed(values: Array) -> str:
-    texts = [f"{value:.4g}" for value in values]
+    texts = [f"{value:.4g}" for value in values[:8]] + ["..."] * (len(values) > 8)
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
@@ -370,7 +423,7 @@ def _flat(answer: Any, lang: str) -> Any:
         answer = answer.item()
     if isinstance(answer, str):
         yield _number_of(answer, lang)
-    elif isinstance(answer, numbers.Real) and not isinstance(answer, bool | np.bool_):
+    elif isinstance(answer, numbers.Real | Decimal) and not isinstance(answer, bool | np.bool_):
         try:
             yield float(answer)
         except OverflowError:
@@ -382,12 +435,17 @@ def _flat(answer: Any, lang: str) -> Any:
 
 
 def _number_of(text: str, lang: str) -> float:
-    plain, share = re.subn(r"\s*%$", "", text.strip())
-    plain = plain.replace(" ", "").replace("\N{MINUS SIGN}", "-")
+    plain = _BEFORE_A_NUMBER.sub("", text.strip().replace("\N{MINUS SIGN}", "-"))
+    plain, share = _PERCENT.subn("", plain)
+    plain = re.sub(r"(?<=\d)\s(?=\d{3}(?:\D|$))|(?<=^[+-])\s+", "", plain)  # 1 000, - 2
     if lang == "en" and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", plain):
         plain = plain.replace(",", "")
+    plain = re.sub(r"\s*/\s*|\s+(?:in|out of|of|de|entre)\s+", "/", plain.replace(",", "."))  # 1 in 4
+    mixed = re.match(r"(\d+)\s+(?=\d+/)", plain)  # 2 3/5
+    above, slash, below = plain[mixed.end() if mixed else 0 :].rpartition("/")
     try:
-        number = float(Fraction(plain.replace(",", ".")))
+        exact = Fraction(above) / Fraction(below) if slash else Fraction(below)
+        number = float(exact + int(mixed[1]) if mixed else exact)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UnreadableError(Text(f"Got {text!r}.", f"Se ha dado {text!r}.")) from None
     return number / 100 if share else number

@@ -4,8 +4,9 @@ Answers are functions without arguments, so that nothing is computed before some
 the library. A mistake is known by the answer that it leads to (`Mistake.answer`; of a function, another function), or
 by a condition on the value that was read (`Mistake.when`).
 
-In every text ``{got}`` is what was answered. In an exercise's `otherwise` about a function, ``{call}`` is the first
-call that returns something else than it should, ``{got}`` what it returned, ``{right}`` what it should have returned.
+In every text ``{got}`` is what was answered, and in `Exercise.right` the right answer. In an exercise's `otherwise`
+about a function, ``{call}`` is the first call that returns something else than it should, ``{got}`` what it returned,
+``{right}`` what it should have returned.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ _OPEN = Text("Not answered yet.", "Sin responder todavía.")
 _ASKS = Text("It asks for", "Se pide")
 _SUCH_AS = Text("such as", "por ejemplo")
 _OTHER_COUNT = Text(
-    "{call} returns {got}: that is not how many numbers were asked for.",
-    "{call} devuelve {got}: no es la cantidad de números que se pide.",
+    "{call} returns {got}: that is not how many numbers were asked for ({count}, not {asked}).",
+    "{call} devuelve {got}: no es la cantidad de números que se pide ({count}, no {asked}).",
 )
+_ROUNDED = Text("Near, but rounded too far.", "Se acerca, pero está demasiado redondeado.")
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,22 @@ class Exercise:
         except UnansweredError:
             return self._open(name, lang)
         except UnreadableError as error:
-            said = f"{_ASKS.of(lang)} {self.kind.asks.of(lang)}. {error.why.of(lang)}"
+            said = f"{self._asks(lang)}. {error.why.of(lang)}"
             return Verdict(name, False, _WRONG.of(lang), said)
         right = self.kind.read(self.answer(), lang)
-        facts = {"got": self.kind.shown(value)}
         if self.kind.same(value, right):
-            return Verdict(name, True, _RIGHT.of(lang), self.right.of(lang).format(**facts))
-        text = next((mistake.text for mistake in self.mistakes if self._fits(mistake, value, lang)), self.otherwise)
+            return Verdict(name, True, _RIGHT.of(lang), self.right.of(lang).format(got=self.kind.shown(right)))
+        facts = {"got": self.kind.shown(value)}
+        text = next((mistake.text for mistake in self.mistakes if self._fits(mistake, value, lang)), None)
+        if text is None and self.kind.is_rounded(value, right):
+            return Verdict(name, False, _WRONG.of(lang), f"{_ROUNDED.of(lang)} {self._asks(lang)}.")
+        text = text or self.otherwise
         if isinstance(self.kind, Function):
             at = self.kind.differs_at(value, right)
             assert at is not None  # it is not the same
             got, wanted = (self.kind.shown(of[at : at + 1]) for of in (value, right))
             facts = {"call": self.kind.call(self.kind.inputs[at]), "got": got, "right": wanted}
+            facts |= {"count": str(value[at].size), "asked": str(right[at].size)}
             if value[at].shape != right[at].shape:
                 text = _OTHER_COUNT
         return Verdict(name, False, _WRONG.of(lang), text.of(lang).format(**facts))
@@ -100,8 +106,12 @@ class Exercise:
             return True
         return mistake.answer is not None and self.kind.same(value, self.kind.read(mistake.answer(), lang))
 
+    def _asks(self, lang: str) -> str:
+        return f"{_ASKS.of(lang)} {self.kind.asks.of(lang)}"
+
     def _open(self, name: str, lang: str) -> Verdict:
-        said = f'{_ASKS.of(lang)} {self.kind.asks.of(lang)}, {_SUCH_AS.of(lang)} check("{name}", {self.kind.sample}).'
+        sample = self.kind.sample.of(lang)
+        said = f'{self._asks(lang)}, {_SUCH_AS.of(lang)} check("{name}", {sample}).'
         return Verdict(name, None, _OPEN.of(lang), said)
 
 

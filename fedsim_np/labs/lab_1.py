@@ -74,11 +74,11 @@ EXERCISES = {
         optimum,
         Text(
             "The derivative of the mean is zero at {got}: the mean of the two minima, in which each counts by its "
-            "*curvature*, 1 and 0.25. Nobody has to tell gradient descent so; keep in mind that averaging models is "
-            "another matter, for it counts examples.",
+            "*curvature*, 1 and 0.25. Gradient descent weighs them so without being told. Averaging models is another "
+            "matter: there a client counts by the number of its examples.",
             "La derivada de la media se anula en {got}: es la media de los dos mínimos, en la que cada uno cuenta "
-            "según su *curvatura*, 1 y 0.25. Al descenso de gradiente no hace falta decírselo; promediar modelos es "
-            "otra cosa, porque ahí lo que cuenta es el número de ejemplos.",
+            "según su *curvatura*, 1 y 0.25. El descenso de gradiente los pondera así sin que nadie se lo diga. "
+            "Promediar modelos es otra cosa: ahí un cliente cuenta según su número de ejemplos.",
         ),
         (
             Mistake(
@@ -149,7 +149,7 @@ EXERCISES = {
                     "The server's rate multiplies the mean of the updates. Where that mean is zero, it stays zero "
                     "whatever it is multiplied by: the rounds take longer to come to the same place.",
                     "La tasa del servidor multiplica la media de las actualizaciones. Donde esa media es cero, sigue "
-                    "siendo cero la multiplique quien la multiplique: se tarda más en llegar al mismo sitio.",
+                    "siendo cero, se multiplique por lo que se multiplique: se tarda más en llegar al mismo sitio.",
                 ),
                 lambda: "B",
             ),
@@ -204,9 +204,9 @@ EXERCISES = {
             Mistake(
                 Text(
                     "That is the optimum: each minimum counts by its curvature. It is where one step settles; with "
-                    "more of them a client moves less than so many times its first step (look at Ana's curve).",
+                    "more of them a client moves less far than that many times its first step (look at Ana's curve).",
                     "Eso es el óptimo: cada mínimo cuenta según su curvatura. Ahí se estabiliza con un solo paso; con "
-                    "más, un cliente avanza menos que su primer paso multiplicado (mire la curva de Ana).",
+                    "más, un cliente avanza menos que ese número de veces su primer paso (mire la curva de Ana).",
                 ),
                 lambda: lambda a, c, rate, steps: _weighted(a, c),
             ),
@@ -243,9 +243,9 @@ EXERCISES = {
         ),
         Text(
             "{call} gives {got}, and the rounds settle at {right}. Write how far each client moves from w, "
-            "(1 - (1 - s a)^H) (c - w), set the sum of both to zero, and solve for w.",
+            "(1 - (1 - s a)^H) (c - w), set the sum of these moves to zero, and solve for w.",
             "{call} da {got}, y las rondas se estabilizan en {right}. Escriba cuánto se mueve cada cliente desde w, "
-            "(1 - (1 - s a)^H) (c - w), iguale la suma a cero y despeje w.",
+            "(1 - (1 - s a)^H) (c - w), iguale a cero la suma de todos y despeje w.",
         ),
     ),
     "1.5": Exercise(
@@ -253,7 +253,7 @@ EXERCISES = {
         lambda: fixed_point(CURVATURES, MINIMA, RATE, 10_000),
         Text(
             "Everybody trains to the end, and the server averages what comes back: one round says it all, and no "
-            "further round changes anything. It is the answer to another question than the one that was asked.",
+            "further round changes anything. It is the answer to a different question from the one that was asked.",
             "Cada cliente entrena hasta el final y el servidor promedia lo que vuelve: con una ronda está todo dicho y "
             "ninguna otra cambia nada. Es la respuesta a una pregunta distinta de la que se hizo.",
         ),
@@ -287,7 +287,7 @@ EXERCISES = {
         ),
     ),
     "1.6": Exercise(
-        Number(0.0, 0.0),
+        Number(0.0, 0.0, units=("local", "steps?", "pasos?", "locales")),
         best_local_steps,
         Text(
             "Fewer steps have not arrived yet, more have arrived at the wrong place. Rounds are what federated "
@@ -318,8 +318,8 @@ EXERCISES = {
             ),
             Mistake(
                 Text(
-                    "Choose one of the six numbers of local steps, not the distance that it leads to.",
-                    "Elija uno de los seis números de pasos locales, no la distancia a la que lleva.",
+                    "Choose one of the six: 1, 2, 5, 10, 20 or 50 local steps.",
+                    "Elija uno de los seis: 1, 2, 5, 10, 20 o 50 pasos locales.",
                 ),
                 when=lambda got: got not in LOCAL_STEPS,
             ),

@@ -520,7 +520,7 @@ EXERCISES = {
         Text("Choose one of the four.", "Elija una de las cuatro."),
     ),
     "2.8": Exercise(
-        Number(),
+        Number(units=("kb", "kilobytes?")),
         kilobytes,
         Text(
             "A round of SCAFFOLD costs twice a round of FedAvg, since model and variate go down, and both their "

@@ -90,10 +90,11 @@ _ACCURACIES = (
     (np.array([0.9, 0.7, 0.2, 0.8, 0.6, 0.85, 0.4, 0.75, 0.95, 0.5]),),
     (np.array([0.8, 0.3, 0.9, 0.7, 0.1, 0.6, 0.5, 0.95, 0.85, 0.65] * 2) + np.repeat([0.0, 0.02], 10),),
 )
+_MINUTES = ("minutes?", "minutos?", "min")
 
 EXERCISES = {
     "3.1": Exercise(
-        Number(),
+        Number(units=_MINUTES),
         pupils_mean,
         Text(
             "The mean of all 100 pupils is {got}: every school counts by its size. It is what federated averaging is "
@@ -139,7 +140,7 @@ EXERCISES = {
         ),
     ),
     "3.2": Exercise(
-        Number(),
+        Number(units=_MINUTES),
         schools_mean,
         Text(
             "A weighted mean of one is that one, whatever its weight: counting by size does nothing, and every school "
@@ -246,7 +247,7 @@ EXERCISES = {
         ),
     ),
     "3.4": Exercise(
-        Number(0.005),
+        Number(0.005, units=_MINUTES),
         with_village_half_the_time,
         Text(
             "Half-way between the mean of all and the mean without the village. Those who come seldom count for "
@@ -300,7 +301,7 @@ EXERCISES = {
         ),
     ),
     "3.5": Exercise(
-        Number(0.05),
+        Number(0.05, units=_MINUTES),
         loudest_first,
         Text(
             "It swings around 24, the middle between the least and the largest, where the two worst-served schools "
@@ -402,7 +403,7 @@ EXERCISES = {
         ),
     ),
     "3.7": Exercise(
-        Number(),
+        Number(units=("pupils?", "alumnos?")),
         lambda: SIGMA**2 / TAU**2,
         Text(
             "With fewer than {got} pupils a school is better served by the others' mean, with more by its own. So it "

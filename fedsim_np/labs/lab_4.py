@@ -402,7 +402,7 @@ EXERCISES = {
         ),
     ),
     "4.6": Exercise(
-        Number(0.0, 0.0),
+        Number(0.0, 0.0, units=("rounds?", "rondas?")),
         affordable,
         Text(
             "{got} rounds, though a single one already costs 1.2: epsilons add up more slowly than numbers do, because "
