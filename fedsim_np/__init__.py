@@ -46,17 +46,28 @@ from fedsim_np._version import __version__
 from fedsim_np.errors import DataError
 
 if TYPE_CHECKING:
-    from fedsim_np import plots
+    from fedsim_np import labs, plots
     from fedsim_np import sklearn as sklearn
 
-__all__ = ["DataError", "__version__", "analysis", "datasets", "learning", "plots", "privacy", "program", "trees"]
+__all__ = [
+    "DataError",
+    "__version__",
+    "analysis",
+    "datasets",
+    "labs",
+    "learning",
+    "plots",
+    "privacy",
+    "program",
+    "trees",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
     # matplotlib takes several times as long to import as everything else here, and a run without pictures does without
-    # it: `fedsim_np.plots` is imported when it is first asked for. `fedsim_np.sklearn` is as well, and is not listed:
+    # it: `plots`, and `labs`, are imported when they are first asked for. `sklearn` is as well, and is not listed:
     # scikit-learn may be missing, and `help` and `import *` ask for all that is.
-    if name in ("plots", "sklearn"):
+    if name in ("labs", "plots", "sklearn"):
         return importlib.import_module(f"fedsim_np.{name}")
     raise AttributeError(f"module 'fedsim_np' has no attribute {name!r}")
 

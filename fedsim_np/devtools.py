@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "tests", metavar="TEST", nargs="*", help="tests beside the fast ones, such as tests/test_cli.py"
     )
     more = parser.parse_args(argv).tests
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the tools say may have letters that a console has not
     if not (ROOT / "tests" / "conftest.py").is_file():
         return _refused(f"it is for a clone of the repository. There are no tests beside '{Path(__file__).parent}'.")
     if missing():

@@ -25,12 +25,16 @@ distribution of the privacy loss, is tighter and needs the extra ``privacy`` (Go
 
 References
 ----------
-I. Mironov, "On significance of the least significant bits for differential privacy", CCS 2012. I. Mironov, K. Talwar,
-L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019, https://arxiv.org/abs/1908.10530
-(``"poisson"``). Y.-X. Wang, B. Balle, S. Kasiviswanathan, "Subsampled Renyi differential privacy and analytical moments
-accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087 (``"fixed_size"``). C. Canonne, G. Kamath, T. Steinke, "The
-discrete Gaussian for differential privacy", NeurIPS 2020, https://arxiv.org/abs/2004.00010 (from divergences to
-epsilon: proposition 12).
+I. Mironov, "On significance of the least significant bits for differential privacy", CCS 2012
+
+I. Mironov, K. Talwar, L. Zhang, "Renyi differential privacy of the sampled Gaussian mechanism", 2019,
+https://arxiv.org/abs/1908.10530 (``"poisson"``)
+
+Y.-X. Wang, B. Balle, S. Kasiviswanathan, "Subsampled Renyi differential privacy and analytical moments accountant",
+AISTATS 2019, https://arxiv.org/abs/1808.00087 (``"fixed_size"``)
+
+C. Canonne, G. Kamath, T. Steinke, "The discrete Gaussian for differential privacy", NeurIPS 2020,
+https://arxiv.org/abs/2004.00010 (from divergences to epsilon: proposition 12)
 """
 
 from __future__ import annotations

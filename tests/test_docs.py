@@ -7,6 +7,7 @@ test_loggers_recipes.py has those of MLflow and W&B.
 import importlib.util
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import PAGES, run_page
@@ -122,6 +123,21 @@ def test_the_site_is_refused_in_one_line(folder, monkeypatch, capsys):
         assert docs.main(["--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert rule in line
+
+
+def test_a_site_with_a_fault_is_not_written(folder, monkeypatch, capsys):
+    files, faults = {"a/b.html": "<p>é</p>", "c.png": b"c"}, ["a/b.html: 'd.html' leads to no file"]
+    monkeypatch.setitem(sys.modules, "fedsim_np.docs.site", SimpleNamespace(build=lambda: (files, faults)))
+    assert docs.main(["--out", str(folder / "site")]) == 1
+    assert capsys.readouterr().err == "a/b.html: 'd.html' leads to no file\n"
+    assert not (folder / "site").exists()
+    faults.clear()
+    (folder / "a.txt").write_text("", encoding="utf-8")
+    assert docs.main(["--out", str(folder / "a.txt" / "site")]) == 2
+    assert "a.txt" in capsys.readouterr().err
+    assert docs.main(["--out", str(folder / "site")]) == 0
+    assert (folder / "site" / "a" / "b.html").read_bytes() == "<p>é</p>".encode()
+    assert capsys.readouterr().out.endswith("index.html: 1 pages\n")
 
 
 def test_every_module_and_every_name_is_asked_for():

@@ -1,4 +1,8 @@
-"""From client ids to batches: client id -> arrays -> `Dataset`."""
+"""From client ids to batches: client id -> arrays -> `Dataset`.
+
+A data set is a `ClientData`: ids, and a `Dataset` of each when it is asked for. Of arrays and files `partition` makes
+one; of those that are drawn `fedprox_synthetic` is the shortest.
+"""
 
 from fedsim_np.datasets import emnist, fedprox_synthetic, partition, synthetic
 from fedsim_np.datasets.client_data import ClientData, InMemoryClientData

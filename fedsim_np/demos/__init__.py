@@ -1,1 +1,1 @@
-"""The tutorial as notebooks, in English and in Spanish, and the comparison of two ideas as a script."""
+"""The tutorial as notebooks, in English and in Spanish; and scripts to read, such as the comparison of two ideas."""

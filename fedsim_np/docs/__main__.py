@@ -7,6 +7,7 @@ by line, with exit status 1, and nothing is written.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is there")
     arguments = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may have letters that a console has not
     out = Path(arguments.out)
     if not arguments.out or (out.exists() and not out.is_dir()):
         return _refused(f"--out must be a folder. Got '{arguments.out}'.")
@@ -37,10 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(fault, file=sys.stderr)
     if faults:
         return 1
-    for path, content in files.items():
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out / path) as new:
-            new.write_bytes(content.encode() if isinstance(content, str) else content)
+    try:
+        for path, content in files.items():
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(out / path) as new:
+                new.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        return _refused(f"'{error.filename}' cannot be written: {error.strerror}.")
     print(f"written {os.path.join(arguments.out, 'index.html')}: {sum(path.endswith('.html') for path in files)} pages")
     return 0
 

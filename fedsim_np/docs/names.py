@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +22,7 @@ def _module_name(path: Path) -> str:
 
 def _has_all(path: Path) -> bool:
     # Found in the text: a module is imported only if it is public.
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+    return re.search(r"^__all__\b", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def _below(module: ModuleType) -> Iterator[str]:

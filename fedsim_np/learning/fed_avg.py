@@ -146,8 +146,9 @@ def build_weighted_fed_avg(
     References
     ----------
     McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017,
-    https://arxiv.org/abs/1602.05629. Reddi et al., "Adaptive federated optimization", ICLR 2021,
-    https://arxiv.org/abs/2003.00295.
+    https://arxiv.org/abs/1602.05629
+
+    Reddi et al., "Adaptive federated optimization", ICLR 2021, https://arxiv.org/abs/2003.00295
 
     Examples
     --------

@@ -16,8 +16,9 @@ no secret from anybody who knows the seed.
 References
 ----------
 McMahan et al., "Learning differentially private recurrent language models", ICLR 2018,
-https://arxiv.org/abs/1710.06963. Andrew et al., "Differentially private learning with adaptive clipping", NeurIPS 2021,
-https://arxiv.org/abs/1905.03871.
+https://arxiv.org/abs/1710.06963
+
+Andrew et al., "Differentially private learning with adaptive clipping", NeurIPS 2021, https://arxiv.org/abs/1905.03871
 """
 
 from __future__ import annotations

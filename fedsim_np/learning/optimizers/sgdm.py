@@ -91,10 +91,12 @@ def build_sgdm(learning_rate: float = 0.01, momentum: float | None = None, *, ne
 
     References
     ----------
-    Polyak, "Some methods of speeding up the convergence of iteration methods", 1964. Sutskever et al., "On the
-    importance of initialization and momentum in deep learning", ICML 2013. Hsu et al., "Measuring the effects of
-    non-identical data distribution for federated visual classification", 2019, https://arxiv.org/abs/1909.06335,
-    uses it at the server: FedAvgM.
+    Polyak, "Some methods of speeding up the convergence of iteration methods", 1964
+
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013
+
+    Hsu et al., "Measuring the effects of non-identical data distribution for federated visual classification", 2019,
+    https://arxiv.org/abs/1909.06335 (at the server: FedAvgM)
 
     Examples
     --------
