@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import sys
 from collections.abc import Callable
+from typing import TextIO
 
 _EXAMPLES = "examples:"
 
@@ -40,6 +42,11 @@ def add_silence(command: argparse.ArgumentParser, verbose: str | None = None) ->
 def telling(arguments: argparse.Namespace) -> Callable[[str], object]:
     """Return what a line on standard output is given to: nobody, if a silent command was asked for."""
     return (lambda line: None) if is_silent(arguments) else functools.partial(print, flush=True)
+
+
+def aside(arguments: argparse.Namespace) -> TextIO:
+    """Return the stream of what a silent command says all the same."""
+    return sys.stderr if is_silent(arguments) else sys.stdout
 
 
 def is_silent(arguments: argparse.Namespace) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim_np.algorithms import is_dotted
-from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive, telling
+from fedsim_np.commands.arguments import add_examples, add_silence, aside, positive, telling
 from fedsim_np.commands.signals import INTERRUPTED
 from fedsim_np.errors import CommandError
 from fedsim_np.files import as_json
@@ -99,10 +99,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     try:
         study = run_grid(grid, Path(arguments.out), workers, tell)
     except KeyboardInterrupt:
-        print(
-            "interrupted: the same command goes on with the study",
-            file=sys.stderr if is_silent(arguments) else sys.stdout,
-        )
+        print("interrupted: the same command goes on with the study", file=aside(arguments))
         return INTERRUPTED
     for name, reason in study.broken.items():
         print(f"fedsim-np: broken: {name}: {reason}", file=sys.stderr)
