@@ -446,9 +446,9 @@ def test_a_page_says_what_was_done(folder, capsys):
     assert "epochs of steps" not in text
     assert "one row in 2 of 51" in text
     (header,) = [row for row in page.rows if row[:1] == ["round"]]
-    assert header[1:3] == ["sparse categorical accuracy", "loss"]  # training first
-    assert header[3:5] == ["num examples", "num batches"]
-    assert header[5:] == ["evaluation sparse categorical accuracy", "evaluation loss"]  # no counts that stay the same
+    assert header[1:3] == ["accuracy", "loss"]  # training first
+    assert header[3:5] == ["examples", "batches"]
+    assert header[5:] == ["evaluation accuracy", "evaluation loss"]  # no counts that stay the same
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
