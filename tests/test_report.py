@@ -451,6 +451,27 @@ def test_a_page_says_what_was_done(folder, capsys):
     assert header[5:] == ["evaluation accuracy", "evaluation loss"]  # no counts that stay the same
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_says_who_was_not_there_for_all_of_a_round(folder, capsys):
+    choices = ["--rounds", "2", "--clients", "4", "--dropout", "0.1", "--stragglers", "0.9", "--evaluate-every", "0"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert "partial" in fed.program.read_run(folder / "run").clients["status"]
+    path = folder / "run" / "report.html"
+    for lang, counts in (
+        ("en", ("5 times, once an epoch, or less often", "probability of 0.1.", "fewer epochs, at least 1.")),
+        ("es", ("5 veces, una por época, o menos", "probabilidad de 0.1.", "menos épocas, al menos 1.")),
+    ):
+        assert main(["report", str(folder / "run"), "--lang", lang]) == 0
+        text = " ".join(Page(path.read_text(encoding="utf-8")).texts)
+        assert [said for said in counts if said not in text] == []
+    config = folder / "run" / "config.json"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace('"drop_stragglers": false', '"drop_stragglers": true'), "utf-8"
+    )
+    assert main(["report", str(folder / "run"), "--lang", "en"]) == 0
+    assert "for whom the server did not wait" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 @pytest.mark.parametrize("name", ["report.html", "figures", "figures/figures.json", "clients.csv", "evaluation.json"])
 def test_a_page_is_not_written_through_a_link(runs, folder, name, capsys):
