@@ -44,7 +44,7 @@ def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Pa
     """
     check_run_folder(folder)
     run, pictures = read_run(folder), read_pictures(folder)
-    say = Texts(lang or language_of(pictures))
+    say = Texts(lang or (pictures[0].lang if pictures else "en"))
     pictures = [picture for picture in pictures if picture.lang == say.lang]
     if draw and not any(picture.name == "learning_curves" for picture in pictures):
         from fedsim_np.report.run_pictures import stored_pictures
@@ -94,11 +94,6 @@ def redraw(folder: Path, lang: str) -> None:
         raise data_error("the data must be those of the run", "others")
     drawn = list(run_pictures(experiment, run, lang))  # before those that are there are removed
     save_pictures(folder, drawn, svg=any((folder / FIGURES).glob("*.svg")))
-
-
-def language_of(pictures: Sequence[Picture]) -> str:
-    """Return the language of stored pictures; English without any."""
-    return pictures[0].lang if pictures else "en"
 
 
 def _page(run: Run, pictures: Sequence[Picture], say: Texts) -> str:
