@@ -175,7 +175,7 @@ def test_silence_and_json_of_a_study(folder, capsys):
 
 
 def test_an_interrupt_of_a_silent_command_leaves_standard_output_alone(folder, capsys):
-    with signals.interrupts(is_silent=True) as came:
+    with signals.interrupts(sys.stderr) as came:
         assert not came()
         signal.raise_signal(signal.SIGINT)
         assert came()

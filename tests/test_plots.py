@@ -275,13 +275,21 @@ def test_client_accuracy():
     sums = [m["sparse_categorical_accuracy"] for m in output.clients["metrics"]]
     np.testing.assert_array_equal(accuracies, [sums[0][0] / 4, np.nan, sums[2][0] / 6])
     rounds = [[0.0, 0.5, 1.0, np.nan], [np.nan], [0.25, 0.75]]
-    (axes,) = plots.client_accuracy(rounds, [5, 10, 15]).axes
+    figure = plots.client_accuracy(rounds, [5, 10, 15])
+    (axes,) = figure.axes
     median, mean = axes.lines
     assert (median.get_xdata().tolist(), median.get_ydata().tolist()) == ([5, 15], [0.5, 0.5])
     assert mean.get_ydata().tolist() == [0.5, 0.5]
     spread = [{y for x, y in area.get_paths()[0].vertices if x == 5} for area in axes.collections]
     assert spread == [{0.0, 1.0}, {0.25, 0.75}]
     assert axes.get_title() == "Accuracy by client, 2 to 3 clients a round"
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 4
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())  # where it would cover a band
+    given = Figure().subplots()
+    assert not plots.client_accuracy(rounds, axes=given).legends
+    assert len(given.get_legend().get_texts()) == 4
 
 
 def test_round_costs():

@@ -426,8 +426,11 @@ def test_runs_of_both_commands_are_compared_by_the_same_choices(folder, capsys):
     assert main(["train", "--rounds", "3", "--clients", "3", "--client-lr", "0.5", "--out", str(folder / "b")]) == 0
     path = folder / "both.html"
     assert main(["report", str(folder / "a"), str(folder / "b"), "--out", str(path)]) == 0
-    rows = {row[0]: tuple(row[1:]) for row in Page(path.read_text(encoding="utf-8")).rows}
+    page = Page(path.read_text(encoding="utf-8"))
+    rows = {row[0]: tuple(row[1:]) for row in page.rows}
     assert rows["client lr"] == ("0.02", "0.5")
+    others = "Warning: not all settings were evaluated on the same test clients (a and b were not)"  # 3 and 30
+    assert sum(others in text for text in page.texts) == len(page.images) > 0
     assert rows["rounds"] == ("2", "3")  # not the evaluation before the first
     assert not {"clients", "algorithm", "epochs", "batch size", "client optimizer"} & set(rows)
 
@@ -443,9 +446,30 @@ def test_a_page_says_what_was_done(folder, capsys):
     assert "epochs of steps" not in text
     assert "one row in 2 of 51" in text
     (header,) = [row for row in page.rows if row[:1] == ["round"]]
-    assert header[1:3] == ["sparse categorical accuracy", "loss"]  # training first
-    assert header[3:5] == ["num examples", "num batches"]
-    assert header[5:] == ["evaluation sparse categorical accuracy", "evaluation loss"]  # no counts that stay the same
+    assert header[1:3] == ["accuracy", "loss"]  # training first
+    assert header[3:5] == ["examples", "batches"]
+    assert header[5:] == ["evaluation accuracy", "evaluation loss"]  # no counts that stay the same
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_says_who_was_not_there_for_all_of_a_round(folder, capsys):
+    choices = ["--rounds", "2", "--clients", "4", "--dropout", "0.1", "--stragglers", "0.9", "--evaluate-every", "0"]
+    assert main(["train", *choices, "--out", str(folder / "run")]) == 0
+    assert "partial" in fed.program.read_run(folder / "run").clients["status"]
+    path = folder / "run" / "report.html"
+    for lang, counts in (
+        ("en", ("5 times, once an epoch, or less often", "probability of 0.1.", "fewer epochs, at least 1.")),
+        ("es", ("5 veces, una por época, o menos", "probabilidad de 0.1.", "menos épocas, al menos 1.")),
+    ):
+        assert main(["report", str(folder / "run"), "--lang", lang]) == 0
+        text = " ".join(Page(path.read_text(encoding="utf-8")).texts)
+        assert [said for said in counts if said not in text] == []
+    config = folder / "run" / "config.json"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace('"drop_stragglers": false', '"drop_stragglers": true'), "utf-8"
+    )
+    assert main(["report", str(folder / "run"), "--lang", "en"]) == 0
+    assert "for whom the server did not wait" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

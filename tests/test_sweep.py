@@ -18,9 +18,12 @@ from test_report import ENGLISH, Page, spanish_texts
 
 import fedsim_np as fed
 from fedsim_np.cli import main
+from fedsim_np.report.comparison import tested
 from fedsim_np.runs.folder import locked
 from fedsim_np.runs.grid import Grid
+from fedsim_np.runs.stored import Run
 from fedsim_np.runs.study import ACCURACY, read_study, row_of
+from fedsim_np.texts import Texts
 
 SMALL = {"clients": 2, "epochs": 1, "rounds": 4, "evaluation_clients": 2, "evaluate_every": 2, "checkpoint_every": 2}
 LONGER = SMALL | {"rounds": 24, "checkpoint_every": 5, "invert": True}
@@ -395,7 +398,7 @@ def test_the_page_of_a_study(folder):
         reached[label] = reached.get(label, 0) + (row["rounds_to_0.1"] is not None)
     best = max(means, key=lambda label: sum(means[label]))
     texts = " ".join(page.texts)
-    assert f"{best}: a final accuracy of {np.mean(means[best]):.4g}, the mean over 2 seeds (" in texts
+    assert f"{best}: a final accuracy of {np.mean(means[best]):#.4g}, the mean over 2 seeds (" in texts
     assert "of 2 times" in texts
     assert "figure, which therefore flatters it" in texts
     listed = {row[0]: row for row in page.rows if row[0] in means}
@@ -408,7 +411,7 @@ def test_the_page_of_a_study(folder):
     assert Grid.of(json.loads(next(text for text in page.texts if text.startswith("{")))).runs
     page, texts = in_spanish(folder, page)
     assert page.headings[1:] == ["Qué varió", "Cómo evolucionaron", "Cuál fue la mejor", "Para repetirlo"]
-    assert f"La mejor de 4 configuraciones es {best} (exactitud final: {np.mean(means[best]):.4g}, media de 2" in texts
+    assert f"La mejor de 4 configuraciones es {best} (exactitud final: {np.mean(means[best]):#.4g}, media de 2" in texts
     assert main(["report", str(folder / "study"), "--lang", "fr"]) == 2
 
 
@@ -422,6 +425,25 @@ def test_other_test_clients_are_said_beside_the_figures_of_the_best_and_worst(fo
     assert "Of 8 settings the 5 best and the 2 worst." in texts[0]
     assert page.images[0]["alt"].count("client_lr=") == 7
     assert in_spanish(folder, page)[1].count("Atención: no todas las configuraciones se evaluaron con los mismos") == 3
+
+
+def test_on_whom_runs_were_evaluated():
+    def told(*runs):
+        of = {name: [Run(None, config, {}, [], {}, {})] for name, config in zip("ab", runs, strict=True)}
+        return tested(of, Texts("en"))
+
+    def of_file(**choices):
+        return {"choices": {"data": "sample", "seed": 0, **choices}, "data": {"test": {"sha256": "1f"}}}
+
+    drawn = {"choices": {"data": "synthetic", "seed": 0}, "data": {}}
+    same, others = "All runs were evaluated on the same", "not all settings were evaluated on the same"
+    assert told(of_file(clients=3), of_file(clients=4, seed=1)).startswith(same)
+    first = {"sampling": "first", "evaluation_clients": 9}  # which says nothing then
+    assert others in told(of_file(**first, clients=3), of_file(**first, clients=4))
+    assert others in told(of_file(**first, clients=9), of_file(evaluation_clients=9))
+    assert others in told(drawn, of_file())
+    assert told(drawn, drawn | {"choices": drawn["choices"] | {"seed": 1}}).startswith("Every seed draws clients")
+    assert told(of_file(clients=[{}]), of_file()).startswith(same)  # a stranger's
 
 
 def test_seeds_that_draw_clients_are_said(folder):

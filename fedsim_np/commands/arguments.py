@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from fedsim_np.algorithms import is_dotted
+from fedsim_np.errors import CommandError
 
 _EXAMPLES = "examples:"
 
@@ -42,9 +48,29 @@ def telling(arguments: argparse.Namespace) -> Callable[[str], object]:
     return (lambda line: None) if is_silent(arguments) else functools.partial(print, flush=True)
 
 
+def aside(arguments: argparse.Namespace) -> TextIO:
+    """Return the stream of what a silent command says all the same."""
+    return sys.stderr if is_silent(arguments) else sys.stdout
+
+
 def is_silent(arguments: argparse.Namespace) -> bool:
     """Return whether standard output is to have nothing in it, or JSON alone."""
     return bool(arguments.quiet or arguments.json)
+
+
+def allow_own(algorithms: Iterable[str], named: Iterable[Any]) -> None:
+    """Have algorithms of the user's own be found in this folder too, if the command line names them: no file runs code.
+
+    Raises
+    ------
+    CommandError
+        If one is not named.
+    """
+    own = {name for name in algorithms if is_dotted(name)}
+    if unnamed := sorted(own - {*named}):
+        raise CommandError(f"to import a module of your own, name it here: --algorithm {unnamed[0]}")
+    if own and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def print_help(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

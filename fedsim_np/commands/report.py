@@ -10,6 +10,7 @@ from typing import Any
 
 from fedsim_np.commands.arguments import add_examples
 from fedsim_np.errors import CommandError, DataError
+from fedsim_np.report import read_run, redraw, write_comparison, write_report, write_study_report
 from fedsim_np.runs.study import SWEEP
 from fedsim_np.texts import LANGUAGES
 
@@ -50,10 +51,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Here, and not at the top: matplotlib takes longer to import than most commands take.
-    from fedsim_np.report import read_run, redraw, write_comparison, write_report, write_study_report
-    from fedsim_np.runs.config import OF_UPDATES, RunConfig
-
     if "" in arguments.runs:
         raise CommandError("RUN must be a run's folder. Got ''.")
     folders = [Path(run) for run in arguments.runs]
@@ -78,6 +75,5 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--out must be a file in a folder that exists. Got '{arguments.out or path}'.")
     if os.path.lexists(path) and not arguments.overwrite:
         raise CommandError(f"'{path}' is there already: use --overwrite to replace it.")
-    defaults = {name: getattr(RunConfig, name) for name in OF_UPDATES}
-    print(f"written {write_comparison(folders, path, defaults, arguments.lang or 'en')}")
+    print(f"written {write_comparison(folders, path, arguments.lang or 'en')}")
     return 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 INTERRUPTED = 130
 """The exit status of a command that Ctrl-C has ended."""
@@ -34,18 +33,14 @@ def handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> It
 
 
 @contextlib.contextmanager
-def interrupts(is_silent: bool = False) -> Iterator[Callable[[], bool]]:
-    """Have the first Ctrl-C end the run after its round, and the second at once; give what tells whether one came.
-
-    A silent command's standard output is left alone.
-    """
+def interrupts(stream: TextIO) -> Iterator[Callable[[], bool]]:
+    """Have the first Ctrl-C end the run after its round, and say so; the second at once; give whether one came."""
     came: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 1:
             raise KeyboardInterrupt
-        stream = sys.stderr if is_silent else sys.stdout
         print("interrupted: the run ends after this round; again to end it at once", file=stream, flush=True)
 
     with handling(signal.SIGINT, handle):

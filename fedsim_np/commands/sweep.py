@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from fedsim_np.algorithms import is_dotted
-from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive, telling
+from fedsim_np.commands.arguments import add_examples, add_silence, allow_own, aside, positive, telling
 from fedsim_np.commands.signals import INTERRUPTED
 from fedsim_np.errors import CommandError
 from fedsim_np.files import as_json
@@ -87,22 +86,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
         given["seeds"] = arguments.seeds
     grid = Grid.of(given, arguments.grid)
     grid.check_effect(arguments.grid)
-    own = {run.config.algorithm for run in grid.runs if is_dotted(run.config.algorithm)}
-    if unnamed := sorted(own - set(arguments.algorithm)):  # no file runs code
-        raise CommandError(f"to import a module of your own, name it here: --algorithm {unnamed[0]}")
-    if unused := sorted(set(arguments.algorithm) - own):
+    algorithms = {run.config.algorithm for run in grid.runs}
+    allow_own(algorithms, arguments.algorithm)
+    if unused := [name for name in sorted(arguments.algorithm) if name not in algorithms or not is_dotted(name)]:
         raise CommandError(f"--algorithm must be one of the grid's own. Got {unused[0]}.")
-    if own and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     tell = telling(arguments)
     workers = arguments.workers or min(cores(), len(grid.runs))
     try:
         study = run_grid(grid, Path(arguments.out), workers, tell)
     except KeyboardInterrupt:
-        print(
-            "interrupted: the same command goes on with the study",
-            file=sys.stderr if is_silent(arguments) else sys.stdout,
-        )
+        print("interrupted: the same command goes on with the study", file=aside(arguments))
         return INTERRUPTED
     for name, reason in study.broken.items():
         print(f"fedsim-np: broken: {name}: {reason}", file=sys.stderr)

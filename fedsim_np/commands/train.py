@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from fedsim_np import program
-from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive
+from fedsim_np.commands.arguments import add_examples, add_silence, aside, is_silent, positive, telling
 from fedsim_np.commands.progress import MovingLine
 from fedsim_np.commands.remarks import remark_on_loss
 from fedsim_np.commands.signals import INTERRUPTED, interrupts
@@ -21,12 +21,7 @@ from fedsim_np.files import as_json
 from fedsim_np.learning.models import load_weights
 from fedsim_np.runs.config import RunConfig
 from fedsim_np.runs.experiment import Experiment
-from fedsim_np.runs.folder import (
-    FILES,
-    check_files,
-    check_folder,
-    read_stored,
-)
+from fedsim_np.runs.folder import FILES, check_files, check_folder, read_stored
 from fedsim_np.runs.stored import CHECKPOINTS, LOGS, TENSORBOARD, WEIGHTS, read_run
 from fedsim_np.runs.training import train
 from fedsim_np.tables import Table, cell_of
@@ -100,30 +95,28 @@ def _train(arguments: argparse.Namespace) -> int:
                 executor=executor,
                 tensorboard=arguments.tensorboard,
                 loggers=console,
-                stopping=interrupts(silent),
+                stopping=interrupts(aside(arguments)),
                 profiling=arguments.profile,
             )
     finally:
         if moving is not None:
             moving.end()
     if trained.profile is not None:
-        print(trained.profile, file=sys.stderr if silent else sys.stdout)
+        print(trained.profile, file=aside(arguments))
     if not trained.is_whole:
         again = f"stopped after round {trained.reached} of {config.rounds}; to go on: {command_to_resume(arguments)}"
-        print(again, file=sys.stderr if silent else sys.stdout)
+        print(again, file=aside(arguments))
         return INTERRUPTED
     if arguments.json:
         print(as_json({"folder": str(folder), "rounds": config.rounds, **read_run(folder).evaluation}))
+    tell = telling(arguments)
     if not trained.is_new:
-        if not silent:
-            print(f"done already: {config.rounds} rounds in {folder}")
+        tell(f"done already: {config.rounds} rounds in {folder}")
         return 0
     remark_on_loss(folder / LOGS[0], trained.experiment)
-    if silent:
-        return 0
     if trained.privacy is not None:
-        print("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.privacy.after(config.rounds)))
-    print(f"done: {config.rounds} rounds in {folder}")
+        tell("promised: epsilon {epsilon:.4f} ({meaning})".format(**trained.privacy.after(config.rounds)))
+    tell(f"done: {config.rounds} rounds in {folder}")
     return 0
 
 

@@ -8,12 +8,11 @@ import functools
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedsim_np.algorithms import ALGORITHMS, algorithm_of, is_dotted
-from fedsim_np.commands.arguments import add_examples
+from fedsim_np.commands.arguments import add_examples, allow_own
 from fedsim_np.datasets.named import NAMED_DATA, absolute_prefix
 from fedsim_np.errors import CommandError, check_bool, check_int, data_error, did_you_mean
 from fedsim_np.learning.engines import ENGINES
@@ -196,14 +195,8 @@ def chosen(arguments: argparse.Namespace, stored: dict[str, Any] | None) -> RunC
         raise CommandError(no_effect(as_typed.get(error.name, repr(error.name)), error.where)) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
-    algorithm = None
-    if is_dotted(config.algorithm):
-        if "algorithm" not in typed:  # no file runs code
-            raise CommandError(f"to import a module of your own, name it here: --algorithm {config.algorithm}")
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
-        algorithm = algorithm_of(config.algorithm)
-    for name, where in config.without_effect(algorithm).items():
+    allow_own([config.algorithm], [arguments.algorithm])
+    for name, where in config.without_effect(algorithm_of(config.algorithm)).items():
         if name in typed:  # with whatever value
             raise CommandError(no_effect(as_typed[name], where))
     return config

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim_np import published, tutorial
-from fedsim_np.commands.arguments import add_examples, add_silence, is_silent, positive, telling
+from fedsim_np.commands.arguments import add_examples, add_silence, aside, is_silent, positive, telling
 from fedsim_np.commands.signals import INTERRUPTED, interrupts
 from fedsim_np.datasets import emnist
 from fedsim_np.datasets.sample import sample_paths
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder,
             overwrite=arguments.overwrite,
             loggers=[] if silent else [_Rounds(arguments.verbose)],
-            stopping=interrupts(silent),
+            stopping=interrupts(aside(arguments)),
             experiment=experiment,
             about={
                 "command": "tutorial",
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not trained.is_whole:
             again = f"; to go on: fedsim-np train --resume --out {name}" if arguments.out else ""
             stopped = f"stopped after round {trained.reached} of {config.rounds}{again}"
-            print(stopped, file=sys.stderr if silent else sys.stdout)
+            print(stopped, file=aside(arguments))
             return INTERRUPTED
         result = read_run(folder)
         for split, metrics in result.evaluation.items():

@@ -126,7 +126,7 @@ def client_accuracy(
         raise argument_error("accuracies", "those of at least one round and client", accuracies)
     shown = [number for number, _ in kept]
     least, lower, median, upper, greatest = np.array([np.quantile(v, QUANTILES) for _, v in kept]).T
-    axes = axes_or_new(axes, 6.0, 3.8)
+    is_ours, axes = axes is None, axes_or_new(axes, 6.0, 4.2)
     fill_band(axes, shown, least, greatest, color=BLUE, alpha=0.18, label=say("all_clients"))
     fill_band(axes, shown, lower, upper, color=BLUE, alpha=0.38, label=say("middle_clients"))
     every = max(1, len(shown) // 12)
@@ -143,8 +143,12 @@ def client_accuracy(
     whole_numbers(axes.xaxis)
     if len(shown) == 1:
         axes.set_xlim(shown[0] - 1, shown[0] + 1)
-    axes.legend(fontsize=SMALL, framealpha=0.9, loc="best")
-    return whole(axes)
+    drawn = whole(axes)
+    if is_ours:  # there is room below the axes; within them the bands leave none
+        drawn.legend(fontsize=SMALL, frameon=False, loc="outside lower center", ncols=2)
+    else:
+        axes.legend(fontsize=SMALL, framealpha=0.9, loc="best")
+    return drawn
 
 
 def _checked(accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedsim_np.files import write_text
 from fedsim_np.report import page
 from fedsim_np.report.pictures import Picture
+from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.stored import Run, read_run
 from fedsim_np.texts import Texts
 from fedsim_np.texts.numbers import column
@@ -22,9 +23,7 @@ _COSTS = {"round_num": "over_rounds", "communication/bytes_up": "over_bytes", "n
 _NOT_CHOICES = ("versions", "command_line", "client_ids")
 
 
-def write_comparison(
-    folders: Sequence[Path], path: Path, defaults: Mapping[str, Any] | None = None, lang: str = "en"
-) -> Path:
+def write_comparison(folders: Sequence[Path], path: Path, lang: str = "en") -> Path:
     """Make a page that compares stored runs, and return its path.
 
     Parameters
@@ -33,8 +32,6 @@ def write_comparison(
         Two or more runs' folders, see `read_run`.
     path : Path
         The file to make or to replace.
-    defaults : mapping, optional
-        What was chosen where a run of ``fedsim-np train`` does not say.
     lang : {"en", "es"}
         The language of the page.
 
@@ -44,15 +41,15 @@ def write_comparison(
         If one is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(folder) for folder in folders]
-    write_text(path, _page(runs, defaults or {}, Texts(lang)), through_links=True)
+    write_text(path, _page(runs, Texts(lang)), through_links=True)
     return path
 
 
-def _page(runs: Sequence[Run], defaults: Mapping[str, Any], say: Texts) -> str:
+def _page(runs: Sequence[Run], say: Texts) -> str:
     names = _names(runs)
     parts = [
         page.heading(say("heading_differ")),
-        *_differences(runs, names, defaults, say),
+        *_differences(runs, names, say),
         page.heading(say("heading_went")),
         *_curves(runs, names, say),
         page.heading(say("heading_ended")),
@@ -82,7 +79,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[str, Any], say: Texts) -> list[str]:
+def _differences(runs: Sequence[Run], names: Sequence[str], say: Texts) -> list[str]:
+    defaults = {name: getattr(RunConfig, name) for name in OF_UPDATES}  # where a run of `train` does not say
     configs = []
     for run in runs:
         unsaid = defaults if isinstance(run.config.get("choices"), dict) else {}
@@ -101,7 +99,8 @@ def _differences(runs: Sequence[Run], names: Sequence[str], defaults: Mapping[st
 
 def _curves(runs: Sequence[Run], names: Sequence[str], say: Texts) -> list[str]:
     ends = "; ".join(f"{name}: {_last(run, say)}" for name, run in zip(names, runs, strict=True))
-    return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends, say)
+    about = tested({name: [run] for name, run in zip(names, runs, strict=True)}, say)
+    return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends, say, about)
 
 
 def curves(histories: Mapping[str, Sequence[History]], ends: str, say: Texts, about: str = "") -> list[str]:
@@ -128,6 +127,34 @@ def curves(histories: Mapping[str, Sequence[History]], ends: str, say: Texts, ab
             return [*drawn, page.paragraph(say("nothing_to_draw", error=str(error)))]
         drawn.append(page.picture(picture.png, picture.alt, f"{picture.caption} {about}".strip(), picture.width))
     return drawn
+
+
+def tested(runs: Mapping[str, Sequence[Run]], say: Texts) -> str:
+    """Say whether all runs were evaluated on the same clients: else their figures do not compare.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of Run
+        What they are called -> runs, of which some may share a name.
+    say : Texts
+    """
+    told = [(name, *_tested_on(run)) for name, of in runs.items() for run in of]
+    names = {clients: name for name, clients, _ in told}
+    if len(names) > 1:
+        first, second, *_ = names.values()
+        return say("tested_on_others", first=first, second=second)
+    return say("tested_by_seed" if len({seed for *_, seed in told}) > 1 else "tested_on_the_same")
+
+
+def _tested_on(run: Run) -> tuple[str, str]:
+    """Return on which clients a run was evaluated; and, where these are drawn from its seed, the seed."""
+    choices, data = run.choices, run.config.get("data")
+    is_first = choices.get("sampling") == "first" or run.config.get("command") == "tutorial"
+    chosen = is_first, choices.get("clients" if is_first else "evaluation_clients")
+    test = data.get("test") if isinstance(data, dict) else None
+    if isinstance(test, dict):
+        return repr((test.get("sha256"), chosen)), ""
+    return repr((choices.get("data"), choices.get("population"), chosen)), repr(choices.get("seed"))
 
 
 def _is_told_by(histories: Sequence[History], column: str) -> bool:

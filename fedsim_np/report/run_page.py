@@ -44,7 +44,7 @@ def write_report(folder: Path, draw: bool = True, lang: str | None = None) -> Pa
     """
     check_run_folder(folder)
     run, pictures = read_run(folder), read_pictures(folder)
-    say = Texts(lang or language_of(pictures))
+    say = Texts(lang or (pictures[0].lang if pictures else "en"))
     pictures = [picture for picture in pictures if picture.lang == say.lang]
     if draw and not any(picture.name == "learning_curves" for picture in pictures):
         from fedsim_np.report.run_pictures import stored_pictures
@@ -94,11 +94,6 @@ def redraw(folder: Path, lang: str) -> None:
         raise data_error("the data must be those of the run", "others")
     drawn = list(run_pictures(experiment, run, lang))  # before those that are there are removed
     save_pictures(folder, drawn, svg=any((folder / FIGURES).glob("*.svg")))
-
-
-def language_of(pictures: Sequence[Picture]) -> str:
-    """Return the language of stored pictures; English without any."""
-    return pictures[0].lang if pictures else "en"
 
 
 def _page(run: Run, pictures: Sequence[Picture], say: Texts) -> str:
@@ -166,11 +161,13 @@ def _cohorts(run: Run, say: Texts) -> Iterator[str]:
     epochs, total = run.choices.get("epochs"), next(iter(totals.values()))
     if not isinstance(epochs, int) or epochs < 2 or run.choices.get("algorithm") == "fedsgd":
         return
-    if len(set(totals.values())) == 1 and total % epochs == 0:
+    is_partial = "partial" in statuses
+    if len(set(totals.values())) == 1 and total % epochs == 0 and not is_partial:
         what = say("images" if run.is_handwriting else "examples", total // epochs)
         yield say("repetitions", epochs, total=total, images=what)
     else:
-        yield say("repetitions_vary", epochs, what=say("own_images" if run.is_handwriting else "own_examples"))
+        key = "repetitions_at_most" if is_partial else "repetitions_vary"
+        yield say(key, epochs, what=say("own_images" if run.is_handwriting else "own_examples"))
 
 
 def _from_to(counts: Sequence[int], say: Texts) -> str:
@@ -190,7 +187,7 @@ def _training(run: Run, say: Texts) -> Iterator[str]:
         client = _optimizer(config, "client", say)
         yield page.paragraph(say("training", epochs=told, batch=batch, client=client, server=server))
         yield page.paragraph(say("measured"))
-    yield from map(page.paragraph, _updates(config, say))
+    yield from map(page.paragraph, (*_participation(config, say), *_updates(config, say)))
     if run.promise:
         yield page.paragraph(say("promised", promise=say.promise(run.promise)))
     if run.seconds:
@@ -215,6 +212,15 @@ def _rounds_with(run: Run, column: str, say: Texts) -> str:
     """Return how many rounds have a value: those before an older version's run was gone on with have none."""
     known = sum(math.isfinite(value) for value in run.history[column])
     return say("all_rounds") if known == run.rounds else say("some_rounds", known=known, rounds=run.rounds)
+
+
+def _participation(config: dict[str, Any], say: Texts) -> Iterator[str]:
+    """Yield who of a round's clients was not there, or not for long."""
+    if config.get("dropout"):
+        yield say("clients_absent", share=str(config["dropout"]))
+    if config.get("stragglers"):
+        key = "stragglers_dropped" if config.get("drop_stragglers") is True else "stragglers"
+        yield say(key, share=str(config["stragglers"]), least=str(config.get("min_epochs", 1)))
 
 
 def _updates(config: dict[str, Any], say: Texts) -> Iterator[str]:

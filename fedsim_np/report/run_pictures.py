@@ -142,8 +142,7 @@ def _curves(run: Run, say: Texts) -> Iterator[Drawing]:
     for what in ("loss", "sparse_categorical_accuracy"):
         values = [value for value in history.get(f"client_work/train/{what}", ()) if np.isfinite(value)]
         if len(values) > 1:
-            name = say.name("metric", "accuracy" if "accuracy" in what else what)
-            moves.append(say("goes_from", what=name, first=values[0], last=values[-1]))
+            moves.append(say("goes_from", what=say.name("metric", what), first=values[0], last=values[-1]))
     alt = say("alt_curves", rounds=rounds, moves=", ".join(moves)) if moves else say("alt_stored_curves", rounds=rounds)
     yield partial(plots.learning_curves, {say("this_run"): history}), alt, say("caption_run_curves")
 

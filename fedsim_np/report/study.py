@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from fedsim_np.files import check_own, write_text
 from fedsim_np.report import page
-from fedsim_np.report.comparison import curves
+from fedsim_np.report.comparison import curves, tested
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.grid import Grid, Planned, shown
 from fedsim_np.runs.stored import PAGE, Run, read_run
@@ -76,7 +76,7 @@ def _page(study: Study, say: Texts) -> str:
     judge = measures.pop() if len(measures) == 1 else LOSS
     settings = _settings(study, judge, say)
     ranked = sorted(settings, key=_rank(judge))
-    about = _test_clients(settings, say)
+    about = tested({setting.label: setting.runs for setting in settings}, say)
     done = sum(row["status"] == DONE for row in study.rows)
     lead = say("study_lead", runs=len(study.rows), settings=len(settings), seeds=_seeds(grid, say))
     lead += say("study_lead_done", done=done) if done < len(study.rows) else "."
@@ -236,12 +236,12 @@ def _table(grid: Grid, ranked: Sequence[_Setting], judge: Measure, about: str, s
     rows = []
     for setting in ranked[:_MOST_ROWS]:
         ends = (math.nan,) * 2 if math.isnan(setting.mean) else (min(setting.finals), max(setting.finals))
-        cells: list[Any] = [len(setting.runs), *map(_number, (setting.mean, setting.spread, *ends))]
+        cells: list[Any] = [len(setting.runs), setting.mean, setting.spread, *ends]
         for target in map(shown, grid.targets):
             there = [row for row in setting.rows if row[f"rounds_to_{target}"] is not None]
             rounds, sent = ([row[f"{cost}_to_{target}"] for row in there] for cost in ("rounds", "bytes_up"))
             cells.append(say("some_of_all", some=len(there), all=len(setting.rows)))
-            cells += [_number(statistics.fmean(rounds)), _number(statistics.fmean(sent) / 1e6)] if there else ["-", "-"]
+            cells += [statistics.fmean(rounds), statistics.fmean(sent) / 1e6] if there else ["-", "-"]
         rows.append([setting.label, *cells])
     told = [say("settings_ranked") if len(ranked) <= _MOST_ROWS else say("settings_ranked_part", rows=_MOST_ROWS)]
     told += [say("costs_of_reaching")] * bool(grid.targets)
@@ -252,34 +252,5 @@ def _quantity(judge: Measure, say: Texts) -> str:
     return say("final_metric", metric=say.name("metric", judge.name))
 
 
-def _number(value: float) -> float | str:
-    return "-" if math.isnan(value) else float(f"{value:.4g}")
-
-
 def _text(value: float, say: Texts) -> str:
-    return say("no_finite_number") if math.isnan(value) else f"{value:.4g}"
-
-
-def _test_clients(settings: Sequence[_Setting], say: Texts) -> str:
-    """Say whether all were evaluated on the same clients: else their figures do not compare."""
-    by_seed: dict[Any, dict[Any, str]] = {}
-    for setting in settings:
-        for run in setting.runs:
-            by_seed.setdefault(run.choices.get("seed"), {})[_tested_on(run.config, run.choices)] = setting.label
-    apart = next((of for of in by_seed.values() if len(of) > 1), None)
-    if apart is not None:
-        first, second, *_ = apart.values()
-        return say("tested_on_others", first=first, second=second)
-    if len({tested for of in by_seed.values() for tested in of}) > 1:
-        return say("tested_by_seed")
-    return say("tested_on_the_same")
-
-
-def _tested_on(config: Mapping[str, Any], choices: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what two runs have in common that were evaluated on the same clients."""
-    data = config.get("data")
-    test = data.get("test") if isinstance(data, dict) else None
-    size = choices.get("evaluation_clients")
-    if isinstance(test, dict):
-        return test.get("sha256"), size
-    return choices.get("data"), choices.get("population"), choices.get("seed"), size
+    return say("no_finite_number") if math.isnan(value) else say.number(value)

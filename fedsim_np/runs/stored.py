@@ -118,17 +118,31 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     Parameters
     ----------
     folder : path-like
-        Of ``fedsim-np train --out`` or ``fedsim-np tutorial --out``.
+        Of ``fedsim-np train --out`` or ``fedsim-np tutorial --out``, or a run's below that of a study.
+
+    Returns
+    -------
+    Run
 
     Raises
     ------
     DataError
         If it is no run's, or a file in it is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fedsim_np as fed
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = fed.program.sweep({"rounds": 2}, {}, 1, folder, tell=None)
+    ...     run = read_run(f"{folder}/seed=0")
+    ...     run.history["round_num"], run.configuration.client_lr, [w.shape for w in run.weights.trainable]
+    ([0, 1, 2], 0.02, [(784, 10), (10,)])
     """
     folder = Path(check_path("folder", folder))
-    if not (folder / "config.json").is_file() or not (folder / "metrics.csv").is_file():
-        raise data_error("must be a run's folder, with config.json and metrics.csv", "none", path=folder)
-    path = folder / "metrics.csv"
+    config, path, evaluated = folder / CONFIG, folder / LOGS[0], folder / EVALUATION
+    if not config.is_file() or not path.is_file():
+        raise data_error(f"must be a run's folder, with {CONFIG} and {LOGS[0]}", "none", path=folder)
     header, rows = read_table(path)
     if "round_num" not in header:
         raise data_error("must have a column 'round_num'", header, path=path)
@@ -136,7 +150,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if not rows or not all(number.is_integer() and abs(number) < 1e15 for number in history["round_num"]):
         raise data_error("column 'round_num' must hold the rounds' numbers", "none, or others", path=path)
     history["round_num"] = [int(number) for number in history["round_num"]]
-    path = folder / "timings.csv"
+    path = folder / LOGS[2]
     names, timings = read_table(path)
     name = next((name for name in _SECONDS if name in names), None)
     told = [row[name] for row in timings if name is not None and row[name]]  # an evaluation before round 1 has none
@@ -145,12 +159,12 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if name is not None and (len(seconds) != trained or not all(0 <= value < 1e9 for value in seconds)):
         raise data_error("must hold the seconds of each round", "others", path=path)
     clients = _clients(folder / CLIENTS)
-    evaluation = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+    evaluation = _object(evaluated) if evaluated.is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
-        raise data_error("must hold metrics for each split", "something else", path=folder / "evaluation.json")
+        raise data_error("must hold metrics for each split", "something else", path=evaluated)
     epsilon, meaning = (rows[-1].get(name, "") for name in PROMISE)
     promise = f"epsilon {epsilon} ({meaning})" * bool(epsilon)
-    return Run(folder, _object(folder / "config.json"), history, seconds, evaluation, clients, promise)
+    return Run(folder, _object(config), history, seconds, evaluation, clients, promise)
 
 
 def _clients(path: Path) -> Table:

@@ -14,10 +14,10 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "metric_of_group": "{group} {name}",
     "metric_loss": "loss",
     "metric_accuracy": "accuracy",
-    "metric_sparse_categorical_accuracy": "sparse categorical accuracy",
+    "metric_sparse_categorical_accuracy": "accuracy",
     "metric_mean_squared_error": "mean squared error",
-    "metric_num_examples": "num examples",
-    "metric_num_batches": "num batches",
+    "metric_num_examples": "examples",
+    "metric_num_batches": "batches",
     "metric_train": "train",
     "metric_test": "test",
     "metric_evaluation": "evaluation",
@@ -159,6 +159,10 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "These counts have repetitions in them: a client reads each of its own {what} {n} times, once an epoch, and "
         "each time counts."
     ),
+    "repetitions_at_most": (
+        "These counts have repetitions in them: a client reads each of its own {what} {n} times, once an epoch, or "
+        "less often where it does fewer epochs, and each time counts."
+    ),
     "own_images": "images",
     "own_examples": "examples",
     "training_fedsgd": (
@@ -175,6 +179,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "with the client's own model as it moves. So they are not the new global model's. They begin where the last "
         "round ended, which makes them late; and each local model comes to fit the very examples that it is measured "
         "on, which makes them look good where clients train for long."
+    ),
+    "clients_absent": "A client was absent from a round with a probability of {share}.",
+    "stragglers": "With a probability of {share} a client was a straggler, who did fewer epochs, at least {least}.",
+    "stragglers_dropped": (
+        "With a probability of {share} a client was a straggler, for whom the server did not wait: absent, too."
     ),
     "some_epochs": "some epochs",
     "some": "some",

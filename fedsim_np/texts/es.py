@@ -166,6 +166,10 @@ TEXTS: dict[str, str | tuple[str, str]] = {
     "repetitions_vary": (
         "Estas cifras incluyen repeticiones: un cliente lee sus {what} {n} veces, una por época, y cada vez cuenta."
     ),
+    "repetitions_at_most": (
+        "Estas cifras incluyen repeticiones: un cliente lee sus {what} {n} veces, una por época, o menos si hace menos "
+        "épocas, y cada vez cuenta."
+    ),
     "own_images": "imágenes",
     "own_examples": "ejemplos",
     "training_fedsgd": (
@@ -185,6 +189,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
         "global. Empiezan donde terminó la ronda anterior, de modo que van con retraso; y cada modelo local acaba "
         "ajustándose a los mismos ejemplos con los que se mide, de modo que parecen buenas cuando los clientes "
         "entrenan mucho."
+    ),
+    "clients_absent": "Un cliente faltó a una ronda con una probabilidad de {share}.",
+    "stragglers": "Con una probabilidad de {share}, un cliente se rezagó e hizo menos épocas, al menos {least}.",
+    "stragglers_dropped": (
+        "Con una probabilidad de {share}, un cliente se rezagó, y el servidor no lo esperó: también faltó."
     ),
     "some_epochs": "algunas épocas",
     "some": "algunos",
