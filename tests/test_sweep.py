@@ -20,6 +20,7 @@ from test_report import ENGLISH, Page, spanish_texts
 
 import fedsim_np as fed
 from fedsim_np.cli import main
+from fedsim_np.report.page import page
 from fedsim_np.runs import sweep as sweeping
 from fedsim_np.runs.folder import locked
 from fedsim_np.runs.grid import Grid
@@ -237,6 +238,10 @@ def test_any_executor_does(whole, folder):
         fed.program.sweep(SMALL, RATES, 1, folder / "another", executor="processes")
     with pytest.raises(ValueError, match="'executor' must be an integer >= 1"):
         fed.program.sweep(SMALL, RATES, 1, folder / "another", executor=0)
+    with pytest.raises(ValueError, match="'choices' must be a run's alone: .*. Got 'grid'"):
+        fed.program.sweep(SMALL | {"grid": RATES}, {}, 1, folder / "another")
+    with pytest.raises(TypeError, match="'choices' must be a mapping. Got None"):
+        fed.program.sweep(None, {}, 1, folder / "another")
 
 
 ENDING = """
@@ -322,6 +327,7 @@ def test_a_path_that_is_no_text_is_told(folder):
     study = fed.program.sweep(SMALL | {"data": "\udce9"}, {}, 1, folder / "study", tell=None)
     assert list(study.broken) == ["seed=0"]
     assert "\\udce9_train.h5" in table(folder / "study")[0]["status"]
+    assert "<h1>caf\\udce9</h1>" in page("caf\udce9", "", ())
 
 
 def test_data_that_break_and_figures_that_are_no_numbers(folder, capsys):

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedsim_np.errors import CommandError, argument_type_error, check_int, check_path
+from fedsim_np.errors import CommandError, argument_error, argument_type_error, check_int, check_path
 from fedsim_np.files import check_own, folder_of
 from fedsim_np.learning import end_with_parent
 from fedsim_np.learning.engines.host import one_blas_thread
@@ -116,8 +116,12 @@ def sweep(
     >>> [(row["client_lr"], row["status"], row["rounds_to_0.01"]) for row in study.rows]
     [(0.02, 'done', 0), (0.1, 'done', 0)]
     """
-    given = {**choices, "grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
-    planned = Grid.of(_plain(given))
+    own = {"grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
+    if not isinstance(choices, Mapping):
+        raise argument_type_error("choices", "a mapping", choices)
+    if twice := [key for key in own if key in choices]:
+        raise argument_error("choices", f"a run's alone: {', '.join(own)} are arguments", twice[0])
+    planned = Grid.of(_plain({**choices, **own}))
     planned.check_effect()
     return run_grid(planned, Path(check_path("out", out)), executor, tell or (lambda line: None))
 
