@@ -72,7 +72,8 @@ def replacing(path: str | os.PathLike[str], durable: bool = False, *, through_li
             if durable:
                 sync_folder(target.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read alone says so of what is not there, too
+            temporary.unlink(missing_ok=True)
         raise
 
 

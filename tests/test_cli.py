@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -724,6 +725,16 @@ sys.exit(main())
     assert done.stderr.count(b"\n") == 1
     assert b"small_train.h5" in done.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_what_cannot_be_removed_does_not_hide_what_went_wrong(folder, monkeypatch):
+    def unlink(path, missing_ok=False):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(OSError, match="Read-only") as caught, files.replacing(folder / "a.txt") as temporary:
+        raise OSError(30, "Read-only file system", str(temporary))
+    assert caught.value.filename == str(folder / "a.txt")
 
 
 # --- a first evening: what is mistyped, and what one tries

@@ -1,14 +1,16 @@
 """Studies: grids over seeds, each run a folder, one table; killed, interrupted, broken, grown, and told on a page."""
 
+import contextlib
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from test_report import ENGLISH, Page, spanish_texts
 
 import fedsim_np as fed
 from fedsim_np.cli import main
-from fedsim_np.report.comparison import tested
+from fedsim_np.report.comparison import about_evaluation
+from fedsim_np.report.page import page
+from fedsim_np.runs import sweep as sweeping
 from fedsim_np.runs.folder import locked
 from fedsim_np.runs.grid import Grid
 from fedsim_np.runs.stored import Run
@@ -133,6 +137,9 @@ def test_long_names_are_cut_and_differ():
         ),
         ({"grid": {"client_lr": [1, 1.0]}}, "must differ. Got 'client_lr=1,seed=0' and 'client_lr=1,seed=0'"),
         ({"cases": [{"algorithm": "fedprox"}, {"algorithm": "fedprox", "proximal_strength": 0.1}]}, "must differ"),
+        ({"grid": {"client_lr": [1], "client-lr": [2]}}, "field 'grid': a key must be there once, with - or _ in it"),
+        ({"cases": [{"client_lr": 1, "client-lr": 2}]}, "field 'cases': a key must be there once"),
+        ({"data": "x" * 2**14}, "grid.json': must have at most 16384 bytes, as choices. Got more.\n"),
         ({"seeds": 0}, "field 'seeds': must be a count or a list. Got 'seeds' must be an integer >= 1"),
         ({"seeds": [1, 1]}, "must be different integers"),
         ({"seed": 1, "seeds": 2}, "field 'seed': must be left out"),
@@ -234,6 +241,10 @@ def test_any_executor_does(whole, folder):
         fed.program.sweep(SMALL, RATES, 1, folder / "another", executor="processes")
     with pytest.raises(ValueError, match="'executor' must be an integer >= 1"):
         fed.program.sweep(SMALL, RATES, 1, folder / "another", executor=0)
+    with pytest.raises(ValueError, match="'choices' must be a run's alone: .*. Got 'grid'"):
+        fed.program.sweep(SMALL | {"grid": RATES}, {}, 1, folder / "another")
+    with pytest.raises(TypeError, match="'choices' must be a mapping. Got None"):
+        fed.program.sweep(None, {}, 1, folder / "another")
 
 
 ENDING = """
@@ -276,6 +287,48 @@ def test_what_breaks_is_named_and_the_others_go_on(folder, monkeypatch, capsys):
     (folder / "ending_of_sweeps.py").write_text(ENDING.replace("== 0.", "== 9."), encoding="utf-8")
     assert main([*sweep, "--algorithm", own, "--workers", "1"]) == 0
     assert [row["status"] for row in table(folder / "study")] == ["done"] * 4
+
+
+def test_processes_that_do_not_begin_end_the_study(folder, monkeypatch):
+    class Broken(Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            future = Future()
+            future.set_exception(BrokenExecutor())
+            return future
+
+    monkeypatch.setattr(sweeping, "_processes", lambda *_: contextlib.nullcontext(Broken()))
+    with pytest.raises(ValueError, match="must begin, and ended before they did: .* '__main__'"):
+        fed.program.sweep(SMALL, RATES, 1, folder / "study", executor=2, tell=None)
+    assert [row["status"] for row in table(folder / "study")] == ["to do"] * 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's here")
+def test_ctrl_c_waits_while_processes_are_made(monkeypatch):
+    def submit(*_):
+        return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    assert signal.SIGINT in sweeping._Processes(1).submit(int)
+    assert signal.SIGINT not in submit()
+
+
+def test_a_run_that_was_killed_before_its_evaluation_is_not_done(whole, folder):
+    study = shutil.copytree(whole, folder / "study")
+    evaluation = study / "client_lr=0.02,seed=0" / "evaluation.json"
+    content = evaluation.read_bytes()
+    for damage in (evaluation.unlink, lambda: evaluation.write_bytes(content[:20])):
+        damage()
+        assert [row["status"] for row in read_study(study).rows] == ["to do"] + ["done"] * 3
+        fed.program.sweep(LONGER, RATES, 2, study, targets=[0.3, 1.0], tell=None)
+        assert evaluation.read_bytes() == content
+    assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_a_path_that_is_no_text_is_told(folder):
+    study = fed.program.sweep(SMALL | {"data": "\udce9"}, {}, 1, folder / "study", tell=None)
+    assert list(study.broken) == ["seed=0"]
+    assert "\\udce9_train.h5" in table(folder / "study")[0]["status"]
+    assert "<h1>caf\\udce9</h1>" in page("caf\udce9", "", ())
 
 
 def test_data_that_break_and_figures_that_are_no_numbers(folder, capsys):
@@ -430,7 +483,7 @@ def test_other_test_clients_are_said_beside_the_figures_of_the_best_and_worst(fo
 def test_on_whom_runs_were_evaluated():
     def told(*runs):
         of = {name: [Run(None, config, {}, [], {}, {})] for name, config in zip("ab", runs, strict=True)}
-        return tested(of, Texts("en"))
+        return about_evaluation(of, Texts("en"))
 
     def of_file(**choices):
         return {"choices": {"data": "sample", "seed": 0, **choices}, "data": {"test": {"sha256": "1f"}}}

@@ -99,7 +99,7 @@ def _differences(runs: Sequence[Run], names: Sequence[str], say: Texts) -> list[
 
 def _curves(runs: Sequence[Run], names: Sequence[str], say: Texts) -> list[str]:
     ends = "; ".join(f"{name}: {_last(run, say)}" for name, run in zip(names, runs, strict=True))
-    about = tested({name: [run] for name, run in zip(names, runs, strict=True)}, say)
+    about = about_evaluation({name: [run] for name, run in zip(names, runs, strict=True)}, say)
     return curves({name: [run.history] for name, run in zip(names, runs, strict=True)}, ends, say, about)
 
 
@@ -129,7 +129,7 @@ def curves(histories: Mapping[str, Sequence[History]], ends: str, say: Texts, ab
     return drawn
 
 
-def tested(runs: Mapping[str, Sequence[Run]], say: Texts) -> str:
+def about_evaluation(runs: Mapping[str, Sequence[Run]], say: Texts) -> str:
     """Say whether all runs were evaluated on the same clients: else their figures do not compare.
 
     Parameters

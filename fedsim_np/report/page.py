@@ -59,7 +59,7 @@ def page(title: str, lead: str, parts: Iterable[str], lang: str = "en") -> str:
     lang : {"en", "es"}
     """
     body = "\n".join(parts)
-    return f"""<!DOCTYPE html>
+    whole = f"""<!DOCTYPE html>
 <html lang="{lang}">
 <head>
 <meta charset="utf-8">
@@ -76,6 +76,7 @@ def page(title: str, lead: str, parts: Iterable[str], lang: str = "en") -> str:
 </body>
 </html>
 """
+    return whole.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be text
 
 
 def heading(text: str) -> str:

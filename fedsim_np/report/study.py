@@ -15,7 +15,7 @@ import numpy as np
 
 from fedsim_np.files import check_own, write_text
 from fedsim_np.report import page
-from fedsim_np.report.comparison import curves, tested
+from fedsim_np.report.comparison import about_evaluation, curves
 from fedsim_np.report.pictures import Picture
 from fedsim_np.runs.grid import Grid, Planned, shown
 from fedsim_np.runs.stored import PAGE, Run, read_run
@@ -76,7 +76,7 @@ def _page(study: Study, say: Texts) -> str:
     judge = measures.pop() if len(measures) == 1 else LOSS
     settings = _settings(study, judge, say)
     ranked = sorted(settings, key=_rank(judge))
-    about = tested({setting.label: setting.runs for setting in settings}, say)
+    about = about_evaluation({setting.label: setting.runs for setting in settings}, say)
     done = sum(row["status"] == DONE for row in study.rows)
     lead = say("study_lead", runs=len(study.rows), settings=len(settings), seeds=_seeds(grid, say))
     lead += say("study_lead_done", done=done) if done < len(study.rows) else "."

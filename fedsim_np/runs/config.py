@@ -366,17 +366,19 @@ def read_config_file(path: str, most: int = _MOST_OF_CONFIG) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)
-        if len(content) > most:
-            raise data_error(f"must have at most {most} bytes, as choices", "more", path=path)
-        if path.lower().endswith(".toml"):
-            if sys.version_info < (3, 11):
-                raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)
+    except FileNotFoundError as error:
+        raise no_such_file(path) from error
+    if len(content) > most:
+        raise data_error(f"must have at most {most} bytes, as choices", "more", path=path)
+    is_toml = path.lower().endswith(".toml")
+    if is_toml and sys.version_info < (3, 11):
+        raise data_error("TOML needs Python 3.11 or later (JSON does not)", sys.version.split()[0], path=path)
+    try:
+        if is_toml:
             tomllib = importlib.import_module("tomllib")
             found: Any = tomllib.loads(content.decode("utf-8-sig"))
         else:
             found = parse_json(content)
-    except FileNotFoundError as error:
-        raise no_such_file(path) from error
     except (ValueError, RecursionError) as error:
         raise data_error("must be JSON, or TOML if it is called .toml", error, path=path) from error
     if not isinstance(found, dict):

@@ -93,7 +93,7 @@ class Grid:
         client_lr=0.1,seed=0
         client_lr=0.1,seed=1
         """
-        choices = {_key(key): value for key, value in mapping.items()}
+        choices = _table("choices", mapping, source)
         lists = _table("grid", choices.pop("grid", {}), source)
         given = choices.pop("cases", [])
         if not isinstance(given, list | tuple):
@@ -162,7 +162,10 @@ def _key(key: object) -> str:
 def _table(name: str, table: Any, source: str | None) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise data_error("must be a table of keys and values", type(table).__name__, path=source, field=name)
-    return {_key(key): value for key, value in table.items()}
+    keys = [*map(_key, table)]
+    if len(set(keys)) < len(keys):
+        raise data_error("a key must be there once, with - or _ in it", keys, path=source, field=name)
+    return dict(zip(keys, table.values(), strict=True))
 
 
 def _check_keys(table: Mapping[str, Any], name: str, source: str | None) -> None:

@@ -159,12 +159,12 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if name is not None and (len(seconds) != trained or not all(0 <= value < 1e9 for value in seconds)):
         raise data_error("must hold the seconds of each round", "others", path=path)
     clients = _clients(folder / CLIENTS)
-    evaluation = _object(evaluated) if evaluated.is_file() else {}
+    evaluation = read_object(evaluated) if evaluated.is_file() else {}
     if not all(isinstance(metrics, dict) for metrics in evaluation.values()):
         raise data_error("must hold metrics for each split", "something else", path=evaluated)
     epsilon, meaning = (rows[-1].get(name, "") for name in PROMISE)
     promise = f"epsilon {epsilon} ({meaning})" * bool(epsilon)
-    return Run(folder, _object(config), history, seconds, evaluation, clients, promise)
+    return Run(folder, read_object(config), history, seconds, evaluation, clients, promise)
 
 
 def _clients(path: Path) -> Table:
@@ -180,7 +180,8 @@ def _clients(path: Path) -> Table:
     return table
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run holds."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(content, ensure_ascii=False).encode()  # half a character, "\ud800", is JSON and no text

@@ -14,7 +14,7 @@ from fedsim_np.files import check_own, write_text
 from fedsim_np.runs.config import MODELS, RunConfig, read_config_file
 from fedsim_np.runs.folder import read_stored
 from fedsim_np.runs.grid import Grid, Planned, shown
-from fedsim_np.runs.stored import CONFIG, LOGS, PROMISE, WEIGHTS, check_run_folder, read_table
+from fedsim_np.runs.stored import CONFIG, EVALUATION, LOGS, PROMISE, WEIGHTS, check_run_folder, read_object, read_table
 from fedsim_np.runs.updates import NONE
 from fedsim_np.tables import cell_of, csv_lines
 
@@ -101,6 +101,7 @@ class Study:
 
 def _cell(value: Any) -> str:
     text = "" if value is None else " ".join(shown(value).split())
+    text = text.encode("utf-8", "backslashreplace").decode()  # a path need not be text
     return cell_of(text) if isinstance(value, str) else text
 
 
@@ -169,10 +170,11 @@ def _figures(grid: Grid, config: RunConfig, log: Sequence[Mapping[str, str]], na
 def is_done(folder: Path, run: Planned) -> bool:
     """Return whether a run is whole in its folder below a study's; what is wrong with one shows when it goes on."""
     place = folder / run.name
-    if not (place / WEIGHTS).is_file() or not (place / CONFIG).is_file():
+    if not all((place / name).is_file() for name in (CONFIG, WEIGHTS, EVALUATION)):
         return False
     try:
         check_run_folder(place)
+        read_object(place / EVALUATION)  # which is written last
         there: int = read_stored(place)["choices"]["rounds"]
         log = read_table(place / LOGS[0])[1]
         return there == run.config.rounds == int(log[-1]["round_num"])

@@ -16,12 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from fedsim_np.errors import CommandError, argument_type_error, check_int, check_path
+from fedsim_np.errors import CommandError, argument_error, argument_type_error, check_int, check_path
 from fedsim_np.files import check_own, folder_of
 from fedsim_np.learning import end_with_parent
 from fedsim_np.learning.engines.host import one_blas_thread
@@ -45,6 +47,10 @@ from fedsim_np.runs.study import (
 from fedsim_np.runs.training import differing, train
 
 _ENDED = "its process ended (killed, or not enough memory?)"
+_NOT_BEGUN = (
+    "the processes of 'executor' must begin, and ended before they did: were they killed, or is it a script that is no "
+    "file, or calls sweep without if __name__ == '__main__': before it? 'serial' needs no processes."
+)
 _BETWEEN_WRITES = 1.0  # seconds
 _MOST_PROCESSES = 61 if sys.platform == "win32" else 1024
 
@@ -110,8 +116,12 @@ def sweep(
     >>> [(row["client_lr"], row["status"], row["rounds_to_0.01"]) for row in study.rows]
     [(0.02, 'done', 0), (0.1, 'done', 0)]
     """
-    given = {**choices, "grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
-    planned = Grid.of(_plain(given))
+    own = {"grid": grid, "cases": cases, "seeds": seeds, "targets": targets}
+    if not isinstance(choices, Mapping):
+        raise argument_type_error("choices", "a mapping", choices)
+    if twice := [key for key in own if key in choices]:
+        raise argument_error("choices", f"a run's alone: {', '.join(own)} are arguments", twice[0])
+    planned = Grid.of(_plain({**choices, **own}))
     planned.check_effect()
     return run_grid(planned, Path(check_path("out", out)), executor, tell or (lambda line: None))
 
@@ -208,11 +218,15 @@ def _outcomes(to_do: deque[Planned], folder: Path, executor: Workers) -> Generat
 def _by_processes(to_do: deque[Planned], folder: Path, count: int) -> Generator[Outcome, None, None]:
     """Yield each run as it ends, in processes; where one of them has ended, the runs under way are tried one by one."""
     suspected: deque[Planned] = deque()
+    context = multiprocessing.get_context("spawn")
     while to_do or suspected:
         alone = bool(suspected)
         these = deque([suspected.popleft()]) if alone else to_do
-        with _processes(min(count, len(these))) as pool:
+        begun = context.Event()
+        with _processes(min(count, len(these)), context, begun) as pool:
             for run, reason in _ended(these, folder, pool, count):
+                if reason is None and not begun.is_set():
+                    raise CommandError(_NOT_BEGUN)
                 if reason is None and not alone:
                     suspected.append(run)
                 else:
@@ -266,11 +280,10 @@ class _Here(Executor):
 
 
 @contextlib.contextmanager
-def _processes(count: int) -> Iterator[Executor]:
+def _processes(count: int, context: SpawnContext, begun: Event) -> Iterator[Executor]:
     """Give new processes, which are killed if something is raised: their runs go on another time."""
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    pool = _Processes(count, mp_context=context, initializer=_begin, initargs=(begun,))
     try:
         yield pool
     except BaseException:
@@ -281,7 +294,22 @@ def _processes(count: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+class _Processes(ProcessPoolExecutor):
+    """New processes that Ctrl-C waits for while they are made: they inherit that until they `_begin`."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have it done, by a new process if need be."""
+        if not hasattr(signal, "pthread_sigmask"):
+            return super().submit(fn, *args, **kwargs)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(begun: Event) -> None:
     """Make a process one that trains: it ends with its parent, which alone is told of Ctrl-C."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begun.set()

@@ -28,7 +28,17 @@ from fedsim_np.program.training import guarantee_of, is_timing
 from fedsim_np.runs.config import OF_UPDATES, RunConfig
 from fedsim_np.runs.experiment import Experiment
 from fedsim_np.runs.folder import KeptConfig, check_files, check_folder, exclusive_lock, remove_run, staying
-from fedsim_np.runs.stored import CHECKPOINTS, CLIENTS, EVALUATION, LOGS, PAGE, TENSORBOARD, WEIGHTS, clear_pictures
+from fedsim_np.runs.stored import (
+    CHECKPOINTS,
+    CLIENTS,
+    EVALUATION,
+    LOGS,
+    PAGE,
+    TENSORBOARD,
+    WEIGHTS,
+    clear_pictures,
+    read_object,
+)
 
 _EARLIER = "first_rounds"
 """In ``config.json`` of a run that was extended: the rounds that it was begun for, as its states say."""
@@ -292,9 +302,11 @@ def _last_round(loggers: Sequence[Any]) -> int:
 
 
 def _write_result(folder: Path, experiment: Experiment, weights: ModelWeights) -> None:
-    """Write the model and what it is worth, unless they are there."""
+    """Write the model and what it is worth, unless they are there and whole."""
     _write_weights(folder, experiment, weights)
-    if not (folder / EVALUATION).exists():
+    try:
+        read_object(folder / EVALUATION)
+    except (OSError, ValueError):
         check_own(folder / EVALUATION)
         write_text(folder / EVALUATION, as_json(experiment.final_evaluation(weights), indent=2) + "\n")
 
