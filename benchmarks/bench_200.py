@@ -62,7 +62,7 @@ def plain(path, rounds, clients):
 def measured(command):
     """Run a process; return what it printed, and the seconds from its start to its end."""
     started = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT)
     seconds = time.perf_counter() - started
     return {"wall": round(seconds, 2), **json.loads(done.stdout.splitlines()[-1])}
 

@@ -30,7 +30,7 @@ GRID = Path(__file__).resolve().parent / "sweep.toml"
 def started(grid, out, workers):
     """Start a sweep and return its process."""
     command = [sys.executable, "-m", "fedsim_np", "sweep", grid, "--workers", str(workers), "--out", out]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def swept(grid, out, workers):

@@ -259,7 +259,7 @@ def test_completion(folder, capsys):
     def completed(*words):
         code = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _fedsim_np; printf "%s\\n" "${COMPREPLY[@]}"'
         command = ["bash", "-c", code, str(folder / "bash"), "fedsim-np", *words]
-        result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, timeout=60)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=folder, timeout=60)
         assert result.stderr == ""
         return result.stdout.split()
 

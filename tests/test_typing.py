@@ -116,7 +116,7 @@ def test_a_users_script_under_mypy_strict(folder):
     ]
     # Wherever it is installed, also where mypy would not look.
     environment = os.environ | {"MYPYPATH": os.path.dirname(os.path.dirname(fed.__file__))}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=folder, env=environment)
     errors = [line for line in result.stdout.splitlines() if ": error: " in line]
     first = len(USER.splitlines()) + 1
     found = {int(line.split("user.py:")[1].split(":")[0]) - first: line for line in errors}
