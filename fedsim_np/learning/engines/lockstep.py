@@ -7,6 +7,7 @@ every `LocalTraining` whose steps are elementwise, which the first rounds find o
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,12 @@ from fedsim_np.learning.engines.columns import ClientColumns, counted
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, check_shapes, chunk_result, columns_of
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.models.model import BatchOutput, Model
-from fedsim_np.learning.shortcuts import Stackable
+from fedsim_np.learning.shortcuts import EndsInHead, Stackable
 from fedsim_np.trees import Array, Arrays
 
 _CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor
 _MOST_CLIENTS = 32
+_BLOCK_BYTES = 2**20  # of examples that are read at once where weights stay where they are
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,29 @@ class Stack:
 
     def batch(self, t: int, count: int) -> tuple[Array, Array, Array]:
         """Return x, y and the mask of step t, of the first clients."""
-        rows = self.schedule.rows[t, :count]
-        x = _gathered([client.x for client in self.columns], rows)
-        y = _gathered([client.y for client in self.columns], rows)
-        return x, y, self.schedule.mask[t, :count]
+        return self._read(self.columns, self.schedule.rows[t, :count], self.schedule.mask[t, :count])
+
+    def blocks(self) -> Iterator[tuple[Any, tuple[Array, Array, Array]]]:
+        """Yield the clients that have batches left, and x, y and the mask of their next few, side by side."""
+        x, t = self.columns[0].x, 0
+        while t < len(self.schedule.rows):
+            clients = np.flatnonzero(self.schedule.num_steps > t)
+            of_step = len(clients) * self.schedule.rows.shape[2] * x.itemsize * math.prod(x.shape[1:])
+            # What is not made row by row may be another thing in another batch.
+            joins = isinstance(self.engine.model, EndsInHead)
+            steps = slice(t, t + (max(1, _BLOCK_BYTES // max(1, of_step)) if joins else 1))
+            rows, mask = (
+                array[steps, clients].swapaxes(0, 1).reshape(len(clients), -1)
+                for array in (self.schedule.rows, self.schedule.mask)
+            )
+            index = slice(None) if len(clients) == len(self.columns) else clients  # a slice copies no weights
+            yield index, self._read([self.columns[i] for i in clients.tolist()], rows, mask)
+            t = steps.stop
+
+    def _read(self, columns: Sequence[ClientColumns], rows: Array, mask: Array) -> tuple[Array, Array, Array]:
+        x = _gathered([client.x for client in columns], rows)
+        y = _gathered([client.y for client in columns], rows)
+        return x, y, mask
 
     def compute(self, weights: Arrays, x: Array, y: Array, mask: Array) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each client, forward and backward."""
@@ -192,11 +213,12 @@ class Stack:
     def _objective(self, weights: Arrays) -> tuple[Array, Arrays]:
         k, count, sent = len(self.tasks), np.maximum(self.schedule.num_examples, 1), self.sent.weights
         total, loss = trees.map(lambda w: np.zeros(w.shape, w.dtype), weights), np.zeros(k)
-        for t, n in enumerate(self.schedule.lengths):
-            output, gradients = self.compute(weights, *self.batch(t, k))
-            # A client that has no batch left has no gradient either, but perhaps one of the penalty.
-            total = trees.map(lambda s, g, n=n: s + trees.along(n, g) * g, total, gradients)
-            loss += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
+        for clients, (x, y, mask) in self.blocks():
+            output, gradients = self.compute(trees.take(weights, clients), x, y, mask)
+            n = mask.sum(axis=1)
+            for s, g in zip(total, gradients, strict=True):
+                s[clients] += trees.along(n, g) * g
+            loss[clients] += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
         here = (sent._replace(trainable=trees.take(weights, i)) for i in range(k))
         penalty = np.array([self.engine.model.penalty(one) for one in here])
         return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
