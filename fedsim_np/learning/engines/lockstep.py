@@ -178,17 +178,20 @@ class Stack:
         return self._read(self.columns, self.schedule.rows[t, :count], self.schedule.mask[t, :count])
 
     def blocks(self) -> Iterator[tuple[Any, tuple[Array, Array, Array]]]:
-        """Yield the clients that have batches left, and x, y and the mask of their next few, side by side."""
-        x, t = self.columns[0].x, 0
-        while t < len(self.schedule.rows):
-            clients = np.flatnonzero(self.schedule.num_steps > t)
-            of_step = len(clients) * self.schedule.rows.shape[2] * x.itemsize * math.prod(x.shape[1:])
-            # What is not made row by row may be another thing in another batch.
-            joins = isinstance(self.engine.model, EndsInHead)
-            steps = slice(t, t + (max(1, _BLOCK_BYTES // max(1, of_step)) if joins else 1))
+        """Yield the clients that have batches left, and x, y and the mask of their next few, side by side.
+
+        Each row comes once where that is the same in the mean.
+        """
+        # What is not made row by row may be another thing in another batch.
+        by_row, x, t = isinstance(self.engine.model, EndsInHead), self.columns[0].x, 0
+        schedule = schedule_of(list(map(_once, self.columns))) if by_row else self.schedule
+        while t < len(schedule.rows):
+            clients = np.flatnonzero(schedule.num_steps > t)
+            of_step = len(clients) * schedule.rows.shape[2] * x.itemsize * math.prod(x.shape[1:])
+            steps = slice(t, t + (max(1, _BLOCK_BYTES // max(1, of_step)) if by_row else 1))
             rows, mask = (
                 array[steps, clients].swapaxes(0, 1).reshape(len(clients), -1)
-                for array in (self.schedule.rows, self.schedule.mask)
+                for array in (schedule.rows, schedule.mask)
             )
             index = slice(None) if len(clients) == len(self.columns) else clients  # a slice copies no weights
             yield index, self._read([self.columns[i] for i in clients.tolist()], rows, mask)
@@ -211,16 +214,19 @@ class Stack:
         return self.compute(weights, *batch)[1]
 
     def _objective(self, weights: Arrays) -> tuple[Array, Arrays]:
-        k, count, sent = len(self.tasks), np.maximum(self.schedule.num_examples, 1), self.sent.weights
+        k, sent = len(self.tasks), self.sent.weights
         total, loss = trees.map(lambda w: np.zeros(w.shape, w.dtype), weights), np.zeros(k)
+        count = np.zeros(k, np.int64)
         for clients, (x, y, mask) in self.blocks():
             output, gradients = self.compute(trees.take(weights, clients), x, y, mask)
             n = mask.sum(axis=1)
             for s, g in zip(total, gradients, strict=True):
                 s[clients] += trees.along(n, g) * g
             loss[clients] += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
+            count[clients] += n
         here = (sent._replace(trainable=trees.take(weights, i)) for i in range(k))
         penalty = np.array([self.engine.model.penalty(one) for one in here])
+        count = np.maximum(count, 1)
         return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
 
     def end(
@@ -236,6 +242,17 @@ class Stack:
         for i, sums in enumerate(measured if result.metrics else ()):
             sums.update(trees.take(result.metrics, i))
         return chunk_result(self.tasks, trainable, result, measured, num_examples.tolist(), num_steps.tolist())
+
+
+def _once(client: ClientColumns) -> ClientColumns:
+    """Return a client that reads each of its rows once, where it reads all of them equally often, as in epochs."""
+    counts = np.bincount(client.rows)
+    rows = np.flatnonzero(counts)
+    if len(rows) == len(client.rows) or np.ptp(counts[rows]):
+        return client
+    batch = int(client.lengths.max())
+    starts = np.arange(0, len(rows), batch)
+    return client._replace(rows=rows, lengths=np.minimum(batch, len(rows) - starts))
 
 
 def _gathered(columns: Sequence[Array], rows: Array) -> Array:
