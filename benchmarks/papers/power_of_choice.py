@@ -45,6 +45,10 @@ class GlobalL2(ScheduledTraining):
         """Add it."""
         return super().step(local, tuple(map(np.add, gradients, local["penalty"])), batch)
 
+    def is_elementwise(self, state):
+        """Say that the steps are."""
+        return True
+
     def as_sgd(self, state):
         """Say that it is a drift that stays."""
         return super().as_sgd(state)._replace(drift="penalty")

@@ -7,8 +7,8 @@ the rest sorted by label), an epoch is 5 steps of a fifth of the client's data, 
 means, server's rate 1, rates tuned; its 20 epochs are not run. The paper has EMNIST's 47 classes, and 0.5 accuracy as
 target; its figures stand here as the table has them, by memory. Ours are images of simulated writers, 10 classes: the
 digits can be compared with nobody's, orders can. The target was fixed before any run: 0.85 on other writers' images.
-The rate of each algorithm, similarity and number of epochs is the best of five for the first seed; seeds are of
-partition and cohorts.
+The rate of each algorithm, similarity and number of epochs is the best of five for the first seed (nowhere the largest
+or the least); seeds are of partition and cohorts.
 """
 
 import _paper
