@@ -31,7 +31,7 @@ from fedsim_np.trees import Array, Arrays
 
 _CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor
 _MOST_CLIENTS = 32
-_BLOCK_BYTES = 2**20  # of examples that are read at once where weights stay where they are
+_BLOCK_BYTES = 2**22  # of examples that are read at once where weights stay where they are
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,9 @@ class Stack:
         while t < len(schedule.rows):
             clients = np.flatnonzero(schedule.num_steps > t)
             of_step = len(clients) * schedule.rows.shape[2] * x.itemsize * math.prod(x.shape[1:])
-            steps = slice(t, t + (max(1, _BLOCK_BYTES // max(1, of_step)) if by_row else 1))
+            # No longer than half of the clients have batches for: the rest is padding.
+            most = min(_BLOCK_BYTES // max(1, of_step), int(np.median(schedule.num_steps[clients])) - t)
+            steps = slice(t, t + (max(1, most) if by_row else 1))
             rows, mask = (
                 array[steps, clients].swapaxes(0, 1).reshape(len(clients), -1)
                 for array in (schedule.rows, schedule.mask)
@@ -246,9 +248,11 @@ class Stack:
 
 def _once(client: ClientColumns) -> ClientColumns:
     """Return a client that reads each of its rows once, where it reads all of them equally often, as in epochs."""
+    if len(client.rows) <= len(client.x):
+        return client
     counts = np.bincount(client.rows)
     rows = np.flatnonzero(counts)
-    if len(rows) == len(client.rows) or np.ptp(counts[rows]):
+    if np.ptp(counts[rows]):
         return client
     batch = int(client.lengths.max())
     starts = np.arange(0, len(rows), batch)
