@@ -17,6 +17,7 @@ from fedsim_np import trees
 from fedsim_np.datasets import Dataset
 from fedsim_np.demos.own_algorithm import Scaffold, build_scaffold
 from fedsim_np.learning import ClientResult, LocalTraining, SGDSteps, compose_learning_process, optimizers
+from fedsim_np.learning.engines import lockstep
 from fedsim_np.program import FileProgramStateManager, run_training_process
 
 N, ETA, ROUNDS = 12, 0.1, 10
@@ -297,8 +298,9 @@ class OptionOne(Scaffold):
         return OrderedDict(first_loss=lambda sums: sums[0] / sums[1], own=lambda sums: sums[0])
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_gradient_and_loss_of_all_of_a_clients_data(l2):
+@pytest.mark.parametrize(("l2", "block_bytes"), [(0.0, 2**20), (0.1, 200)])  # all batches at once; a few
+def test_gradient_and_loss_of_all_of_a_clients_data(l2, block_bytes, monkeypatch):
+    monkeypatch.setattr(lockstep, "_BLOCK_BYTES", block_bytes)
     model = fed.learning.models.SoftmaxRegression(4, 3, "stable", l2=l2)
     outputs = {}
     for engine in ENGINES:
@@ -323,6 +325,42 @@ def test_gradient_and_loss_of_all_of_a_clients_data(l2):
         assert train["first_loss"] == pytest.approx(of_loop["first_loss"], rel=1e-5)
         assert train["own"] == of_loop["own"] == sum(len(population()[c]["x"]) for c in sampled(4))
     assert "first_loss=float32,own=int64" in str(process.next.type_signature)
+
+
+class Centred(fed.learning.models.SoftmaxRegression):
+    """Subtracts the batch's mean: what it makes of a row depends on the batch."""
+
+    def forward_pass(self, weights, batch):
+        return super().forward_pass(weights, self.centred(batch))
+
+    def gradient(self, weights, batch, output):
+        return super().gradient(weights, self.centred(batch), output)
+
+    def centred(self, batch):
+        return {**batch, "x": batch["x"] - batch["x"].mean(axis=0)}
+
+    def stacked_forward_and_gradient(self, weights, x, y, mask):
+        n = np.maximum(mask.sum(axis=1), 1)[:, np.newaxis, np.newaxis]
+        mean = np.where(mask[..., np.newaxis], x, 0).sum(axis=1, keepdims=True) / n
+        return super().stacked_forward_and_gradient(weights, (x - mean).astype(np.float32), y, mask)
+
+
+@pytest.mark.parametrize("make", [Centred, fed.learning.models.SoftmaxRegression])
+def test_all_data_batch_by_batch_where_the_batch_matters_and_of_rows_that_are_not_read_equally_often(make):
+    some = [
+        Dataset.from_arrays(population()[c], c).repeat(2).shuffle(9, seed=3).batch(4, drop_remainder=True)
+        for c in ("c0", "c1", "c4", "c7", "c10")
+    ]
+    kept = {}
+    for engine in ("loop", "cohort"):
+        process = compose_learning_process(
+            make(4, 3), OptionOne(ETA, N), MEAN, optimizers.build_sgdm(1.0), engine=engine
+        )
+        kept[engine] = process.next(process.initialize(), some).state.client_work.clients
+    assert [*kept["loop"]] == [*kept["cohort"]] == ["c0", "c4", "c7", "c10"]  # c1 has no batch of four
+    for one in kept["loop"]:
+        for a, b in zip(*(kept[engine][one] for engine in kept), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_all_of_a_clients_data_has_to_be_asked_for():

@@ -5,12 +5,14 @@ usage: convergence_non_iid.py [--json FILE] [--figure FILE] [--quick]
 https://arxiv.org/abs/1907.02189, recipe as in the authors' code. Synthetic(0,0), N = 100 devices, softmax regression
 with L2 0.001, rate 0.1 / (1 + r) in round r, batches of 64, K = 10 devices a round by scheme I: drawn by p_k with
 replacement, plain mean. A device does 10 E local steps. Counted: rounds to a target of F(w). The paper's target is not
-in what we have of it; here it is what E = 5 reaches in 160 rounds, as many as it takes theirs. One instance.
+in what we have of it; here it is what E = 5 reaches in 160 rounds, as many as it takes theirs, so that this end of the
+U is given. One instance; neither E = 200 nor scheme II (devices drawn uniformly) is run.
 
 Least squares (those of fixed_points.py), all clients, E deterministic steps: at a fixed rate, 0.05, until nothing
 moves; and at the rate of the paper's theorem 1 after t steps, 2 / (mu (gamma + t)), gamma = max(8 L / mu, E), mu and L
 the least and the largest curvature of any client: F(w) - F* is O(1 / (gamma + t)) there. Of what order it is, is asked
-of the rounds from 100 to 300.
+of the rounds from 100 to 300. Asked before that was whether a rate of ours, 0.5 / (10 + r), takes the fixed rate's
+distance away in 300 rounds: 12 % of it were left.
 """
 
 import _paper

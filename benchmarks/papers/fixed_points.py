@@ -26,8 +26,8 @@ CLAIMS = (
     ("FedGD(e), FedProx and SCAFFOLD settle where algebra says, through rounds (distance at most)", "to 1e-6"),
     ("e = 1, 10, 100: the distance to the optimum is 0 at 1 and rises towards the local optima's mean's", "0, rising"),
     ("FedProx (mu = 1) has a fixed point of its own, not the optimum (distance, e = 100)", "above 0"),
-    ("logistic regression: FedAvg's bias is of order 1 in the rate (order, from the smallest rates)", "1"),
-    ("2 w_g - w_2g is of order 2 (and at the smallest rate so many times as near as w_g)", "2"),
+    ("logistic regression: FedAvg's bias is of order 1 in the rate (order to 0.1, from the smallest rates)", "1"),
+    ("2 w_g - w_2g is of order 2 (order to 0.2, and at the smallest rate so many times as near as w_g)", "2"),
 )
 
 

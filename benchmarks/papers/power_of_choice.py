@@ -4,12 +4,15 @@ usage: power_of_choice.py [--json FILE] [--figure FILE] [--quick]
 
 https://arxiv.org/abs/2010.01243; the figures to meet are from stored logs of a reproduction with the authors' code, of
 one seed. Synthetic(1,1), K = 30, logistic regression (the bias is their 61st feature), zero weights, SGD at 0.05, half
-of it from rounds 300 and 600 on, 30 local steps of batches of 50 drawn with replacement, L2 0.001 (theirs is taken at
-the global weights, ours at the local ones), 800 rounds, m = 1 or 3 clients. rand: with replacement by p_k; pow-d: of d
-candidates by p_k without replacement the m with the largest loss; adapow: d = 30, from round 400 d = m. Plain mean.
+of it from rounds 300 and 600 on, 30 local steps of batches of 50 drawn with replacement, L2 0.001 at the global
+weights, 800 rounds, m = 1 or 3 clients. rand: with replacement by p_k; pow-d: of d candidates by p_k without
+replacement the m with the largest loss; adapow: d = 30, from round 400 d = m. Plain mean.
 Loss: of all training data. Each seed is an instance of the data, and its losses are on a level of their own: factors
 are given to the logs' target, 0.7, and to what rand has reached in as many rounds as it needs for that in the logs.
+The paper has three to four times as fast; asked for is twice, which is the least that the logs have.
 """
+
+from dataclasses import dataclass
 
 import _paper
 import _shared
@@ -17,7 +20,8 @@ import numpy as np
 
 import fedsim_np as fed
 from fedsim_np.datasets import Dataset
-from fedsim_np.learning import models, optimizers
+from fedsim_np.learning import aggregators, models, optimizers
+from fedsim_np.learning.fed_avg_schedule import ScheduledTraining
 
 ROUNDS, SEEDS, EVERY, STEPS, BATCH, TARGET = 800, (0, 1, 2), 4, 30, 50, 0.7
 THEIRS = {
@@ -25,8 +29,29 @@ THEIRS = {
     3: {"rand": (143, 0.501), "pow-6": (70, 0.548), "pow-30": (70, 0.604), "adapow-30": (70, 0.495)},
 }
 """m -> rule -> first round with a training loss of at most 0.7, mean loss of the last 100 rounds."""
-MODEL = models.SoftmaxRegression(60, 10, "stable", l2=0.001)
+MODEL, L2 = models.SoftmaxRegression(60, 10, "stable"), np.float32(0.001)
 WAYS = f"training loss, every {EVERY} rounds"
+
+
+@dataclass(frozen=True)
+class GlobalL2(ScheduledTraining):
+    """Every step has the penalty's gradient at the global weights beside its own."""
+
+    def begin(self, client):
+        """Remember it."""
+        return {**super().begin(client), "penalty": tuple(L2 * w for w in client.weights)}
+
+    def step(self, local, gradients, batch):
+        """Add it."""
+        return super().step(local, tuple(map(np.add, gradients, local["penalty"])), batch)
+
+    def is_elementwise(self, state):
+        """Say that the steps are."""
+        return True
+
+    def as_sgd(self, state):
+        """Say that it is a drift that stays."""
+        return super().as_sgd(state)._replace(drift="penalty")
 
 
 def losses(seed, m, rounds):
@@ -54,8 +79,9 @@ def losses(seed, m, rounds):
     found = {}
     for rule in THEIRS[m]:
         # Everybody reads as many examples: the weighted mean is a plain one.
-        process = fed.learning.build_weighted_fed_avg_with_optimizer_schedule(
-            MODEL, lambda r: 0.05 / 2 ** ((r >= 300) + (r >= 600)), optimizers.build_sgdm, executor="serial"
+        work = GlobalL2(lambda r: 0.05 / 2 ** ((r >= 300) + (r >= 600)), optimizers.build_sgdm)
+        process = fed.learning.compose_learning_process(
+            MODEL, work, aggregators.MeanFactory(), optimizers.build_sgdm(1.0), executor="serial"
         )
         sample = sampler(rule)
 

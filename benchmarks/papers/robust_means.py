@@ -9,7 +9,8 @@ Karimireddy, He, Jaggi, https://arxiv.org/abs/2006.09365 (figures from their sto
 at all, robust rules lose where honest clients' labels differ. Ours are images of simulated writers, softmax regression,
 100 rounds of full gradients at rate 0.5, tested on other writers: orders can be compared, digits not. Clients that
 differ: 25 of two labels each (shards), against i.i.d. ones; Krum is told five attackers, trimmed means cut 10 % off
-each end. RFA's recipe (62 classes, 100 of 1,000 clients) is not followed: its attacks are, on Yin's machines.
+each end. RFA's recipe (62 classes, 100 of 1,000 clients; 1 % attacked as well) is not followed: its attacks by
+a quarter are, on Yin's machines.
 """
 
 import _paper

@@ -4,11 +4,11 @@ usage: scaffold.py [--json FILE] [--figure FILE] [--quick]
 
 https://arxiv.org/abs/1910.06378, table 3: 100 clients, 20 of them a round, similarity 0, 10 or 100 % (of i.i.d. data,
 the rest sorted by label), an epoch is 5 steps of a fifth of the client's data, option ii, logistic regression, plain
-means, server's rate 1, rates tuned. The paper has EMNIST's 47 classes, and 0.5 accuracy as target; its figures stand
-here as the table has them, by memory. Ours are images of simulated writers, 10 classes: the digits can be compared
-with nobody's, orders can. The target was fixed before any run: 0.85 on other writers' images. The rate of each
-algorithm, similarity and number of epochs is the best of four for the first seed (in many cells the largest, 0.6: more
-were not tried); seeds are of partition and cohorts.
+means, server's rate 1, rates tuned; its 20 epochs are not run. The paper has EMNIST's 47 classes, and 0.5 accuracy as
+target; its figures stand here as the table has them, by memory. Ours are images of simulated writers, 10 classes: the
+digits can be compared with nobody's, orders can. The target was fixed before any run: 0.85 on other writers' images.
+The rate of each algorithm, similarity and number of epochs is the best of five for the first seed (nowhere the largest
+or the least); seeds are of partition and cohorts.
 """
 
 import _paper
@@ -20,7 +20,7 @@ from fedsim_np.datasets import partition
 from fedsim_np.learning import models, optimizers
 
 CLIENTS, COHORT, TARGET, LONGEST = 100, 20, 0.85, 100
-SIMILARITIES, EPOCHS, RATES, SEEDS = (0.0, 0.1, 1.0), (1, 5, 10), (0.06, 0.2, 0.02, 0.6), (0, 1, 2)
+SIMILARITIES, EPOCHS, RATES, SEEDS = (0.0, 0.1, 1.0), (1, 5, 10), (0.06, 0.2, 0.02, 0.6, 2.0), (0, 1, 2)
 SCAFFOLD, AVG, PROX = "SCAFFOLD", "FedAvg", "FedProx, mu = 1"
 THEIRS = {
     SCAFFOLD: {1: (77, 62, 60), 5: (152, 20, 10), 10: (286, 16, 7), 20: (266, 11, 4)},
@@ -39,8 +39,11 @@ CLAIMS = (
         "10 %: more epochs help SCAFFOLD, and it needs fewer rounds than FedAvg (SCAFFOLD : FedAvg)",
         "62 : 74, 20 : 34, 16 : 25",
     ),
-    ("100 %: both are alike, and gain by epochs (SCAFFOLD : FedAvg)", "60 : 83, 10 : 10, 7 : 6"),
-    ("FedProx (mu = 1) is the slowest of the three at 5 epochs, at every similarity (0, 10, 100 %)", "1000+, 794, 351"),
+    ("100 %: both gain by epochs (SCAFFOLD : FedAvg)", "60 : 83, 10 : 10, 7 : 6"),
+    (
+        "FedProx (mu = 1) is the slowest of the three at every similarity (0, 10, 100 %; at 1 epoch, at 5)",
+        "1000+, 979, 459; 1000+, 794, 351",
+    ),
 )
 
 
@@ -105,8 +108,8 @@ def claims_of(found, epochs):
         (versus("10%", SCAFFOLD, AVG), ahead["10%"] + fewer(ours[most]["10%"], ours[1]["10%"])),
         (versus("100%", SCAFFOLD, AVG), [x for of in (ours, theirs) for x in fewer(of[most]["100%"], of[1]["100%"])]),
         (
-            ", ".join(_paper.spread(counts, 0) for counts in prox[5].values()),
-            [x for s in prox[5] for x in fewer(np.maximum(ours[5][s], theirs[5][s]), prox[5][s])],
+            "; ".join(", ".join(_paper.spread(counts, 0) for counts in of.values()) for of in prox.values()),
+            [x for e in prox for s in prox[e] for x in fewer(np.maximum(ours[e][s], theirs[e][s]), prox[e][s])],
         ),
     )
     return [_paper.claim(*one, *of) for one, of in zip(CLAIMS, found_of, strict=True)]

@@ -7,6 +7,7 @@ every `LocalTraining` whose steps are elementwise, which the first rounds find o
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,12 @@ from fedsim_np.learning.engines.columns import ClientColumns, counted
 from fedsim_np.learning.engines.engine import ChunkResult, Engine, Task, check_shapes, chunk_result, columns_of
 from fedsim_np.learning.engines.schedule import Schedule, schedule_of
 from fedsim_np.learning.models.model import BatchOutput, Model
-from fedsim_np.learning.shortcuts import Stackable
+from fedsim_np.learning.shortcuts import EndsInHead, Stackable
 from fedsim_np.trees import Array, Arrays
 
 _CHUNK_BYTES = 2**23  # of weights: what the clients of a chunk move should stay near the processor
 _MOST_CLIENTS = 32
+_BLOCK_BYTES = 2**22  # of examples that are read at once where weights stay where they are
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,34 @@ class Stack:
 
     def batch(self, t: int, count: int) -> tuple[Array, Array, Array]:
         """Return x, y and the mask of step t, of the first clients."""
-        rows = self.schedule.rows[t, :count]
-        x = _gathered([client.x for client in self.columns], rows)
-        y = _gathered([client.y for client in self.columns], rows)
-        return x, y, self.schedule.mask[t, :count]
+        return self._read(self.columns, self.schedule.rows[t, :count], self.schedule.mask[t, :count])
+
+    def blocks(self) -> Iterator[tuple[Any, tuple[Array, Array, Array]]]:
+        """Yield the clients that have batches left, and x, y and the mask of their next few, side by side.
+
+        Each row comes once where that is the same in the mean.
+        """
+        # What is not made row by row may be another thing in another batch.
+        by_row, x, t = isinstance(self.engine.model, EndsInHead), self.columns[0].x, 0
+        schedule = schedule_of(list(map(_once, self.columns))) if by_row else self.schedule
+        while t < len(schedule.rows):
+            clients = np.flatnonzero(schedule.num_steps > t)
+            of_step = len(clients) * schedule.rows.shape[2] * x.itemsize * math.prod(x.shape[1:])
+            # No longer than half of the clients have batches for: the rest is padding.
+            most = min(_BLOCK_BYTES // max(1, of_step), int(np.median(schedule.num_steps[clients])) - t)
+            steps = slice(t, t + (max(1, most) if by_row else 1))
+            rows, mask = (
+                array[steps, clients].swapaxes(0, 1).reshape(len(clients), -1)
+                for array in (schedule.rows, schedule.mask)
+            )
+            index = slice(None) if len(clients) == len(self.columns) else clients  # a slice copies no weights
+            yield index, self._read([self.columns[i] for i in clients.tolist()], rows, mask)
+            t = steps.stop
+
+    def _read(self, columns: Sequence[ClientColumns], rows: Array, mask: Array) -> tuple[Array, Array, Array]:
+        x = _gathered([client.x for client in columns], rows)
+        y = _gathered([client.y for client in columns], rows)
+        return x, y, mask
 
     def compute(self, weights: Arrays, x: Array, y: Array, mask: Array) -> tuple[BatchOutput, Arrays]:
         """Return a batch of each client, forward and backward."""
@@ -190,15 +216,19 @@ class Stack:
         return self.compute(weights, *batch)[1]
 
     def _objective(self, weights: Arrays) -> tuple[Array, Arrays]:
-        k, count, sent = len(self.tasks), np.maximum(self.schedule.num_examples, 1), self.sent.weights
+        k, sent = len(self.tasks), self.sent.weights
         total, loss = trees.map(lambda w: np.zeros(w.shape, w.dtype), weights), np.zeros(k)
-        for t, n in enumerate(self.schedule.lengths):
-            output, gradients = self.compute(weights, *self.batch(t, k))
-            # A client that has no batch left has no gradient either, but perhaps one of the penalty.
-            total = trees.map(lambda s, g, n=n: s + trees.along(n, g) * g, total, gradients)
-            loss += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
+        count = np.zeros(k, np.int64)
+        for clients, (x, y, mask) in self.blocks():
+            output, gradients = self.compute(trees.take(weights, clients), x, y, mask)
+            n = mask.sum(axis=1)
+            for s, g in zip(total, gradients, strict=True):
+                s[clients] += trees.along(n, g) * g
+            loss[clients] += np.where(n > 0, np.asarray(output.loss, np.float64) * n, 0)
+            count[clients] += n
         here = (sent._replace(trainable=trees.take(weights, i)) for i in range(k))
         penalty = np.array([self.engine.model.penalty(one) for one in here])
+        count = np.maximum(count, 1)
         return loss / count + penalty, trees.map(lambda s: s / trees.along(count, s), total)
 
     def end(
@@ -214,6 +244,19 @@ class Stack:
         for i, sums in enumerate(measured if result.metrics else ()):
             sums.update(trees.take(result.metrics, i))
         return chunk_result(self.tasks, trainable, result, measured, num_examples.tolist(), num_steps.tolist())
+
+
+def _once(client: ClientColumns) -> ClientColumns:
+    """Return a client that reads each of its rows once, where it reads all of them equally often, as in epochs."""
+    if len(client.rows) <= len(client.x):
+        return client
+    counts = np.bincount(client.rows)
+    rows = np.flatnonzero(counts)
+    if np.ptp(counts[rows]):
+        return client
+    batch = int(client.lengths.max())
+    starts = np.arange(0, len(rows), batch)
+    return client._replace(rows=rows, lengths=np.minimum(batch, len(rows) - starts))
 
 
 def _gathered(columns: Sequence[Array], rows: Array) -> Array:
