@@ -45,7 +45,7 @@ SMALLER = {
     "your_data": [("--clients 3383", "--clients 3"), ("range(20)", "range(10)"), ("rounds=20", "rounds=8")],
 }
 if sys.version_info < (3, 11):  # whose library has no TOML
-    SMALLER["studies"].append(("fedsim-np sweep sweep.toml --workers 1 --out study\nfedsim-np report study\n", ""))
+    SMALLER["studies"].insert(0, ("fedsim-np sweep sweep.toml --workers 2 --out study\nfedsim-np report study\n", ""))
 
 
 def privacy_and_attackers(names, out):
