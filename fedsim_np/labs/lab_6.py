@@ -149,7 +149,7 @@ def _share(x: Vector, step: float) -> Vector:
 
 EXERCISES = {
     "6.1": Exercise(
-        Number(0.0, 0.0),
+        Number(0.0, 0.0, units=("bytes?",)),
         bytes_of_a_round,
         Text(
             "More than half a megabyte, for a model as small as a model can be, in a single round. A network of ten "
@@ -283,7 +283,7 @@ EXERCISES = {
         ),
     ),
     "6.3": Exercise(
-        Number(),
+        Number(units=("times", "veces", r"v(?:\^|\*\*)?[2²]")),
         error_of_random_k,
         Text(
             "n / K - 1. Sending nothing would be nineteen times less wrong! But sending nothing is wrong to one side, "
@@ -312,8 +312,8 @@ EXERCISES = {
             ),
             Mistake(
                 Text(
-                    "That is the share of numbers that are sent twenty times too large, squared error 19 x 19, alone. "
-                    "The others are wrong too.",
+                    "That counts only the numbers that are sent, with a squared error of 19 x 19. The others are wrong "
+                    "too.",
                     "Ahí solo están los números que se envían, con un error de 19 al cuadrado. Los demás también "
                     "tienen error.",
                 ),
@@ -342,14 +342,14 @@ EXERCISES = {
         ),
     ),
     "6.4": Exercise(
-        Number(0.0, 0.0),
+        Number(0.0, 0.0, units=("rounds?", "rondas?")),
         first_round_with_the_second_number,
         Text(
             "And both send 0.4 then, four rounds' worth: it comes late, but it comes, and the server moves by as much "
             "as if it had been sent all the time. What is kept never grows much beyond the largest number, so that "
             "what is missing at any time is little.",
             "Y entonces los dos envían 0.4, lo de cuatro rondas: llega tarde, pero llega, y el servidor avanza lo "
-            "mismo que si se hubiera ido enviando. Lo guardado nunca supera en mucho el número mayor, de modo que en "
+            "mismo que si se hubiera ido enviando. Lo guardado nunca supera en mucho al número mayor, de modo que en "
             "cada momento falta poco.",
         ),
         (
@@ -404,7 +404,7 @@ EXERCISES = {
         (
             Mistake(
                 Text(
-                    "Full numbers save no round to speak of: compare its rounds with those of 3 bits, and the bytes.",
+                    "Full numbers save no round to speak of: compare their rounds with those of 3 bits, and the bytes.",
                     "Los números completos apenas ahorran rondas: compare las suyas con las de 3 bits, y los bytes.",
                 ),
                 lambda: "A",
@@ -483,7 +483,7 @@ EXERCISES = {
         ),
     ),
     "6.7": Exercise(
-        Number(0.08),
+        Number(0.08, units=("steps?", "late", "pasos?", "de", "retraso")),
         staleness,
         Text(
             "(M - 1) / K, 3.8 here, or nearly M / K; whatever the speeds. More clients under way, or a smaller buffer, "
@@ -518,7 +518,7 @@ EXERCISES = {
             ),
             Mistake(
                 Text(
-                    "These have just arrived, in no time at all. Look at those who are still under way: 15 or more.",
+                    "These have just arrived. Look at those who are still under way: 15 or more.",
                     "Esos acaban de llegar. Fíjese en los que siguen en marcha: son 15 o más.",
                 ),
                 lambda: BUFFER_SIZE,
@@ -534,8 +534,8 @@ EXERCISES = {
             ),
         ),
         Text(
-            "At a step of the server everybody who is under way becomes one step later. How many are these? And over "
-            "how many arrivals a step is that lateness shared?",
+            "At a step of the server everybody who is under way becomes one step later. How many are these? And among "
+            "how many arrivals, in each step, is that lateness shared?",
             "Con cada paso del servidor, todos los que están en marcha se retrasan un paso más. ¿Cuántos son? ¿Y entre "
             "cuántas llegadas por paso se reparte ese retraso?",
         ),
@@ -554,9 +554,9 @@ EXERCISES = {
         (
             Mistake(
                 Text(
-                    "Few local steps need many rounds, and every round has its bytes: look whether it stays within 36 "
+                    "Few local steps need many rounds, and every round has its bytes: look whether it stays within 28 "
                     "kB.",
-                    "Con pocos pasos locales hacen falta muchas rondas, y cada una cuesta bytes: mire si cabe en 36 "
+                    "Con pocos pasos locales hacen falta muchas rondas, y cada una cuesta bytes: mire si cabe en 28 "
                     "kB.",
                 ),
                 lambda: "A",
