@@ -20,7 +20,8 @@ from fedsim_np.cli import main
 from fedsim_np.labs import answers, check, checker, checking, pictures, source
 from fedsim_np.labs.answers import Choice, Function, Number, Numbers, YesNo
 from fedsim_np.labs.exercises import Exercise, Mistake, Verdict
-from fedsim_np.labs.languages import LANGUAGES, Text
+from fedsim_np.labs.languages import Text
+from fedsim_np.texts import LANGUAGES
 
 NUMBERS = [lab.number for lab in source.labs()]
 every_lab = pytest.mark.parametrize("number", NUMBERS)

@@ -88,7 +88,7 @@ def claims_of(found):
     share = f"22 points are what an instance of Synthetic(1,1) gives (how many of {many} give 22 or more)"
     partial = f"90 %: partial work alone (mu = 0) is better than dropping it (points, {len(by_zero)} instances)"
     rows = [
-        (f"{better} are a mean over its data sets)", "+22", ours, accuracy > 0),
+        (f"{better} are a mean over its data sets)", "above 0 (+22)", ours, accuracy > 0),
         (share, "22", f"{(accuracy >= 22).sum()}", bool(np.mean(accuracy >= 22) >= 0.5)),
         (partial, "above 0", _paper.spread(by_zero, 1), by_zero > 0),
     ]

@@ -7,47 +7,21 @@ from __future__ import annotations
 
 import abc
 import copy
-import math
 import numbers
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fedsim_np.errors import shown
 from fedsim_np.labs.languages import Text
-
-Array = npt.NDArray[np.float64]
+from fedsim_np.labs.reading import Array, UnansweredError, UnreadableError, is_open, numbers_of
 
 _YES = {"yes", "y", "true", "t", "1", "sí", "si", "s", "verdadero", "cierto", "v"}
 _NO = {"no", "n", "false", "f", "0", "falso"}
 _CALLED_A_LETTER = re.compile(r"^\s*(?:answer|option|respuesta|opción)\s+", re.IGNORECASE)
-_BEFORE_A_NUMBER = re.compile(r"^(?:[^\W\d]\w*\s*=|[~\u2248\xd7])\s*")  # w = 2.6, about 2.6, times 2.6
-_PERCENT = re.compile(r"\s*(?:%|per ?cent|por ciento)$", re.IGNORECASE)
-
-
-class UnreadableError(Exception):
-    """An answer that is not of the kind that was asked for; its one argument is the `Text` that says why."""
-
-    def __init__(self, why: Text) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class UnansweredError(Exception):
-    """An answer that nobody has given yet."""
-
-
-def is_open(answer: Any) -> bool:
-    """Return whether an answer is still to be given: ``...``, None, an empty text, or a row of nothing else."""
-    if isinstance(answer, list | tuple) and answer:
-        return all(map(is_open, answer))
-    return answer is None or answer is ... or (isinstance(answer, str) and answer.strip(" .") == "")
 
 
 class Kind(abc.ABC):
@@ -122,7 +96,7 @@ class Number(Kind):
         given = answer
         if isinstance(answer, str) and self.units:
             answer = re.sub(rf"(?:\s*\b(?:{'|'.join(self.units)})\b)+\W*$", "", answer, flags=re.IGNORECASE)
-        found = _numbers(answer, lang)
+        found = numbers_of(answer, lang)
         if len(found) != 1:
             raise UnreadableError(Text(f"These are {len(found)} numbers.", f"Son {len(found)} números."))
         number = float(found[0])
@@ -186,7 +160,7 @@ class Numbers(Kind):
         """
         if isinstance(answer, str):
             answer = [part for part in re.split(r"\s*;\s*|,?\s+|,$", answer.strip(" ()[]")) if part]
-        found = _numbers(answer, lang)
+        found = numbers_of(answer, lang)
         if len(found) != self.count:
             got = len(found)
             raise UnreadableError(Text(f"{got} were given.", f"Se {'ha dado' if got == 1 else 'han dado'} {got}."))
@@ -343,7 +317,7 @@ class Function(Kind):
         found = []
         for value, arguments in zip(returned, self.inputs, strict=True):
             try:
-                found.append(_numbers(value, lang))
+                found.append(numbers_of(value, lang))
             except UnreadableError:
                 call = self.call(arguments)
                 raise UnreadableError(
@@ -402,50 +376,3 @@ def _in_both(code: str) -> Text:
 def _listed(values: Array) -> str:
     texts = [f"{value:.4g}" for value in values[:8]] + ["..."] * (len(values) > 8)
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-
-
-def _numbers(answer: Any, lang: str) -> Array:
-    """Return the finite numbers of an answer, in one row."""
-    found = np.array(list(_flat(answer, lang)), np.float64)
-    if not np.isfinite(found).all():
-        raise UnreadableError(
-            Text(f"{shown(answer)} is not finite.", f"{shown(answer)} no es finito."),
-        )
-    return found
-
-
-def _flat(answer: Any, lang: str) -> Any:
-    if isinstance(answer, list | tuple) or (isinstance(answer, np.ndarray) and answer.ndim):
-        for part in answer:
-            yield from _flat(part, lang)
-        return
-    if isinstance(answer, np.ndarray):
-        answer = answer.item()
-    if isinstance(answer, str):
-        yield _number_of(answer, lang)
-    elif isinstance(answer, numbers.Real | Decimal) and not isinstance(answer, bool | np.bool_):
-        try:
-            yield float(answer)
-        except OverflowError:
-            yield math.inf
-    elif isinstance(answer, np.number) and not isinstance(answer, np.complexfloating):
-        yield float(answer)
-    else:
-        raise UnreadableError(Text(f"Got {shown(answer)}.", f"Se ha dado {shown(answer)}."))
-
-
-def _number_of(text: str, lang: str) -> float:
-    plain = _BEFORE_A_NUMBER.sub("", text.strip().replace("\N{MINUS SIGN}", "-"))
-    plain, share = _PERCENT.subn("", plain)
-    plain = re.sub(r"(?<=\d)\s(?=\d{3}(?:\D|$))|(?<=^[+-])\s+", "", plain)  # 1 000, - 2
-    if lang == "en" and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", plain):
-        plain = plain.replace(",", "")
-    plain = re.sub(r"\s*/\s*|\s+(?:in|out of|of|de|entre)\s+", "/", plain.replace(",", "."))  # 1 in 4
-    mixed = re.match(r"(\d+)\s+(?=\d+/)", plain)  # 2 3/5
-    above, slash, below = plain[mixed.end() if mixed else 0 :].rpartition("/")
-    try:
-        exact = Fraction(above) / Fraction(below) if slash else Fraction(below)
-        number = float(exact + int(mixed[1]) if mixed else exact)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise UnreadableError(Text(f"Got {text!r}.", f"Se ha dado {text!r}.")) from None
-    return number / 100 if share else number

@@ -9,8 +9,8 @@ from typing import Any
 
 from fedsim_np.errors import did_you_mean, shown, unknown_name
 from fedsim_np.labs.exercises import Exercise, Verdict
-from fedsim_np.labs.languages import LANGUAGES
 from fedsim_np.labs.source import labs
+from fedsim_np.texts import LANGUAGES
 
 
 class LabError(ValueError):

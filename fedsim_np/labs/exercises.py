@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedsim_np.labs.answers import Function, Kind, UnansweredError, UnreadableError, is_open
+from fedsim_np.labs.answers import Function, Kind
 from fedsim_np.labs.languages import Text
+from fedsim_np.labs.reading import UnansweredError, UnreadableError, is_open
 
 _RIGHT = Text("Right.", "Correcto.")
 _WRONG = Text("Not yet.", "Todavía no.")

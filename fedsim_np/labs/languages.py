@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LANGUAGES = ("en", "es")
-
 
 class Text(NamedTuple):
     """What is said, in every language.

@@ -27,7 +27,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from fedsim_np.labs.languages import LANGUAGES
+from fedsim_np.texts import LANGUAGES
 
 _NAME = re.compile(r"(\d+)_(\w+)\.(\w+)\.md")
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
