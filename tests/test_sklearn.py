@@ -139,7 +139,7 @@ def test_groups_are_any_hashables(table):
 def test_groups_that_cannot_be(table):
     X, y, clients = table
     rule = r"'groups' must be the client of each row \(that of row 7 is missing\)"
-    for missing in (None, float("nan"), np.datetime64("NaT")):
+    for missing in (None, float("nan"), np.datetime64("NaT", "ns")):
         groups = np.array(clients, object)
         groups[7] = missing
         with pytest.raises(ValueError, match=rule):
